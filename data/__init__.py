@@ -1,0 +1,1 @@
+"""How data sets are made, read and converted. File formats live in :mod:`data.formats`."""

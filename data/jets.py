@@ -1,0 +1,106 @@
+"""A sample of jets in memory: ragged constituents, no padding and no object per jet.
+
+Legend: J jets, N constituents of all jets together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from data.errors import DataError
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Jets:
+    """Jets as one flat array of constituents with the offsets between them.
+
+    Parameters
+    ----------
+    constituents
+        ``(N, 4)`` float32, ``(E, px, py, pz)`` in GeV; may be memory-mapped.
+    offsets
+        ``(J + 1,)`` int64; jet ``j`` owns rows ``offsets[j]`` to ``offsets[j + 1]``.
+    labels
+        ``(J,)`` int64, 1 for signal and 0 for background.
+    source
+        Where the jets came from, for error messages.
+    """
+
+    constituents: FloatArray
+    offsets: IntArray
+    labels: IntArray
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> IntArray:
+        """Number of constituents of each jet, ``(J,)``."""
+        return np.diff(self.offsets)
+
+    def select(self, indices: IntArray) -> Jets:
+        """The jets at ``indices``, in that order, copied out of a possibly mapped file."""
+        starts = self.offsets[indices]
+        lengths = self.offsets[indices + 1] - starts
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        rows = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return Jets(self.constituents[rows], offsets, self.labels[indices], self.source)
+
+    def head(self, count: int) -> Jets:
+        """The first ``count`` jets (all of them if there are fewer)."""
+        count = min(count, len(self))
+        end = int(self.offsets[count])
+        return Jets(
+            self.constituents[:end], self.offsets[: count + 1], self.labels[:count], self.source
+        )
+
+    def check_structure(self) -> None:
+        """Raise :class:`DataError` unless offsets, lengths and labels make sense."""
+        if len(self) == 0:
+            raise DataError(f"{self.source}: holds no jet")
+        lengths = self.lengths
+        if self.offsets[0] != 0 or lengths.min() < 0 or self.offsets[-1] != len(self.constituents):
+            raise DataError(
+                f"{self.source}: offsets must rise from 0 to the number of constituents "
+                f"({len(self.constituents)}); the file is damaged or was cut short"
+            )
+        if len(self.offsets) != len(self.labels) + 1:
+            raise DataError(
+                f"{self.source}: {len(self.labels)} labels for {len(self.offsets) - 1} jets"
+            )
+        if lengths.min() == 0:
+            jet = int(np.argmin(lengths))
+            raise DataError(
+                f"{self.source}: jet {jet} has no constituent; remove empty jets from the file"
+            )
+        bad = ~np.isin(self.labels, (0, 1))
+        if bad.any():
+            jet = int(np.argmax(bad))
+            raise DataError(
+                f"{self.source}: jet {jet} has label {self.labels[jet]}; "
+                "labels must be 1 (signal) or 0 (background)"
+            )
+
+    def check_momenta(self) -> None:
+        """Raise :class:`DataError` if a four-momentum is not finite or has no energy."""
+        finite = np.isfinite(self.constituents).all(axis=1)
+        if not finite.all():
+            self._complain(~finite, "a NaN or infinite four-momentum")
+        positive = self.constituents[:, 0] > 0
+        if not positive.all():
+            self._complain(~positive, "a constituent with energy <= 0")
+
+    def _complain(self, bad: npt.NDArray[np.bool_], what: str) -> None:
+        row = int(np.argmax(bad))
+        jet = int(np.searchsorted(self.offsets, row, side="right")) - 1
+        raise DataError(
+            f"{self.source}: jet {jet} has {what} "
+            f"({int(bad.sum())} such constituents in all); clean the file first"
+        )

@@ -1,0 +1,122 @@
+"""Events of different lengths laid end to end.
+
+Legend: T tokens of all events, B events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where each event starts and ends in a packed sequence.
+
+    The lengths are kept as Python numbers beside the tensor of offsets, so that no backend has
+    to ask a device for them.
+
+    Parameters
+    ----------
+    lengths
+        Number of tokens of each event, each at least 1.
+    ptr
+        ``(B + 1,)`` int32 offsets; event ``i`` owns tokens ``ptr[i]`` to ``ptr[i + 1]``.
+    """
+
+    lengths: tuple[int, ...]
+    ptr: Tensor = field(compare=False)
+
+    @classmethod
+    def from_lengths(
+        cls, lengths: Iterable[int] | Tensor, device: torch.device | str = "cpu"
+    ) -> Packing:
+        """Describe events by their lengths.
+
+        Raises
+        ------
+        ValueError
+            If there is no event, an event is empty, or there are more than 2^31 - 1 tokens.
+        """
+        if isinstance(lengths, Tensor):
+            lengths = lengths.tolist()
+        lengths = tuple(int(n) for n in lengths)
+        if not lengths:
+            raise ValueError("a packing needs at least one event")
+        if min(lengths) < 1:
+            raise ValueError(
+                f"event {lengths.index(min(lengths))} has {min(lengths)} tokens; "
+                "leave empty events out of the batch"
+            )
+        total = sum(lengths)
+        if total > torch.iinfo(torch.int32).max:
+            raise ValueError(f"{total} tokens exceed 2^31 - 1; use smaller batches")
+        offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+        return cls(lengths, offsets.to(device, non_blocking=True))
+
+    @classmethod
+    def from_batch_index(cls, batch: Tensor) -> Packing:
+        """Describe events by the event number of each token, ``(T,)``, rising from 0.
+
+        Raises
+        ------
+        ValueError
+            If the numbers do not rise by at most one from token to token.
+        """
+        steps = batch.diff()
+        if batch.numel() == 0 or batch[0] != 0 or ((steps != 0) & (steps != 1)).any():
+            raise ValueError("batch must start at 0 and rise by at most 1 from token to token")
+        return cls.from_lengths(torch.bincount(batch), batch.device)
+
+    @property
+    def num_events(self) -> int:
+        """Number of events B."""
+        return len(self.lengths)
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens T of all events."""
+        return sum(self.lengths)
+
+    @property
+    def max_length(self) -> int:
+        """Length of the longest event."""
+        return max(self.lengths)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the offsets live."""
+        return self.ptr.device
+
+    def to(self, device: torch.device | str) -> Packing:
+        """The same packing with its offsets on ``device``."""
+        return Packing(self.lengths, self.ptr.to(device, non_blocking=True))
+
+    def batch_index(self) -> Tensor:
+        """The event number of each token, ``(T,)`` int64."""
+        events = torch.arange(self.num_events, device=self.device)
+        # With the size of the result given, the device need not be asked for it.
+        return events.repeat_interleave(self.ptr.diff().long(), output_size=self.num_tokens)
+
+    def prepend(self, count: int) -> tuple[Packing, Tensor, Tensor]:
+        """Make room for ``count`` tokens in front of every event.
+
+        Returns
+        -------
+        packing
+            The longer events.
+        new
+            ``(B, count)`` int64, places of the new tokens in the longer sequence.
+        old
+            ``(T,)`` int64, places of the old tokens.
+        """
+        events = torch.arange(self.num_events + 1, device=self.device)
+        ptr = self.ptr + (count * events).to(self.ptr.dtype)
+        new = ptr[:-1, None].long() + torch.arange(count, device=self.device)
+        tokens = torch.arange(self.num_tokens, device=self.device)
+        old = tokens + count * (self.batch_index() + 1)
+        return Packing(tuple(n + count for n in self.lengths), ptr), new, old

@@ -1,0 +1,115 @@
+"""Find attention backends by name, and choose one that can run a given pattern."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import warnings
+from functools import cache
+from importlib.metadata import entry_points
+
+import torch
+
+from lgatr.attention.backends.base import Backend
+from lgatr.attention.spec import AttentionSpec
+
+ENTRY_POINT_GROUP = "lgatr.attention_backends"
+_NOT_BACKENDS = {"base"}
+
+
+class AttentionFallbackWarning(UserWarning):
+    """The requested backend has no kernel on this device; the native one runs instead."""
+
+
+@cache
+def backends() -> dict[str, type[Backend]]:
+    """All known backends by name: the files beside this one, and installed entry points.
+
+    A third party registers a :class:`~lgatr.attention.backends.base.Backend` subclass under the
+    entry-point group ``lgatr.attention_backends``.
+    """
+    found: dict[str, type[Backend]] = {}
+    package = importlib.import_module("lgatr.attention.backends")
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name not in _NOT_BACKENDS:
+            loaded = importlib.import_module(f"{package.__name__}.{module.name}")
+            found[loaded.BACKEND.name] = loaded.BACKEND
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        found[point.name] = point.load()
+    return found
+
+
+def choices() -> tuple[str, ...]:
+    """Names that may be requested."""
+    return ("auto", *sorted(backends()))
+
+
+def _problem(
+    backend: type[Backend], spec: AttentionSpec, device: torch.device, dtype: torch.dtype
+) -> str | None:
+    reason = backend.unavailable()
+    if reason is not None:
+        return reason
+    missing = backend.capabilities.missing(spec, device, dtype)
+    return f"no kernel for {', '.join(missing)}" if missing else None
+
+
+def select_backend(
+    name: str,
+    spec: AttentionSpec,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    strict: bool = False,
+) -> tuple[Backend, Backend]:
+    """Choose the backend that plans and the one that executes.
+
+    They differ only where a requested backend has no kernel for the device: it still lowers the
+    pattern, so that errors in it show, while the native backend computes.
+
+    Parameters
+    ----------
+    name
+        One of :func:`choices`; ``"auto"`` takes the usable backend of highest priority.
+    spec, device, dtype
+        What is to be computed, and where.
+    strict
+        Raise instead of falling back to the native backend.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend, it is not installed, or it cannot run ``spec``; the message
+        names the backends that can.
+    """
+    table = backends()
+    if name == "auto":
+        usable = [b for b in table.values() if _problem(b, spec, device, dtype) is None]
+        if not usable:
+            raise ValueError(f"no attention backend runs on {device.type} in {dtype}")
+        best = max(usable, key=lambda b: b.priority)()
+        return best, best
+    if name not in table:
+        raise ValueError(f"no attention backend {name!r}; choose from {', '.join(choices())}")
+    requested = table[name]
+    problem = _problem(requested, spec, device, dtype)
+    if problem is None:
+        backend = requested()
+        return backend, backend
+    no_kernel_here = requested.unavailable() is None and (
+        device.type not in requested.capabilities.devices
+    )
+    if no_kernel_here and not strict:
+        native = table["native"]
+        if _problem(native, spec, device, dtype) is None:
+            warnings.warn(
+                f"attention={name} has no {device.type} kernel; "
+                "running the same blocks on the native backend",
+                AttentionFallbackWarning,
+                stacklevel=3,
+            )
+            return requested(), native()
+    usable_names = [n for n, b in table.items() if _problem(b, spec, device, dtype) is None]
+    raise ValueError(
+        f"attention={name}: {problem}; usable here: {', '.join(sorted(usable_names)) or 'none'}"
+    )

@@ -1,0 +1,1 @@
+"""Fast implementations behind the primitives, each beside a plain reference."""

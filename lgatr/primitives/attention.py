@@ -1,0 +1,142 @@
+"""Multivector attention, flattened into ordinary scaled dot-product attention.
+
+Legend: T tokens, H heads, c multivector channels and cs scalar channels per head, G = 16 blades,
+D = 16 c + cs head width.
+
+The invariant inner product of multivectors is an ordinary dot product with signs. They go into
+the queries, so any attention backend computes equivariant attention without knowing it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lgatr.algebra import INNER_SIGNS, PAIR_METRIC
+from lgatr.attention import prepare_attention
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
+from lgatr.primitives.normalization import inverse_norm
+
+# sector_heads multiplies the first vector row like the scalars, all later rows with the opposite.
+assert PAIR_METRIC == (1, 1) + (-1,) * (len(PAIR_METRIC) - 2)
+
+
+def sector_heads(x: Sectors, metric: tuple[bool, ...]) -> Tensor:
+    """Normalise every head and flatten it for a dot-product attention backend.
+
+    Parameters
+    ----------
+    x
+        ``z (..., P, H, 2c + cs)``, ``v (4, ..., P, H, 2c)``, ``b (3, ..., P, H, 2c)`` with P
+        parts such as queries, keys and values.
+    metric
+        For each part whether it gets the signs of the inner product.
+
+    Returns
+    -------
+    ``(..., P, H, D)``; within a head: scalar pairs, scalars, vector pairs, bivector pairs.
+    """
+    c = x.mv_channels
+    signs = [s for part in metric for s in [1.0] * c + [-1.0 if part else 1.0] * c]
+    flipped = [s for part in metric for s in [-1.0 if part else 1.0] * c + [1.0] * c]
+    factor = inverse_norm(x)
+    first, later = (
+        factor * constant(tuple(table), factor.device, factor.dtype).view(-1, 1, 2 * c)
+        for table in (signs, flipped)
+    )
+    parts = [x.z[..., : 2 * c] * first]
+    if x.s_channels:
+        s = x.scalars
+        parts.append(F.layer_norm(s, s.shape[-1:]))
+    vectors = x.v.unbind(0)
+    parts += [vectors[0] * first, *(row * later for row in (*vectors[1:], *x.b.unbind(0)))]
+    return torch.cat(parts, dim=-1)
+
+
+def sectors_from_heads(x: Tensor, mv_channels: int) -> Sectors:
+    """Undo the flattening: ``(..., H, D)`` to sectors with channels ordered by head."""
+    c2 = 2 * mv_channels
+    rows = (NUM_VECTORS + NUM_BIVECTORS) * c2
+    z, v, b = x.split([x.shape[-1] - rows, NUM_VECTORS * c2, NUM_BIVECTORS * c2], dim=-1)
+    v, b = (t.unflatten(-1, (-1, c2)).movedim(-2, 0).flatten(-2) for t in (v, b))
+    return Sectors(z.flatten(-2), v, b)
+
+
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, **attn_kwargs: Any
+) -> Tensor:
+    """Scaled dot-product attention on any backend.
+
+    Parameters
+    ----------
+    query
+        ``(..., heads, items_out, D)`` or ``(items_out, D)``.
+    key, value
+        ``(..., heads or 1, items_in, D)``.
+    **attn_kwargs
+        See :func:`lgatr.attention.prepare_attention`.
+
+    Returns
+    -------
+    Tensor shaped like ``query``, with the width of ``value``.
+    """
+    attention = prepare_attention(query.device, query.dtype, **attn_kwargs)
+    single = query.dim() == 2
+    if single:
+        query, key, value = (x.unsqueeze(0) for x in (query, key, value))
+    query, key, value = (x.transpose(-3, -2) for x in (query, key, value))
+    packed = attention.spec.packing is not None and query.dim() == 4
+    if packed:
+        if query.shape[0] != 1:
+            raise ValueError("packed attention takes one sequence; flatten the batch dimension")
+        query, key, value = (x.squeeze(0) for x in (query, key, value))
+    out = attention(query, key, value)
+    out = (out.unsqueeze(0) if packed else out).transpose(-3, -2)
+    return out.squeeze(0) if single else out
+
+
+def sdp_attention(
+    q_mv: Tensor,
+    k_mv: Tensor,
+    v_mv: Tensor,
+    q_s: Tensor | None = None,
+    k_s: Tensor | None = None,
+    v_s: Tensor | None = None,
+    **attn_kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    r"""Equivariant attention between multivectors, with optional scalars.
+
+    :math:`A_{ij} = \mathrm{softmax}_j\,[(\sum_c \langle q_{ic}, k_{jc}\rangle
+    + \sum_c q^s_{ic} k^s_{jc}) / \sqrt{16\,c + c_s}]` (arXiv:2405.14806, equation 7).
+
+    Parameters
+    ----------
+    q_mv, k_mv, v_mv
+        ``(..., heads, items, c, 16)``.
+    q_s, k_s, v_s
+        ``(..., heads, items, cs)``, all three or none.
+    **attn_kwargs
+        See :func:`lgatr.attention.prepare_attention`.
+
+    Returns
+    -------
+    outputs_mv
+        ``(..., heads, items, c, 16)``.
+    outputs_s
+        ``(..., heads, items, cs)``, or None.
+    """
+    scalars = (q_s, k_s, v_s)
+    if any(s is None for s in scalars) and any(s is not None for s in scalars):
+        raise ValueError("give scalar queries, keys and values, or none of them")
+    q_mv = q_mv * constant(INNER_SIGNS, q_mv.device, q_mv.dtype)
+    flat = [
+        mv.flatten(-2) if s is None else torch.cat([mv.flatten(-2), s], dim=-1)
+        for mv, s in zip((q_mv, k_mv, v_mv), scalars, strict=True)
+    ]
+    out = scaled_dot_product_attention(*flat, **attn_kwargs)
+    width = v_mv.shape[-2] * v_mv.shape[-1]
+    outputs_mv = out[..., :width].unflatten(-1, v_mv.shape[-2:])
+    return outputs_mv, None if v_s is None else out[..., width:]

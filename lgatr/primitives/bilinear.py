@@ -1,0 +1,43 @@
+"""The geometric product."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lgatr.kernels.products import signed_products
+from lgatr.layout import Sectors, from_sectors, to_sectors
+from lgatr.primitives.config import PrimitivesConfig
+
+
+def sector_product(x: Sectors, y: Sectors, bivector: bool = True) -> Sectors:
+    """The geometric product of two states, channel by channel; auxiliary scalars are not used.
+
+    Parameters
+    ----------
+    x, y
+        States with equal multivector channels and no auxiliary scalars.
+    bivector
+        If False, the bivectors of the result are set to zero.
+    """
+    out = signed_products(x, y)
+    return out if bivector else out._replace(b=torch.zeros_like(out.b))
+
+
+def geometric_product(x: Tensor, y: Tensor, *, config: PrimitivesConfig | None = None) -> Tensor:
+    """The geometric product ``x y`` in Cl(1,3).
+
+    Parameters
+    ----------
+    x, y
+        Multivectors ``(..., 16)``; leading dimensions broadcast.
+    config
+        Accepted for compatibility; every setting gives the full product.
+
+    Returns
+    -------
+    Multivectors ``(..., 16)``.
+    """
+    x, y = torch.broadcast_tensors(x, y)
+    left, right = to_sectors(x.unsqueeze(-2)), to_sectors(y.unsqueeze(-2))
+    return from_sectors(signed_products(left, right))[0].squeeze(-2)

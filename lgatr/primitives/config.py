@@ -1,0 +1,30 @@
+"""Which symmetry group and which bilinear operations a network uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PrimitivesConfig:
+    """Choices shared by all layers of a network.
+
+    Parameters
+    ----------
+    subgroup
+        If True, equivariance holds under the connected subgroup SO+(1,3) and linear layers use
+        all ten maps; if False, also under parity and time reversal, with five maps.
+    bivector
+        If False, the bivector part of every geometric product is set to zero (for studies).
+    geometric_product
+        If False, the bilinear layer of the MLP is replaced by a gate and a linear layer (for
+        studies).
+    sparse_gp, sparse_linear
+        Accepted for compatibility; every path here is sparse already, results do not change.
+    """
+
+    subgroup: bool = True
+    bivector: bool = True
+    geometric_product: bool = True
+    sparse_gp: bool = True
+    sparse_linear: bool = False

@@ -1,0 +1,58 @@
+"""Lorentz-invariant inner product and norms."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lgatr.algebra import GRADE_SLICES, INNER_SIGNS
+from lgatr.layout import Sectors, constant
+
+
+def inner_product(x: Tensor, y: Tensor) -> Tensor:
+    r"""The invariant inner product :math:`\langle \tilde x y \rangle_0`.
+
+    Parameters
+    ----------
+    x, y
+        Multivectors ``(..., 16)``; leading dimensions broadcast.
+
+    Returns
+    -------
+    ``(..., 1)``.
+    """
+    signs = constant(INNER_SIGNS, x.device, x.dtype)
+    return (x * signs * y).sum(dim=-1, keepdim=True)
+
+
+def abs_squared_norm(x: Tensor) -> Tensor:
+    r"""A norm that is never negative: :math:`\sum_g |\langle \tilde x_g x_g \rangle_0|`.
+
+    The absolute value is taken grade by grade, so the result is Lorentz invariant.
+
+    Parameters
+    ----------
+    x
+        Multivectors ``(..., 16)``.
+
+    Returns
+    -------
+    ``(..., 1)``.
+    """
+    signs = constant(INNER_SIGNS, x.device, x.dtype)
+    squares = x * x * signs
+    first, *rest = (squares[..., g].sum(dim=-1, keepdim=True).abs() for g in GRADE_SLICES)
+    for norm in rest:
+        first = first + norm
+    return first
+
+
+def sector_squared_norm(x: Sectors) -> Tensor:
+    """:func:`abs_squared_norm` summed over the channels of a state: ``(T, 1)``."""
+    c = x.mv_channels
+    mv = x.z[..., : 2 * c]
+    scalar = (mv * mv).sum(dim=-1, keepdim=True)
+    squares = x.v * x.v
+    vector = (squares[0] - squares[1] - squares[2] - squares[3]).abs().sum(-1, keepdim=True)
+    squares = (x.b * x.b).sum(dim=0)
+    bivector = (squares[..., c:] - squares[..., :c]).abs().sum(-1, keepdim=True)
+    return scalar + vector + bivector

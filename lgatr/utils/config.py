@@ -1,0 +1,37 @@
+"""Accept a configuration as a dataclass, a mapping, or an OmegaConf node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def cast_config(cls: type[T], config: T | Mapping[str, Any] | None) -> T:
+    """Turn ``config`` into an instance of the dataclass ``cls``; None means the defaults.
+
+    Raises
+    ------
+    ValueError
+        If a mapping has a key that ``cls`` does not know.
+    TypeError
+        If ``config`` is neither a mapping nor an instance of ``cls``.
+    """
+    if config is None:
+        return cls()
+    if isinstance(config, cls):
+        return config
+    # OmegaConf's DictConfig is a MutableMapping, so it needs no import of OmegaConf here.
+    if isinstance(config, Mapping):
+        known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        unknown = [str(key) for key in config if key not in known]
+        if unknown:
+            raise ValueError(
+                f"{cls.__name__} has no option {', '.join(unknown)}; it has {', '.join(known)}"
+            )
+        return cls(**{str(key): config[key] for key in config})
+    raise TypeError(
+        f"{cls.__name__} takes a mapping or a {cls.__name__}, not {type(config).__name__}"
+    )
