@@ -1,0 +1,1 @@
+"""Comparisons with the peer and with the machine's limits."""

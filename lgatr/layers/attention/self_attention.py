@@ -1,0 +1,133 @@
+"""Equivariant multi-head self-attention.
+
+Legend: T tokens, H heads, D head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lgatr.attention import prepare_attention
+from lgatr.layers.attention.config import SelfAttentionConfig
+from lgatr.layers.attention.qkv import MultiQueryQKVModule, QKVModule
+from lgatr.layers.base import public
+from lgatr.layers.dropout import GradeDropout
+from lgatr.layers.linear import EquiLinear
+from lgatr.layout import Sectors, to_sectors
+from lgatr.primitives.attention import sectors_from_heads
+from lgatr.primitives.config import PrimitivesConfig
+from lgatr.primitives.linear import SectorMatrices, sector_linear
+from lgatr.utils.config import cast_config
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Attention on heads ``(..., T, H, D)``; see :class:`lgatr.attention.Attention`."""
+
+
+class SelfAttention(nn.Module):
+    """Queries, keys and values, attention, and a linear map of the joined heads.
+
+    Queries, keys and values are normalised per head (arXiv:2411.00446).
+
+    Parameters
+    ----------
+    config
+        How the layer is built.
+    primitives
+        Of the network.
+    """
+
+    def __init__(
+        self, config: SelfAttentionConfig, primitives: PrimitivesConfig | None = None
+    ) -> None:
+        super().__init__()
+        config = cast_config(SelfAttentionConfig, config)
+        primitives = cast_config(PrimitivesConfig, primitives)
+        if config.in_mv_channels is None or config.out_mv_channels is None:
+            raise ValueError("SelfAttentionConfig needs in_mv_channels and out_mv_channels here")
+        self.mv_channels, self.heads = config.hidden_mv_channels, config.num_heads
+        qkv = MultiQueryQKVModule if config.multi_query else QKVModule
+        self.qkv_module = qkv(config, primitives)
+        self.out_linear = EquiLinear(
+            config.num_heads * config.hidden_mv_channels,
+            config.out_mv_channels,
+            primitives,
+            in_s_channels=config.num_heads * config.hidden_s_channels,
+            out_s_channels=config.out_s_channels,
+            initialization=config.output_init,
+        )
+        self.head_scale = nn.Parameter(torch.ones(config.num_heads)) if config.head_scale else None
+        self.dropout = GradeDropout(config.dropout_prob) if config.dropout_prob else None
+
+    def _out_matrices(self) -> SectorMatrices:
+        """The output map for channels ordered by head, with the head scale folded in."""
+        m = self.out_linear.matrices(in_groups=self.heads)
+        if self.head_scale is None:
+            return m
+        scale = self.head_scale.unsqueeze(-1)
+        z, v, b = ((w.unflatten(1, (self.heads, -1)) * scale).flatten(1) for w in m[:3])
+        return SectorMatrices(z, v, b, m.bias)
+
+    def forward_sectors(
+        self, x: Sectors, attend: Attend, additional_qk: Sectors | None = None
+    ) -> Sectors:
+        """The layer on hidden states.
+
+        Parameters
+        ----------
+        x
+            Hidden states, normalised.
+        attend
+            Prepared attention.
+        additional_qk
+            Further channels for queries and keys.
+        """
+        q, k, v = self.qkv_module.forward_sectors(x, additional_qk)
+        heads = sectors_from_heads(attend(q, k, v), self.mv_channels)
+        out = sector_linear(heads, self._out_matrices())
+        return out if self.dropout is None else self.dropout.forward_sectors(out)
+
+    def forward(
+        self,
+        multivectors: Tensor,
+        scalars: Tensor | None = None,
+        additional_qk_features_mv: Tensor | None = None,
+        additional_qk_features_s: Tensor | None = None,
+        **attn_kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The layer on public tensors.
+
+        Parameters
+        ----------
+        multivectors
+            ``(..., items, C, 16)``.
+        scalars
+            ``(..., items, S)``, or None.
+        additional_qk_features_mv, additional_qk_features_s
+            Further channels for queries and keys.
+        **attn_kwargs
+            See :func:`lgatr.attention.prepare_attention`.
+
+        Returns
+        -------
+        Multivectors ``(..., items, C', 16)`` and scalars ``(..., items, S')`` or None.
+        """
+        attend = prepare_attention(multivectors.device, multivectors.dtype, **attn_kwargs)
+        additional = as_additional(
+            multivectors, additional_qk_features_mv, additional_qk_features_s
+        )
+        return public(self.forward_sectors(to_sectors(multivectors, scalars), attend, additional))
+
+
+def as_additional(
+    multivectors: Tensor, additional_mv: Tensor | None, additional_s: Tensor | None
+) -> Sectors | None:
+    """Additional query and key channels as sectors, or None if there are none."""
+    if additional_mv is None and additional_s is None:
+        return None
+    if additional_mv is None:
+        additional_mv = multivectors[..., :0, :]
+    return to_sectors(additional_mv, additional_s)

@@ -1,0 +1,62 @@
+"""Equivariant layer normalisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lgatr.algebra import NUM_GRADES
+from lgatr.layers.base import public
+from lgatr.layout import Sectors, to_sectors
+from lgatr.primitives.normalization import EPSILON, sector_layer_norm
+
+
+class EquiLayerNorm(nn.Module):
+    """Normalise multivectors by their mean norm over channels, scalars by ordinary layer norm.
+
+    See :func:`~lgatr.primitives.normalization.equi_layer_norm` for the equation.
+
+    Parameters
+    ----------
+    mv_channels, s_channels
+        Channels; needed only for learned gains.
+    mv_channel_dim
+        Where the multivector channels are.
+    epsilon
+        Floor of the mean squared norm.
+    gain
+        Factor on the normalised multivectors.
+    elementwise_affine
+        Whether to learn a gain for each channel and grade, and for each scalar channel.
+    """
+
+    def __init__(
+        self,
+        mv_channels: int = 0,
+        s_channels: int = 0,
+        mv_channel_dim: int = -2,
+        epsilon: float = EPSILON,
+        gain: float = 1.0,
+        elementwise_affine: bool = False,
+    ) -> None:
+        super().__init__()
+        self.mv_channel_dim, self.epsilon, self.gain = mv_channel_dim, epsilon, gain
+        self.weight_mv: nn.Parameter | None = None
+        self.weight_s: nn.Parameter | None = None
+        if elementwise_affine:
+            if mv_channels < 1:
+                raise ValueError("elementwise_affine=True needs mv_channels")
+            self.weight_mv = nn.Parameter(torch.ones(mv_channels, NUM_GRADES))
+            self.weight_s = nn.Parameter(torch.ones(s_channels)) if s_channels else None
+
+    def forward_sectors(self, x: Sectors) -> Sectors:
+        """The layer on hidden states."""
+        return sector_layer_norm(x, self.weight_mv, self.weight_s, self.epsilon, self.gain)
+
+    def forward(
+        self, multivectors: Tensor, scalars: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Normalise ``(..., C, 16)`` and ``(..., S)``."""
+        channels_last = multivectors.movedim(self.mv_channel_dim, -2)
+        outputs, outputs_s = public(self.forward_sectors(to_sectors(channels_last, scalars)))
+        return outputs.movedim(-2, self.mv_channel_dim), outputs_s

@@ -1,0 +1,191 @@
+"""The equivariant linear layer."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lgatr.layers.base import SectorModule
+from lgatr.layout import Sectors
+from lgatr.primitives.config import PrimitivesConfig
+from lgatr.primitives.linear import (
+    ScalarMixing,
+    SectorMatrices,
+    num_linear_maps,
+    sector_linear,
+    sector_matrices,
+)
+
+
+class _Scheme(NamedTuple):
+    """Factors on the multivector and scalar weights, and the shift of the scalar bias."""
+
+    mv: float
+    s: float
+    shift: float
+
+
+INITIALIZATIONS = {
+    "default": _Scheme(1.0, 1.0, 0.0),
+    "small": _Scheme(0.1, 0.1, 0.0),
+    "unit_scalar": _Scheme(0.1, 1.0, 1.0),
+    "almost_unit_scalar": _Scheme(0.5, 1.0, 1.0),
+}
+
+# Maps whose output is a scalar: the scalar itself, and the pseudoscalar times I.
+_TO_SCALAR = (0, 9)
+
+
+class EquiLinear(SectorModule):
+    r"""The most general equivariant linear map, with auxiliary scalars.
+
+    :math:`y_o = \sum_{i,b} w_{oib}\,\phi_b(x_i)` with the maps of
+    :func:`~lgatr.primitives.linear.equi_linear`; auxiliary scalars mix with the scalars (and, for
+    the connected subgroup, the pseudoscalars) of the multivectors.
+
+    Parameters
+    ----------
+    in_mv_channels, out_mv_channels
+        Multivector channels.
+    primitives
+        Decides between ten maps and five.
+    in_s_channels, out_s_channels
+        Scalar channels, 0 for none.
+    bias
+        Whether scalars get a bias (a bias on anything else would break equivariance).
+    initialization
+        ``"default"`` keeps or slightly reduces the variance; ``"small"`` reduces it tenfold;
+        ``"unit_scalar"`` gives outputs near (1, 0, .., 0) and ``"almost_unit_scalar"`` the same
+        with more spread.
+
+    Raises
+    ------
+    ValueError
+        For an unknown initialization, or at call time if the channels do not fit.
+    """
+
+    def __init__(
+        self,
+        in_mv_channels: int,
+        out_mv_channels: int,
+        primitives: PrimitivesConfig | None = None,
+        in_s_channels: int = 0,
+        out_s_channels: int = 0,
+        bias: bool = True,
+        initialization: str = "default",
+    ) -> None:
+        super().__init__()
+        primitives = primitives or PrimitivesConfig()
+        self.in_mv_channels, self.out_mv_channels = in_mv_channels, out_mv_channels
+        self.in_s_channels, self.out_s_channels = in_s_channels, out_s_channels
+        maps = num_linear_maps(primitives)
+        # Scalar-like components of a multivector: scalar and pseudoscalar, or the scalar alone.
+        self._scalars_per_mv = 2 if primitives.subgroup else 1
+        self.weight = nn.Parameter(torch.empty(out_mv_channels, in_mv_channels, maps))
+        self.bias = (
+            nn.Parameter(torch.zeros(out_mv_channels, 1)) if bias and not in_s_channels else None
+        )
+        out_scalars = self._scalars_per_mv * out_mv_channels
+        in_scalars = self._scalars_per_mv * in_mv_channels
+        self.s2mvs = nn.Linear(in_s_channels, out_scalars, bias=bias) if in_s_channels else None
+        self.mvs2s = nn.Linear(in_scalars, out_s_channels, bias=bias) if out_s_channels else None
+        self.s2s = (
+            nn.Linear(in_s_channels, out_s_channels, bias=False)
+            if in_s_channels and out_s_channels
+            else None
+        )
+        self.reset_parameters(initialization)
+
+    def reset_parameters(
+        self, initialization: str, gain: float = 1.0, additional_factor: float | None = None
+    ) -> None:
+        """Draw new weights, uniform with a width that follows from the number of inputs.
+
+        Parameters
+        ----------
+        initialization
+            See the class.
+        gain
+            As :func:`torch.nn.init.calculate_gain` gives it for the preceding activation.
+        additional_factor
+            Further factor; the default 1/sqrt(3) is that of :class:`torch.nn.Linear`.
+        """
+        if initialization not in INITIALIZATIONS:
+            raise ValueError(
+                f"initialization must be one of {', '.join(INITIALIZATIONS)}, "
+                f"not {initialization!r}"
+            )
+        scheme = INITIALIZATIONS[initialization]
+        common = gain * math.sqrt(3) * (additional_factor or 1 / math.sqrt(3))
+        # Outputs fed by two sources share the variance between them.
+        sources = 2 if self.in_s_channels else 1
+        scalar_inputs = self._scalars_per_mv * self.in_mv_channels
+        mv = scheme.mv * common / math.sqrt(self.in_mv_channels)
+        nn.init.uniform_(self.weight, -mv, mv)
+        if self.s2mvs is not None:
+            with torch.no_grad():
+                self.weight[..., [m for m in _TO_SCALAR if m < self.weight.shape[2]]] /= math.sqrt(
+                    sources
+                )
+            bound = scheme.mv * common / math.sqrt(sources * self.in_s_channels)
+            nn.init.uniform_(self.s2mvs.weight, -bound, bound)
+        if self.mvs2s is not None:
+            bound = scheme.s * common / math.sqrt(sources * scalar_inputs)
+            nn.init.uniform_(self.mvs2s.weight, -bound, bound)
+            if self.mvs2s.bias is not None:
+                bound = scheme.s * common / math.sqrt(scalar_inputs + self.in_s_channels)
+                nn.init.uniform_(self.mvs2s.bias, -bound, bound)
+        if self.s2s is not None:
+            bound = scheme.s * common / math.sqrt(sources * self.in_s_channels)
+            nn.init.uniform_(self.s2s.weight, -bound, bound)
+        self._reset_mv_bias(scheme.shift)
+
+    @torch.no_grad()
+    def _reset_mv_bias(self, shift: float) -> None:
+        if self.bias is not None:
+            self.bias.fill_(shift)
+        if self.s2mvs is not None and self.s2mvs.bias is not None:
+            bound = 1 / math.sqrt(self.in_mv_channels + self.in_s_channels)
+            nn.init.uniform_(self.s2mvs.bias, -bound, bound)
+            self.s2mvs.bias[:: self._scalars_per_mv] += shift
+
+    def mixing(self) -> ScalarMixing:
+        """The weights of the auxiliary scalars, and the biases."""
+        mv_bias = None if self.bias is None else self.bias.flatten()
+        if self.s2mvs is not None:
+            mv_bias = self.s2mvs.bias
+        return ScalarMixing(
+            s2mvs=None if self.s2mvs is None else self.s2mvs.weight,
+            mvs2s=None if self.mvs2s is None else self.mvs2s.weight,
+            s2s=None if self.s2s is None else self.s2s.weight,
+            mv_bias=mv_bias,
+            s_bias=None if self.mvs2s is None else self.mvs2s.bias,
+        )
+
+    def matrices(self, in_groups: int = 1) -> SectorMatrices:
+        """One matrix per sector; see :func:`~lgatr.primitives.linear.sector_matrices`."""
+        return sector_matrices(self.weight, self.mixing(), in_groups=in_groups)
+
+    def forward_sectors(self, x: Sectors) -> Sectors:
+        """See :class:`~lgatr.layers.base.SectorModule`."""
+        self.check_channels(x)
+        return sector_linear(x, self.matrices())
+
+    def check_channels(self, x: Sectors) -> None:
+        """Raise ``ValueError`` unless the state has the channels this layer was made for."""
+        got = (x.mv_channels, x.s_channels)
+        if got != (self.in_mv_channels, self.in_s_channels):
+            raise ValueError(
+                f"EquiLinear takes {self.in_mv_channels} multivector and {self.in_s_channels} "
+                f"scalar channels, got {got[0]} and {got[1]}"
+            )
+
+    def extra_repr(self) -> str:
+        """Channels, for ``print(model)``."""
+        return (
+            f"mv={self.in_mv_channels}->{self.out_mv_channels}, "
+            f"s={self.in_s_channels}->{self.out_s_channels}"
+        )

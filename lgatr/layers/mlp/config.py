@@ -1,0 +1,34 @@
+"""Configuration of the geometric MLP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class MLPConfig:
+    """How a geometric MLP is built.
+
+    Parameters
+    ----------
+    mv_channels, s_channels, dropout_prob
+        Set by the block that owns the MLP.
+    nonlinearity
+        ``"relu"``, ``"sigmoid"``, ``"tanh"``, ``"gelu"`` or ``"silu"``.
+    mlp_ratio
+        Factor between channels and hidden channels.
+    num_layers_mlp
+        Number of layers, the first of which is bilinear.
+    """
+
+    mv_channels: int | None = None
+    s_channels: int = 0
+    dropout_prob: float | None = None
+    nonlinearity: str = "gelu"
+    mlp_ratio: int = 4
+    num_layers_mlp: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("mlp_ratio", "num_layers_mlp"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -1,0 +1,56 @@
+"""The geometric MLP."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from lgatr.layers.base import SectorModule
+from lgatr.layers.dropout import GradeDropout
+from lgatr.layers.linear import EquiLinear
+from lgatr.layers.mlp.config import MLPConfig
+from lgatr.layers.mlp.geometric_bilinears import GeometricBilinear
+from lgatr.layers.mlp.nonlinearities import ScalarGatedNonlinearity
+from lgatr.layout import Sectors
+from lgatr.primitives.config import PrimitivesConfig
+from lgatr.utils.config import cast_config
+
+
+class GeoMLP(SectorModule):
+    """A bilinear layer, then gates and linear layers.
+
+    Parameters
+    ----------
+    config
+        How the MLP is built.
+    primitives
+        Of the network.
+    """
+
+    def __init__(self, config: MLPConfig, primitives: PrimitivesConfig | None = None) -> None:
+        super().__init__()
+        config = cast_config(MLPConfig, config)
+        primitives = cast_config(PrimitivesConfig, primitives)
+        if config.mv_channels is None:
+            raise ValueError("MLPConfig needs mv_channels here")
+        hidden = config.num_layers_mlp - 1
+        mv = [config.mv_channels, *[config.mlp_ratio * config.mv_channels] * hidden]
+        s = [config.s_channels, *[config.mlp_ratio * config.s_channels] * hidden]
+        mv, s = [*mv, config.mv_channels], [*s, config.s_channels]
+        layers: list[nn.Module] = []
+        for index in range(config.num_layers_mlp):
+            channels = {"in_s_channels": s[index], "out_s_channels": s[index + 1]}
+            if index == 0 and primitives.geometric_product:
+                layers.append(GeometricBilinear(mv[0], mv[1], primitives, **channels))
+            else:
+                layers.append(ScalarGatedNonlinearity(config.nonlinearity))
+                layers.append(EquiLinear(mv[index], mv[index + 1], primitives, **channels))
+            if config.dropout_prob is not None:
+                layers.append(GradeDropout(config.dropout_prob))
+        self.layers = nn.ModuleList(layers)
+
+    def forward_sectors(self, x: Sectors) -> Sectors:
+        """See :class:`~lgatr.layers.base.SectorModule`."""
+        for layer in self.layers:
+            assert isinstance(layer, SectorModule)
+            x = layer.forward_sectors(x)
+        return x

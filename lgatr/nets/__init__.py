@@ -1,0 +1,5 @@
+"""Complete networks."""
+
+from lgatr.nets.lgatr import LGATr
+
+__all__ = ["LGATr"]

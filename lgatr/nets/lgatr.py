@@ -1,0 +1,177 @@
+"""The L-GATr encoder.
+
+Legend: T tokens, C multivector channels, S scalar channels, G = 16 blades.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lgatr.attention import Attention, prepare_attention
+from lgatr.layers.attention.config import SelfAttentionConfig
+from lgatr.layers.base import public
+from lgatr.layers.lgatr_block import LGATrBlock
+from lgatr.layers.linear import EquiLinear
+from lgatr.layers.mlp.config import MLPConfig
+from lgatr.layout import Sectors, to_sectors
+from lgatr.primitives.config import PrimitivesConfig
+from lgatr.utils.config import cast_config
+
+
+class LGATr(nn.Module):
+    """The Lorentz-equivariant geometric algebra transformer (arXiv:2405.14806, 2411.00446).
+
+    Parameters
+    ----------
+    num_blocks
+        Number of encoder blocks.
+    in_mv_channels, out_mv_channels, hidden_mv_channels
+        Multivector channels.
+    in_s_channels, out_s_channels, hidden_s_channels
+        Scalar channels, 0 for none.
+    attention, mlp, primitives
+        Configurations, as objects or mappings.
+    reinsert_mv_channels, reinsert_s_channels
+        Input channels that enter queries and keys of every block again.
+    dropout_prob
+        Dropout probability, or None.
+    norm_elementwise_affine
+        Whether the norms learn gains.
+    checkpoint_blocks
+        Whether to recompute each block in the backward pass, which saves memory.
+    """
+
+    def __init__(
+        self,
+        num_blocks: int,
+        in_mv_channels: int,
+        out_mv_channels: int,
+        hidden_mv_channels: int,
+        in_s_channels: int,
+        out_s_channels: int,
+        hidden_s_channels: int,
+        attention: SelfAttentionConfig | Mapping[str, Any],
+        mlp: MLPConfig | Mapping[str, Any],
+        primitives: PrimitivesConfig | Mapping[str, Any] | None = None,
+        reinsert_mv_channels: Sequence[int] | None = None,
+        reinsert_s_channels: Sequence[int] | None = None,
+        dropout_prob: float | None = None,
+        norm_elementwise_affine: bool = True,
+        checkpoint_blocks: bool = False,
+    ) -> None:
+        super().__init__()
+        primitives = cast_config(PrimitivesConfig, primitives)
+        self.reinsert_mv_channels = tuple(reinsert_mv_channels or ())
+        self.reinsert_s_channels = tuple(reinsert_s_channels or ())
+        self.checkpoint_blocks = checkpoint_blocks
+        attention = replace(
+            cast_config(SelfAttentionConfig, attention),
+            additional_qk_mv_channels=len(self.reinsert_mv_channels),
+            additional_qk_s_channels=len(self.reinsert_s_channels),
+        )
+        self.linear_in = EquiLinear(
+            in_mv_channels,
+            hidden_mv_channels,
+            primitives,
+            in_s_channels=in_s_channels,
+            out_s_channels=hidden_s_channels,
+        )
+        self.blocks = nn.ModuleList(
+            LGATrBlock(
+                hidden_mv_channels,
+                hidden_s_channels,
+                attention,
+                mlp,
+                primitives,
+                dropout_prob,
+                norm_elementwise_affine,
+            )
+            for _ in range(num_blocks)
+        )
+        self.linear_out = EquiLinear(
+            hidden_mv_channels,
+            out_mv_channels,
+            primitives,
+            in_s_channels=hidden_s_channels,
+            out_s_channels=out_s_channels,
+        )
+        self.last_attention: Attention | None = None
+
+    def forward(
+        self, multivectors: Tensor, scalars: Tensor | None = None, **attn_kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Transform a batch of events.
+
+        Parameters
+        ----------
+        multivectors
+            ``(..., items, C, 16)``; packed batches are ``(T, C, 16)`` or ``(1, T, C, 16)`` and
+            come with ``packing=``.
+        scalars
+            ``(..., items, S)``, or None.
+        **attn_kwargs
+            ``packing``, ``backend``, ``attn_mask`` …; see
+            :func:`lgatr.attention.prepare_attention`.
+
+        Returns
+        -------
+        Multivectors ``(..., items, C', 16)`` and scalars ``(..., items, S')`` or None.
+
+        Raises
+        ------
+        ValueError
+            If the packing does not fit the number of tokens, or the channels do not fit.
+        """
+        attend = prepare_attention(multivectors.device, multivectors.dtype, **attn_kwargs)
+        self.last_attention = attend
+        packed = attend.spec.packing is not None
+        leading = multivectors.shape[:-2]
+        if packed:
+            _check_packed(attend, leading)
+            multivectors = multivectors.flatten(0, -3)
+            scalars = None if scalars is None else scalars.flatten(0, -2)
+        x = to_sectors(multivectors, scalars)
+        out_mv, out_s = public(self._forward_sectors(x, attend, self._reinserted(x)))
+        if packed and len(leading) > 1:
+            out_mv = out_mv.unflatten(0, leading)
+            out_s = None if out_s is None else out_s.unflatten(0, leading)
+        return out_mv, out_s
+
+    def _forward_sectors(
+        self, x: Sectors, attend: Attention, additional_qk: Sectors | None
+    ) -> Sectors:
+        x = self.linear_in.forward_sectors(x)
+        for block in self.blocks:
+            assert isinstance(block, LGATrBlock)
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                x = checkpoint(
+                    block.forward_sectors, x, attend, additional_qk, use_reentrant=False
+                )
+            else:
+                x = block.forward_sectors(x, attend, additional_qk)
+        return self.linear_out.forward_sectors(x)
+
+    def _reinserted(self, x: Sectors) -> Sectors | None:
+        """The input channels that enter every block again, or None."""
+        if not self.reinsert_mv_channels and not self.reinsert_s_channels:
+            return None
+        c = x.mv_channels
+        mv = [*self.reinsert_mv_channels, *(c + i for i in self.reinsert_mv_channels)]
+        scalars = [2 * c + i for i in self.reinsert_s_channels]
+        return Sectors(x.z[..., mv + scalars], x.v[..., mv], x.b[..., mv])
+
+
+def _check_packed(attend: Attention, leading: torch.Size) -> None:
+    packing = attend.spec.packing
+    assert packing is not None
+    if leading.numel() != leading[-1] or leading[-1] != packing.num_tokens:
+        raise ValueError(
+            f"the packing describes {packing.num_tokens} tokens, but the multivectors have "
+            f"leading shape {tuple(leading)}; pass them as (tokens, channels, 16)"
+        )
