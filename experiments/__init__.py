@@ -1,0 +1,1 @@
+"""Physics experiments: one folder per kind of thing, wired by the Hydra configs in ``config/``."""

@@ -1,0 +1,63 @@
+"""What travels from the data loader to the model.
+
+Legend: T particles of all events, B events, S scalar features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgatr import Packing
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """A packed batch of events; never changed, only replaced.
+
+    Parameters
+    ----------
+    fourmomenta
+        ``(T, 4)`` as (E, px, py, pz) in GeV.
+    scalars
+        ``(T, S)`` features of the particles.
+    packing
+        Where each event starts and ends.
+    target
+        ``(B,)`` class labels.
+    """
+
+    fourmomenta: Tensor
+    scalars: Tensor
+    packing: Packing
+    target: Tensor
+
+    def __len__(self) -> int:
+        return self.packing.num_events
+
+    def to(self, device: torch.device | str) -> EventBatch:
+        """The same batch on another device (Lightning calls this)."""
+        return EventBatch(
+            self.fourmomenta.to(device, non_blocking=True),
+            self.scalars.to(device, non_blocking=True),
+            self.packing.to(device),
+            self.target.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a model must know of a data set to be built for it.
+
+    Parameters
+    ----------
+    num_scalars
+        Scalar features per particle.
+    num_outputs
+        Outputs per event: 1 for binary classification.
+    """
+
+    num_scalars: int
+    num_outputs: int

@@ -1,0 +1,94 @@
+"""Jets for Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lightning
+
+from data.formats import read_jets
+from experiments.batch import DataSpec
+from experiments.data.loader import JetDataset, ResumableLoader
+from experiments.data.sampler import BatchSampler
+
+
+class TopTaggingData(lightning.LightningDataModule):
+    """Top quark jets against light-quark and gluon jets.
+
+    Parameters
+    ----------
+    path
+        A jet file of a known format, or a folder with ``train``, ``val`` and ``test`` files.
+    batch_size, token_budget
+        Limits of a training batch in jets and in particles (0: no limit).
+    eval_token_budget
+        Limit of a batch for validation and test, in particles.
+    features
+        Names of scalar features; see :mod:`experiments.features`.
+    max_constituents
+        Keep this many leading constituents of each jet; 0 keeps all.
+    limit
+        Use at most this many jets of each split; 0 uses all.
+    num_workers
+        Processes that prepare batches.
+    seed
+        Of the shuffling.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch_size: int,
+        token_budget: int,
+        eval_token_budget: int,
+        features: Sequence[str],
+        max_constituents: int,
+        limit: int,
+        num_workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.path, self.limit = path, limit
+        self.batch_size, self.token_budget = batch_size, token_budget
+        self.eval_token_budget = eval_token_budget
+        self.features, self.max_constituents = tuple(features), max_constituents
+        self.num_workers, self.seed = num_workers, seed
+        self._splits: dict[str, JetDataset] = {}
+
+    @property
+    def spec(self) -> DataSpec:
+        """What a model must know."""
+        return DataSpec(num_scalars=len(self.features), num_outputs=1)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and check all splits, so that a bad file shows before training, not after."""
+        for split in ("train", "val", "test"):
+            if split not in self._splits:
+                jets = read_jets(self.path, split, self.limit or None)
+                self._splits[split] = JetDataset(jets, self.features, self.max_constituents)
+
+    def num_jets(self) -> dict[str, int]:
+        """Jets in each split."""
+        return {split: len(dataset) for split, dataset in self._splits.items()}
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled batches."""
+        dataset = self._splits["train"]
+        sampler = BatchSampler(
+            dataset.lengths, self.batch_size, self.token_budget, shuffle=True, seed=self.seed
+        )
+        return ResumableLoader(dataset, sampler, self.num_workers)
+
+    def _eval_loader(self, split: str) -> ResumableLoader:
+        dataset = self._splits[split]
+        budget = self.eval_token_budget
+        sampler = BatchSampler(dataset.lengths, budget, budget, shuffle=False, seed=self.seed)
+        return ResumableLoader(dataset, sampler, 0)
+
+    def val_dataloader(self) -> ResumableLoader:
+        """All validation jets, sorted by length."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> ResumableLoader:
+        """All test jets, sorted by length."""
+        return self._eval_loader("test")

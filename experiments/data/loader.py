@@ -1,0 +1,108 @@
+"""A data loader that can stop and go on at the exact batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from data.jets import IntArray, Jets
+from experiments.batch import EventBatch
+from experiments.data.sampler import BatchSampler
+from experiments.features import compute_features
+from lgatr import Packing
+
+
+class JetDataset(Dataset[EventBatch]):
+    """Packed batches of jets by jet number.
+
+    Parameters
+    ----------
+    jets
+        The sample.
+    features
+        Names of scalar features; see :mod:`experiments.features`.
+    max_constituents
+        Keep this many leading constituents of each jet; 0 keeps all.
+    """
+
+    def __init__(self, jets: Jets, features: Sequence[str], max_constituents: int) -> None:
+        self.jets, self.features = jets, tuple(features)
+        self.max_constituents = max_constituents
+
+    @property
+    def lengths(self) -> IntArray:
+        """Particles per jet that a batch will hold, ``(J,)``."""
+        lengths = self.jets.lengths
+        return np.minimum(lengths, self.max_constituents) if self.max_constituents else lengths
+
+    def __getitem__(self, indices: IntArray) -> EventBatch:
+        # Neighbours of equal length are attended to in one call (see the native backend).
+        indices = indices[np.argsort(self.lengths[indices], kind="stable")]
+        jets = self.jets.select(indices)
+        constituents, lengths = jets.constituents, self.lengths[indices]
+        if self.max_constituents:
+            rank = np.arange(len(constituents)) - np.repeat(jets.offsets[:-1], jets.lengths)
+            constituents = constituents[rank < self.max_constituents]
+        fourmomenta = torch.from_numpy(np.ascontiguousarray(constituents))
+        packing = Packing.from_lengths(lengths.tolist())
+        scalars = compute_features(fourmomenta, packing, self.features)
+        target = torch.from_numpy(jets.labels)
+        return EventBatch(fourmomenta, scalars, packing, target)
+
+    def __len__(self) -> int:
+        return len(self.jets)
+
+
+class ResumableLoader(DataLoader[EventBatch]):
+    """A loader whose place in the epoch is saved and restored with each checkpoint.
+
+    Parameters
+    ----------
+    dataset
+        The jets.
+    sampler
+        Their batches.
+    num_workers
+        Processes that prepare batches; 0 does it in the training process.
+    """
+
+    def __init__(self, dataset: JetDataset, sampler: BatchSampler, num_workers: int) -> None:
+        super().__init__(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+        self.batches = sampler
+        self._delivered = 0
+
+    def __iter__(self) -> Any:
+        self._delivered = self.batches.position
+        for batch in super().__iter__():
+            # Workers run ahead of training; what counts is what has been handed out.
+            self._delivered += 1
+            yield batch
+        self._delivered = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and number of batches handed out in it."""
+        finished = self._delivered == 0 and self.batches.position == 0
+        epoch = self.batches.epoch
+        if not finished and self.batches.position == 0:
+            # The sampler has finished the epoch while its last batches were still on their way.
+            epoch -= 1
+        return {"epoch": epoch, "position": self._delivered}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        self.batches.epoch = state["epoch"]
+        self.batches.position = state["position"]
+        if self.batches.position >= len(self.batches):
+            self.batches.epoch += 1
+            self.batches.position = 0

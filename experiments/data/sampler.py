@@ -1,0 +1,90 @@
+"""Which jets form a batch: by number of jets, by number of particles, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from data.jets import IntArray
+
+
+def cut_batches(lengths: IntArray, batch_size: int, token_budget: int) -> list[slice]:
+    """Cut a sequence of jets into batches that respect both limits.
+
+    Parameters
+    ----------
+    lengths
+        Particles of each jet, in order.
+    batch_size
+        At most this many jets per batch.
+    token_budget
+        At most this many particles per batch; 0 for no limit. A single longer jet forms a batch
+        of its own.
+    """
+    ends = np.cumsum(lengths)
+    batches, start = [], 0
+    while start < len(lengths):
+        stop = start + batch_size
+        if token_budget:
+            used = ends[start - 1] if start else 0
+            stop = min(stop, int(np.searchsorted(ends, used + token_budget, side="right")))
+        stop = min(max(stop, start + 1), len(lengths))
+        batches.append(slice(start, stop))
+        start = stop
+    return batches
+
+
+class BatchSampler(Sampler[IntArray]):
+    """Batches of jet numbers, the same for the same seed and epoch, resumable at any batch.
+
+    Parameters
+    ----------
+    lengths
+        Particles of each jet, ``(J,)``.
+    batch_size, token_budget
+        See :func:`cut_batches`.
+    shuffle
+        Whether to shuffle anew each epoch, leaving out the incomplete last batch; otherwise jets
+        come sorted by length.
+    seed
+        Of the shuffling.
+    """
+
+    def __init__(
+        self, lengths: IntArray, batch_size: int, token_budget: int, shuffle: bool, seed: int
+    ) -> None:
+        if batch_size < 1 or token_budget < 0:
+            raise ValueError(
+                f"batch_size must be at least 1 and token_budget at least 0, "
+                f"not {batch_size} and {token_budget}"
+            )
+        self.lengths, self.batch_size, self.token_budget = lengths, batch_size, token_budget
+        self.shuffle, self.seed = shuffle, seed
+        self.epoch = 0
+        self.position = 0
+
+    def batches(self) -> list[IntArray]:
+        """All batches of the present epoch."""
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.lengths))
+        else:
+            order = np.argsort(self.lengths, kind="stable")
+        cuts = cut_batches(self.lengths[order], self.batch_size, self.token_budget)
+        if self.shuffle and len(cuts) > 1:
+            cuts = cuts[:-1]
+        return [order[cut] for cut in cuts]
+
+    def __iter__(self) -> Iterator[IntArray]:
+        batches = self.batches()
+        # The position counts delivered batches, so that a checkpoint taken after a step holds
+        # exactly what has been trained on.
+        while self.position < len(batches):
+            self.position += 1
+            yield batches[self.position - 1]
+        self.position = 0
+        self.epoch += 1
+
+    def __len__(self) -> int:
+        return len(self.batches())
