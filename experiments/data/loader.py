@@ -80,29 +80,21 @@ class ResumableLoader(DataLoader[EventBatch]):
             pin_memory=torch.cuda.is_available(),
         )
         self.batches = sampler
-        self._delivered = 0
+        self._epoch, self._delivered = sampler.epoch, sampler.start
 
     def __iter__(self) -> Any:
-        self._delivered = self.batches.position
+        # Workers run ahead of training; what counts is what has been handed out.
+        self._epoch, self._delivered = self.batches.epoch, self.batches.start
         for batch in super().__iter__():
-            # Workers run ahead of training; what counts is what has been handed out.
             self._delivered += 1
             yield batch
-        self._delivered = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and number of batches handed out in it."""
-        finished = self._delivered == 0 and self.batches.position == 0
-        epoch = self.batches.epoch
-        if not finished and self.batches.position == 0:
-            # The sampler has finished the epoch while its last batches were still on their way.
-            epoch -= 1
-        return {"epoch": epoch, "position": self._delivered}
+        """The epoch, and the number of batches handed out in it."""
+        return {"epoch": self._epoch, "position": self._delivered}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where :meth:`state_dict` was taken."""
-        self.batches.epoch = state["epoch"]
-        self.batches.position = state["position"]
-        if self.batches.position >= len(self.batches):
-            self.batches.epoch += 1
-            self.batches.position = 0
+        self.batches.epoch, self.batches.start = state["epoch"], state["position"]
+        if self.batches.start >= len(self.batches):
+            self.batches.epoch, self.batches.start = state["epoch"] + 1, 0

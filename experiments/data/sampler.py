@@ -62,8 +62,7 @@ class BatchSampler(Sampler[IntArray]):
             )
         self.lengths, self.batch_size, self.token_budget = lengths, batch_size, token_budget
         self.shuffle, self.seed = shuffle, seed
-        self.epoch = 0
-        self.position = 0
+        self.epoch, self.start = 0, 0
 
     def batches(self) -> list[IntArray]:
         """All batches of the present epoch."""
@@ -77,14 +76,11 @@ class BatchSampler(Sampler[IntArray]):
         return [order[cut] for cut in cuts]
 
     def __iter__(self) -> Iterator[IntArray]:
-        batches = self.batches()
-        # The position counts delivered batches, so that a checkpoint taken after a step holds
-        # exactly what has been trained on.
-        while self.position < len(batches):
-            self.position += 1
-            yield batches[self.position - 1]
-        self.position = 0
-        self.epoch += 1
+        # The place for the next call is set at once: a consumer that stops at the last batch
+        # never comes back to have it set at the end.
+        batches, start = self.batches(), self.start
+        self.epoch, self.start = self.epoch + 1, 0
+        yield from batches[start:]
 
     def __len__(self) -> int:
         return len(self.batches())

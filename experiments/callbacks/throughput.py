@@ -1,0 +1,45 @@
+"""Jets per second, in the progress bar, the log and the results."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+
+class JetsPerSecond(Callback):
+    """Count training jets and the time between the start and the end of each step.
+
+    The first steps, in which memory is allocated and kernels are chosen, do not count.
+
+    Parameters
+    ----------
+    skip_steps
+        Steps left out at the start.
+    """
+
+    def __init__(self, skip_steps: int = 3) -> None:
+        self.skip_steps = skip_steps
+        self.jets, self.seconds, self._seen = 0, 0.0, 0
+        self._start = 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Jets per second of training so far, or None if nothing was measured."""
+        return self.jets / self.seconds if self.seconds else None
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Note the time."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Count the batch."""
+        self._seen += 1
+        if self._seen <= self.skip_steps:
+            return
+        self.jets += len(batch)
+        self.seconds += time.perf_counter() - self._start
+        pl_module.log("jets/s", float(self.rate or 0.0), prog_bar=True, batch_size=len(batch))

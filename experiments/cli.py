@@ -1,0 +1,88 @@
+"""What stands between the command line and a run: choices checked, errors in one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from data.errors import DataError
+from experiments.errors import UserError
+from lgatr.attention import AttentionFallbackWarning
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG_DIR = ROOT / "config"
+
+OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
+
+
+def fail(message: str) -> None:
+    """Print one line and exit with status 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def check_command_line(arguments: list[str]) -> None:
+    """Find mistakes in the overrides before Hydra does, and answer in one line."""
+    overrides = [a for a in arguments if not a.startswith("-") and "=" in a]
+    for override in overrides:
+        group, _, choice = override.lstrip("+~").partition("=")
+        folder = CONFIG_DIR / group
+        if not folder.is_dir() or not choice:
+            continue
+        known = sorted(p.stem for p in folder.glob("*.yaml"))
+        for name in choice.split(","):
+            if name not in known:
+                fail(f"{group}={name}: unknown; choose from {', '.join(known)}")
+    if any(a.startswith("-") for a in arguments) or any("," in o for o in overrides):
+        return
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            compose("run", overrides=arguments)
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(str(error.__cause__ or error))
+
+
+def quiet_libraries() -> None:
+    """Silence remarks of libraries that ask nothing of the user."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "xformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    # Batches are cut from memory in a millisecond; workers would only cost start-up time.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*", module="lightning.*")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def one_line_warnings() -> None:
+    """Print each warning as one line, once, without the source line it came from."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    warnings.simplefilter("once", AttentionFallbackWarning)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn errors that the user can mend into one line and exit status 2."""
+    try:
+        yield
+    except InstantiationException as error:
+        fail(str(error.__cause__ or error).splitlines()[0])
+    except (DataError, UserError, HydraException, OmegaConfBaseException) as error:
+        fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}{error.strerror or error}; nothing half-written was kept")

@@ -1,0 +1,105 @@
+"""Figures of merit of a binary tagger, with statistical errors.
+
+Legend: J jets, of which S signal and N background.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.classification import binary_roc
+
+SIGNAL_EFFICIENCIES = (0.5, 0.3)
+
+
+def rejection(fpr: Tensor, tpr: Tensor, efficiency: float) -> float:
+    """Background rejection 1/eps_B at a signal efficiency, on the interpolated ROC curve.
+
+    Jets with equal scores move together, so the curve is straight between distinct scores.
+    Infinite if no background passes.
+    """
+    index = int(torch.searchsorted(tpr, efficiency))
+    low = max(index - 1, 0)
+    rise = float(tpr[index] - tpr[low])
+    share = (efficiency - float(tpr[low])) / rise if rise > 0 else 0.0
+    background = float(fpr[low]) + share * float(fpr[index] - fpr[low])
+    return 1 / background if background > 0 else math.inf
+
+
+def rejection_error(value: float, num_background: int) -> float:
+    """Binomial error of a rejection measured on ``num_background`` jets."""
+    passed = 1 / value
+    return value * math.sqrt((1 - passed) / (passed * num_background))
+
+
+def auc_error(auc: float, num_signal: int, num_background: int) -> float:
+    """Error of the area under the ROC curve (Hanley and McNeil 1982, equation 2)."""
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = (
+        auc * (1 - auc)
+        + (num_signal - 1) * (q1 - auc**2)
+        + (num_background - 1) * (q2 - auc**2)
+    ) / (num_signal * num_background)
+    return math.sqrt(max(variance, 0.0))
+
+
+def roc(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """False and true positive rates at every distinct score, rising, float64."""
+    # Logits, not probabilities: a sigmoid in float32 makes distinct large logits tie. Scores
+    # outside [0, 1] would be passed through a sigmoid, so ranks stand in for them.
+    ranks = torch.unique(logits.float(), return_inverse=True)[1].double()
+    ranks = ranks / max(float(ranks.max()), 1.0)
+    fpr, tpr, _ = binary_roc(ranks, target)
+    return fpr.double(), tpr.double()
+
+
+def tagging_metrics(logits: Tensor, target: Tensor) -> dict[str, float | None]:
+    """Accuracy, AUC, rejections and loss, each with ``_error`` (one standard deviation).
+
+    Parameters
+    ----------
+    logits
+        ``(J,)`` scores before the sigmoid.
+    target
+        ``(J,)`` labels 0 or 1; both must occur.
+
+    Returns
+    -------
+    A rejection with no background left is None and has ``_lower_limit_95`` instead (Poisson: no
+    event seen excludes more than 3).
+
+    Raises
+    ------
+    ValueError
+        If only one class is present, or a logit is not finite.
+    """
+    logits, target = logits.detach().float().cpu(), target.detach().long().cpu()
+    if not torch.isfinite(logits).all():
+        raise ValueError("the network's output is not finite; lower the learning rate")
+    jets, signal = len(target), int(target.sum())
+    background = jets - signal
+    if not signal or not background:
+        raise ValueError(f"need jets of both classes, got {signal} signal and {background} others")
+    losses = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
+    accuracy = float(((logits > 0) == (target == 1)).double().mean())
+    fpr, tpr = roc(logits, target)
+    auc = float(torch.trapezoid(tpr, fpr))
+    values: dict[str, float | None] = {
+        "accuracy": accuracy,
+        "accuracy_error": math.sqrt(accuracy * (1 - accuracy) / jets),
+        "auc": auc,
+        "auc_error": auc_error(auc, signal, background),
+        "loss": float(losses.double().mean()),
+        "loss_error": float(losses.double().std()) / math.sqrt(jets),
+    }
+    for efficiency in SIGNAL_EFFICIENCIES:
+        name, value = f"rejection_at_{efficiency}", rejection(fpr, tpr, efficiency)
+        finite = math.isfinite(value)
+        values[name] = value if finite else None
+        values[f"{name}_error"] = rejection_error(value, background) if finite else None
+        if not finite:
+            values[f"{name}_lower_limit_95"] = background / 3
+    return values

@@ -1,0 +1,30 @@
+"""One look for all plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import mplhep
+from matplotlib.figure import Figure
+
+from data.atomic import atomic_path
+
+
+def new_figure(**options: Any) -> tuple[Figure, Any]:
+    """A figure with one set of axes in the style of the LHC experiments."""
+    with plt.style.context([mplhep.style.CMS, {"figure.figsize": (7, 6), "font.size": 15}]):
+        return plt.subplots(layout="constrained", **options)
+
+
+def save(figure: Figure, directory: Path, name: str) -> None:
+    """Write PNG and PDF."""
+    for suffix in ("png", "pdf"):
+        with atomic_path(directory / f"{name}.{suffix}") as temporary:
+            figure.savefig(temporary, dpi=110)
+    plt.close(figure)

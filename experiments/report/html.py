@@ -1,0 +1,104 @@
+"""A report of a run in one HTML file that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from data.atomic import atomic_path
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0 }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: left }
+tr.ours { background: #fff3cd; font-weight: 600 }
+.plots { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem } img { width: 100% }
+pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px }
+"""
+
+_HEADINGS = {
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    "rejection_at_0.5": "1/ε<sub>B</sub> (ε<sub>S</sub> = 0.5)",
+    "rejection_at_0.3": "1/ε<sub>B</sub> (ε<sub>S</sub> = 0.3)",
+}
+
+
+def published(task: str) -> dict[str, Any]:
+    """The published figures of a task, or an empty dict if there are none."""
+    text = resources.files("experiments.report").joinpath("published.json").read_text("utf-8")
+    table: dict[str, Any] = json.loads(text).get(task, {})
+    return table
+
+
+def value_with_error(results: dict[str, Any], name: str) -> str:
+    """``value±error`` with digits that fit the error."""
+    value, error = results.get(name), results.get(f"{name}_error")
+    if value is None:
+        limit = results.get(f"{name}_lower_limit_95")
+        return f"> {limit:.0f} (95 %)" if limit is not None else "–"
+    digits = 4 if value < 10 else 0
+    return f"{value:.{digits}f}" + (f"±{error:.{digits}f}" if error is not None else "")
+
+
+def _row(cells: list[str], tag: str = "td", css: str = "") -> str:
+    inner = "".join(f"<{tag}>{cell}</{tag}>" for cell in cells)
+    return f"<tr class='{css}'>{inner}</tr>" if css else f"<tr>{inner}</tr>"
+
+
+def _comparison(task: str, results: dict[str, Any]) -> str:
+    table = published(task)
+    columns = table.get("columns", ["accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3"])
+    rows = [_row(["network", *(_HEADINGS[c] for c in columns)], "th")]
+    ours = [value_with_error(results, column) for column in columns]
+    rows.append(_row(["this run", *ours], css="ours"))
+    for entry in table.get("rows", []):
+        name = html.escape(entry["network"]) + ("*" if entry["equivariant"] else "")
+        rows.append(_row([name, *entry["values"]]))
+    note = ""
+    if table:
+        note = (
+            f"<p>Published: {html.escape(table['title'])}; {html.escape(table['sources'])}. "
+            "* Lorentz-equivariant. Errors of published rows are spreads over trainings, errors "
+            "of this run are statistical. Figures compare only if the data are the same: this "
+            f"run used <code>{html.escape(str(results.get('data')))}</code>.</p>"
+        )
+    return f"<table>{''.join(rows)}</table>{note}"
+
+
+def write_report(directory: Path, task: str, results: dict[str, Any], config: str) -> None:
+    """Write ``report.html`` with figures, plots and the configuration of a run.
+
+    Parameters
+    ----------
+    directory
+        Of the run; its ``plots`` are embedded.
+    task
+        Which published table to set beside the results.
+    results
+        The contents of ``metrics.json``.
+    config
+        The resolved configuration as YAML.
+    """
+    plots = []
+    for image in sorted((directory / "plots").glob("*.png")):
+        data = base64.b64encode(image.read_bytes()).decode()
+        plots.append(f"<img alt='{image.stem}' src='data:image/png;base64,{data}'>")
+    facts = [
+        _row([html.escape(key), html.escape(str(value))])
+        for key, value in results.items()
+        if not key.endswith(("_error", "_lower_limit_95"))
+    ]
+    page = (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(task)}</title>"
+        f"<style>{_STYLE}</style><h1>{html.escape(task)}</h1>{_comparison(task, results)}"
+        f"<h2>Plots</h2><div class='plots'>{''.join(plots)}</div>"
+        f"<h2>All results</h2><table>{''.join(facts)}</table>"
+        f"<h2>Configuration</h2><pre>{html.escape(config)}</pre></html>"
+    )
+    with atomic_path(directory / "report.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")

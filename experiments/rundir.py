@@ -1,0 +1,89 @@
+"""The directory of a run: claimed once, never overwritten by another run."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from data.atomic import atomic_path
+from experiments.errors import UserError
+
+CONFIG = "config.yaml"
+LAST = Path("checkpoints") / "last.ckpt"
+BEST = Path("checkpoints") / "best.ckpt"
+
+
+def find_last_run(parent: Path) -> Path:
+    """The newest run below ``parent`` that has a checkpoint to go on from.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    runs = [c.parents[1] for c in parent.glob(f"*/{LAST}")]
+    if not runs:
+        raise UserError(f"ckpt_path=last: no run with a checkpoint in {parent}")
+    return max(runs, key=lambda run: (run / LAST).stat().st_mtime)
+
+
+def claim(directory: Path, config: str, resume: bool) -> None:
+    """Make the directory and put the configuration into it.
+
+    Parameters
+    ----------
+    directory
+        Of the run.
+    config
+        The resolved configuration as YAML.
+    resume
+        Whether this run goes on with the one in the directory.
+
+    Raises
+    ------
+    UserError
+        If the directory holds something and this run does not resume it.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"run_dir={directory} is a file; choose a folder")
+    if not resume and directory.exists() and any(directory.iterdir()):
+        raise UserError(
+            f"run_dir={directory} already holds results; choose another run_dir, "
+            "or go on with that run by ckpt_path=last"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    with atomic_path(directory / CONFIG) as temporary:
+        temporary.write_text(config, encoding="utf-8")
+
+
+def resolve_checkpoint(choice: str, directory: Path) -> Path | None:
+    """The checkpoint file to resume from, or None to start anew.
+
+    Parameters
+    ----------
+    choice
+        ``none``, ``last``, or a file.
+    directory
+        Of the run.
+
+    Raises
+    ------
+    UserError
+        If the file does not exist.
+    """
+    if choice == "none":
+        return None
+    path = directory / LAST if choice == "last" else Path(choice)
+    if not path.is_file():
+        raise UserError(f"ckpt_path={choice}: no checkpoint {path}")
+    return path
+
+
+def git_revision(root: Path) -> str:
+    """The commit of the code, with ``-dirty`` if files differ from it; ``unknown`` without git."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,37 @@
+"""Learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def cosine_with_warmup(
+    optimizer: Optimizer, total_steps: int, warmup_steps: int, final_fraction: float
+) -> LambdaLR:
+    """Rise linearly from zero, then fall along half a cosine.
+
+    Parameters
+    ----------
+    optimizer
+        Whose learning rate is scheduled.
+    total_steps
+        Length of the training, which must be known (``trainer.max_steps``).
+    warmup_steps
+        Steps of the linear rise, at most a tenth of the training.
+    final_fraction
+        Last learning rate over the highest.
+    """
+    if total_steps < 1:
+        raise ValueError("a cosine schedule needs trainer.max_steps to be set")
+    warmup = min(warmup_steps, total_steps // 10)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        progress = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+        return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return LambdaLR(optimizer, factor)

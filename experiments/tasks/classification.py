@@ -1,0 +1,104 @@
+"""Training a binary classifier of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from experiments.batch import EventBatch
+from experiments.errors import UserError
+from experiments.metrics.tagging import tagging_metrics
+
+
+class BinaryClassification(lightning.LightningModule):
+    """Cross entropy on logits, metrics on whole validation and test sets.
+
+    Parameters
+    ----------
+    model
+        Maps an :class:`EventBatch` to logits ``(B, 1)``.
+    optimizer
+        Makes an optimizer of parameters.
+    scheduler
+        Makes a learning-rate schedule of an optimizer and ``total_steps``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[..., LRScheduler],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self._scores: list[tuple[Tensor, Tensor]] = []
+        self.test_scores: tuple[Tensor, Tensor] | None = None
+        self.test_metrics: dict[str, float | None] = {}
+
+    def forward(self, batch: EventBatch) -> Tensor:
+        """Logits ``(B,)``."""
+        logits: Tensor = self.model(batch).squeeze(-1)
+        return logits
+
+    def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor:
+        """Mean cross entropy of a batch."""
+        logits = self(batch)
+        loss = F.binary_cross_entropy_with_logits(logits, batch.target.to(logits.dtype))
+        self.log("loss", loss, prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop at once when training has diverged, rather than test a broken network."""
+        if not self.trainer.is_last_batch and self.global_step % 50:
+            return
+        loss = self.trainer.callback_metrics.get("loss")
+        if loss is not None and not torch.isfinite(loss):
+            raise UserError(
+                f"the loss is {float(loss)} at step {self.global_step}; "
+                "lower optimizer.lr or trainer.gradient_clip_val"
+            )
+
+    def _collect(self, batch: EventBatch) -> None:
+        self._scores.append((self(batch).float(), batch.target))
+
+    def _gathered(self) -> tuple[Tensor, Tensor]:
+        logits, target = (torch.cat(x).cpu() for x in zip(*self._scores, strict=True))
+        self._scores.clear()
+        return logits, target
+
+    def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
+        """Collect scores."""
+        self._collect(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Metrics of the whole validation set."""
+        metrics = tagging_metrics(*self._gathered())
+        shown = {f"val/{k}": v for k, v in metrics.items() if v is not None and "_" not in k}
+        self.log_dict(shown)
+        self.log("val_auc", float(metrics["auc"] or 0.0), prog_bar=True, logger=False)
+
+    def test_step(self, batch: EventBatch, batch_idx: int) -> None:
+        """Collect scores."""
+        self._collect(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Metrics of the whole test set, kept for the report."""
+        self.test_scores = self._gathered()
+        self.test_metrics = tagging_metrics(*self.test_scores)
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer, one schedule stepped every training step."""
+        optimizer = self._optimizer(self.parameters())
+        scheduler = self._scheduler(optimizer, total_steps=self.trainer.max_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
