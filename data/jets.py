@@ -97,10 +97,10 @@ class Jets:
         if not positive.all():
             self._complain(~positive, "a constituent with energy <= 0")
 
-    def _complain(self, bad: npt.NDArray[np.bool_], what: str) -> None:
+    def _complain(self, bad: npt.ArrayLike, what: str) -> None:
         row = int(np.argmax(bad))
         jet = int(np.searchsorted(self.offsets, row, side="right")) - 1
         raise DataError(
             f"{self.source}: jet {jet} has {what} "
-            f"({int(bad.sum())} such constituents in all); clean the file first"
+            f"({int(np.sum(bad))} such constituents in all); clean the file first"
         )

@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import DataError
 from experiments.errors import UserError
-from lgatr.attention import AttentionFallbackWarning
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_DIR = ROOT / "config"
@@ -64,14 +63,19 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*", module="lightning.*")
 
 
+_shown: set[str] = set()
+
+
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    if str(message) in _shown:
+        return
+    _shown.add(str(message))
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def one_line_warnings() -> None:
     """Print each warning as one line, once, without the source line it came from."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
-    warnings.simplefilter("once", AttentionFallbackWarning)
 
 
 @contextmanager

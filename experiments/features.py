@@ -73,5 +73,3 @@ def compute_features(fourmomenta: Tensor, packing: Packing, names: Sequence[str]
     jets = fourmomenta.new_zeros(packing.num_events, 4).index_add(0, index, fourmomenta)
     kinematics = Kinematics(fourmomenta, jets[index])
     return torch.stack([FEATURES[name](kinematics) for name in names], dim=1)
-
-

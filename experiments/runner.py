@@ -39,7 +39,8 @@ def _versions() -> dict[str, str]:
 def _results(
     cfg: DictConfig, task: BinaryClassification, trainer: Trainer, datamodule: Any, seconds: float
 ) -> dict[str, Any]:
-    rates = [c.rate for c in trainer.callbacks if isinstance(c, JetsPerSecond)]
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    rates = [c.rate for c in callbacks if isinstance(c, JetsPerSecond)]
     return {
         **task.test_metrics,
         "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
@@ -120,5 +121,3 @@ def _print_summary(directory: Path, results: dict[str, Any]) -> None:
     rate = results["jets_per_second"]
     print(f"{'jets per second':>18}  {'–' if rate is None else format(rate, '.0f')}")
     print(f"Report: {directory / 'report.html'}")
-
-

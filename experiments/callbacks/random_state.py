@@ -18,11 +18,11 @@ class RandomState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """All states, as tensors and plain numbers."""
-        name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+        name, keys, *rest = tuple(np.random.get_state(legacy=True))
         version, internal, gauss = random.getstate()
         state: dict[str, Any] = {
             "torch": torch.get_rng_state(),
-            "numpy": [name, torch.from_numpy(keys.astype("int64")), position, has_gauss, cached],
+            "numpy": [name, torch.from_numpy(np.asarray(keys).astype("int64")), *rest],
             "python": [version, list(internal), gauss],
         }
         if torch.cuda.is_available():

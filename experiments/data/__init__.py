@@ -1,0 +1,1 @@
+"""Jets for Lightning: batches, loaders, data modules."""

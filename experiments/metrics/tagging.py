@@ -39,9 +39,7 @@ def auc_error(auc: float, num_signal: int, num_background: int) -> float:
     """Error of the area under the ROC curve (Hanley and McNeil 1982, equation 2)."""
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     variance = (
-        auc * (1 - auc)
-        + (num_signal - 1) * (q1 - auc**2)
-        + (num_background - 1) * (q2 - auc**2)
+        auc * (1 - auc) + (num_signal - 1) * (q1 - auc**2) + (num_background - 1) * (q2 - auc**2)
     ) / (num_signal * num_background)
     return math.sqrt(max(variance, 0.0))
 

@@ -1,0 +1,1 @@
+"""Networks as taggers, one file each."""

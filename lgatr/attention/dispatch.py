@@ -117,7 +117,12 @@ def prepare_attention(
         "dropout": dropout_p,
         "scale": scale,
     }
-    given = {name: value for name, value in pattern.items() if value is not None and value is not False}
+    given: dict[str, Any] = {
+        name: value
+        for name, value in pattern.items()
+        # By type first: a tensor compares element by element.
+        if isinstance(value, Tensor) or value not in (None, False, 0.0)
+    }
     from_bias = _spec_from_bias(attn_bias)
     if given.keys() & from_bias.keys() or (spec is not None and (given or from_bias)):
         raise ValueError("the attention pattern is described twice; give one description")

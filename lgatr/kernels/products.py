@@ -115,9 +115,7 @@ class _SignedProducts(torch.autograd.Function):
         moved = [
             t.movedim(d, place)
             if d is not None
-            else t.unsqueeze(place).expand(
-                *t.shape[:place], info.batch_size, *t.shape[place:]
-            )
+            else t.unsqueeze(place).expand(*t.shape[:place], info.batch_size, *t.shape[place:])
             for t, d, place in zip(tensors, in_dims[:6], places, strict=True)
         ]
         out = signed_products(Sectors(*moved[:3]), Sectors(*moved[3:]), roles)

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lgatr.layers.base import SectorModule
 from lgatr.layout import Sectors

@@ -150,9 +150,7 @@ class LGATr(nn.Module):
         for block in self.blocks:
             assert isinstance(block, LGATrBlock)
             if self.checkpoint_blocks and torch.is_grad_enabled():
-                x = checkpoint(
-                    block.forward_sectors, x, attend, additional_qk, use_reentrant=False
-                )
+                x = checkpoint(block.forward_sectors, x, attend, additional_qk, use_reentrant=False)
             else:
                 x = block.forward_sectors(x, attend, additional_qk)
         return self.linear_out.forward_sectors(x)

@@ -56,9 +56,9 @@ class NativeBackend(Backend):
         # would each allocate and zero-fill a gradient of the whole batch.
         parts = zip(*(x.split(plan.tokens) for x in (q, k, v)), plan.lengths, strict=True)
         outputs = []
-        for *run, length in parts:
-            batched = (x.unflatten(0, (-1, length)) for x in run)
-            outputs.append(self._dense(*batched, spec, None).flatten(0, 1))
+        for run_q, run_k, run_v, length in parts:
+            q, k, v = (x.unflatten(0, (-1, length)) for x in (run_q, run_k, run_v))
+            outputs.append(self._dense(q, k, v, spec, None).flatten(0, 1))
         return torch.cat(outputs)
 
     @staticmethod

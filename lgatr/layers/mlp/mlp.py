@@ -38,12 +38,16 @@ class GeoMLP(SectorModule):
         mv, s = [*mv, config.mv_channels], [*s, config.s_channels]
         layers: list[nn.Module] = []
         for index in range(config.num_layers_mlp):
-            channels = {"in_s_channels": s[index], "out_s_channels": s[index + 1]}
+            mv_in, mv_out, s_in, s_out = mv[index], mv[index + 1], s[index], s[index + 1]
             if index == 0 and primitives.geometric_product:
-                layers.append(GeometricBilinear(mv[0], mv[1], primitives, **channels))
+                layers.append(
+                    GeometricBilinear(
+                        mv_in, mv_out, primitives, in_s_channels=s_in, out_s_channels=s_out
+                    )
+                )
             else:
                 layers.append(ScalarGatedNonlinearity(config.nonlinearity))
-                layers.append(EquiLinear(mv[index], mv[index + 1], primitives, **channels))
+                layers.append(EquiLinear(mv_in, mv_out, primitives, s_in, s_out))
             if config.dropout_prob is not None:
                 layers.append(GradeDropout(config.dropout_prob))
         self.layers = nn.ModuleList(layers)

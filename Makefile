@@ -1,0 +1,54 @@
+# Two commands that do all their own set-up: `make toptagging` and `make test`.
+# Another torch: make TORCH=torch==2.11.0 toptagging    Another Python: make PYTHON=python3.12 test
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+XFORMERS ?= xformers==0.0.35
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help toptagging test slow lint clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+# Each stamp is renewed when what it was made from changes, and carries the torch it was made for.
+STAMP := $(VENV)/stamp-$(subst =,-,$(TORCH))-$(subst =,-,$(XFORMERS))
+
+$(STAMP)-base:
+	@echo "Creating $(VENV) with $(TORCH) and $(XFORMERS)"
+	@$(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/stamp-*
+	@# torch first and by version: left to a dependency, pip would take a build with gigabytes of CUDA
+	@$(PIP) numpy $(TORCH)
+	@$(PIP) --no-deps $(XFORMERS)
+	@touch $@
+
+$(STAMP)-experiments: $(STAMP)-base pyproject.toml
+	@echo "Installing what the experiments need"
+	@$(PIP) $(TORCH) --editable '.[experiments]'
+	@touch $@
+
+$(STAMP)-test: $(STAMP)-base pyproject.toml
+	@echo "Installing what the tests need"
+	@$(PIP) $(TORCH) --editable '.[test]'
+	@touch $@ $(STAMP)-experiments
+
+toptagging: $(STAMP)-experiments ## train, test and report a top tagger on the jets shipped here
+	@$(BIN)/python run.py experiment=toptagging attention=xformers $(ARGS)
+
+test: $(STAMP)-test ## lint, check types, run the tests
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest $(ARGS)
+
+slow: $(STAMP)-test ## run the tests that take minutes
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(STAMP)-test ## format and mend what can be mended
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+clean: ## remove the virtual environment and caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

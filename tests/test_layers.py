@@ -1,0 +1,247 @@
+"""Details of layers that symmetry alone does not fix."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lgatr import (
+    LGATr,
+    PrimitivesConfig,
+    embed_axialvector,
+    embed_bivector,
+    embed_pseudoscalar,
+    embed_scalar,
+    embed_vector,
+    extract_axialvector,
+    extract_bivector,
+    extract_pseudoscalar,
+    extract_scalar,
+    extract_vector,
+    get_num_spurions,
+    get_spurions,
+)
+from lgatr.layers import EquiLayerNorm, EquiLinear, GradeDropout, ScalarGatedNonlinearity
+from lgatr.primitives import abs_squared_norm, equi_layer_norm, equi_linear, grade_dropout
+
+
+@pytest.mark.parametrize(
+    ("embed", "extract", "size", "first"),
+    [
+        (embed_scalar, extract_scalar, 1, 0),
+        (embed_vector, extract_vector, 4, 1),
+        (embed_bivector, extract_bivector, 6, 5),
+        (embed_axialvector, extract_axialvector, 4, 11),
+        (embed_pseudoscalar, extract_pseudoscalar, 1, 15),
+    ],
+)
+def test_interface(embed, extract, size, first):
+    x = torch.randn(3, 2, size)
+    mv = embed(x)
+    assert torch.equal(extract(mv), x)
+    outside = [i for i in range(16) if not first <= i < first + size]
+    assert not mv[..., outside].any()
+    with pytest.raises(ValueError, match="components"):
+        embed(torch.randn(3, size + 1))
+    with pytest.raises(ValueError, match="multivectors"):
+        extract(torch.randn(3, 15))
+
+
+SQUARES = {"lightlike": 0.0, "timelike": 1.0, "spacelike": -1.0}
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+@pytest.mark.parametrize("time", [True, False])
+@pytest.mark.parametrize("beam", ["lightlike", "timelike", "spacelike", "xyplane", None])
+def test_spurions(beam, time, mirror):
+    spurions = get_spurions(beam, time, mirror)
+    beams = 0 if beam is None else 1 if beam == "xyplane" or not mirror else 2
+    assert len(spurions) == get_num_spurions(beam, time, mirror) == beams + time
+    vectors = extract_vector(spurions[:beams])
+    if beam in SQUARES:
+        square = vectors[:, 0] ** 2 - (vectors[:, 1:] ** 2).sum(-1)
+        torch.testing.assert_close(square, torch.full((beams,), SQUARES[beam]))
+        assert vectors[:, 3].tolist() == [1.0, -1.0][:beams]
+    if beam == "xyplane":
+        assert spurions[0].nonzero().flatten().tolist() == [8]  # e12
+    if time:
+        assert extract_vector(spurions[-1]).tolist() == [1, 0, 0, 0]
+
+
+def test_unknown_spurion():
+    with pytest.raises(ValueError, match="lightlike"):
+        get_spurions("diagonal")
+
+
+@pytest.mark.parametrize("subgroup", [True, False])
+@pytest.mark.parametrize("scheme", ["default", "small", "unit_scalar", "almost_unit_scalar"])
+def test_initialisations(scheme, subgroup):
+    layer = EquiLinear(64, 64, PrimitivesConfig(subgroup=subgroup), 32, 32, True, scheme)
+    with torch.no_grad():
+        mv, s = layer(torch.randn(500, 64, 16), torch.randn(500, 32))
+    spread = mv[..., 1:15].std().item()
+    shift = mv[..., 0].mean().item()
+    # Variance 1/3 per map in the default scheme; two maps feed each component in the subgroup.
+    width = math.sqrt((2 if subgroup else 1) / 3)
+    factor = {"default": 1.0, "small": 0.1, "unit_scalar": 0.1, "almost_unit_scalar": 0.5}[scheme]
+    assert spread == pytest.approx(width * factor, rel=0.1)
+    assert shift == pytest.approx(1.0 if "unit" in scheme else 0.0, abs=0.05)
+    assert abs(mv[..., 15].mean().item()) < 0.05
+    assert s.std().item() == pytest.approx(
+        math.sqrt(1 / 3) * (0.1 if scheme == "small" else 1.0), rel=0.2
+    )
+
+
+def test_unknown_initialisation():
+    with pytest.raises(ValueError, match="almost_unit_scalar"):
+        EquiLinear(1, 1, initialization="zeros")
+
+
+def test_linear_equals_sum_of_maps():
+    x, w = torch.randn(5, 3, 16).double(), torch.randn(4, 3, 10).double()
+    from lgatr.primitives import geometric_product, grade_project
+
+    unit = torch.zeros(16).double()
+    unit[15] = 1
+    grades = grade_project(x)  # (5, 3, 5, 16)
+    maps = torch.cat([grades, geometric_product(grades, unit)], dim=2)
+    torch.testing.assert_close(equi_linear(x, w), torch.einsum("oib,tibx->tox", w, maps))
+    with pytest.raises(ValueError, match="coeffs"):
+        equi_linear(x, w[:, :2])
+    with pytest.raises(ValueError, match="coeffs"):
+        equi_linear(x, w, config=PrimitivesConfig(subgroup=False))
+
+
+def test_channels_that_do_not_fit():
+    layer = EquiLinear(2, 3, in_s_channels=1)
+    with pytest.raises(ValueError, match="takes 2 multivector and 1 scalar"):
+        layer(torch.randn(4, 2, 16))
+    with pytest.raises(ValueError, match="got 3 and 1"):
+        layer(torch.randn(4, 3, 16), torch.randn(4, 1))
+
+
+def test_norm_layer_equals_function():
+    x, s = torch.randn(6, 4, 16), torch.randn(6, 5)
+    out, out_s = EquiLayerNorm()(x, s)
+    torch.testing.assert_close(out, equi_layer_norm(x))
+    torch.testing.assert_close(abs_squared_norm(out).mean(-2), torch.ones(6, 1))
+    torch.testing.assert_close(out_s, torch.nn.functional.layer_norm(s, (5,)))
+    small = EquiLayerNorm()(1e-3 * x)[0]
+    torch.testing.assert_close(small, 1e-2 * x)
+    moved = EquiLayerNorm(mv_channel_dim=-3)(x.transpose(0, 1)[:, :, None].transpose(0, 1))[0]
+    assert moved.shape == (6, 4, 1, 16)
+
+
+def test_norm_gains_by_grade():
+    layer = EquiLayerNorm(4, 5, elementwise_affine=True)
+    with torch.no_grad():
+        layer.weight_mv.copy_(torch.randn(4, 5))
+    x, s = torch.randn(6, 4, 16), torch.randn(6, 5)
+    gains = layer.weight_mv.repeat_interleave(torch.tensor([1, 4, 6, 4, 1]), dim=1)
+    torch.testing.assert_close(layer(x, s)[0], equi_layer_norm(x) * gains)
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "silu"])
+def test_gate(name):
+    function = getattr(torch, name, None) or getattr(torch.nn.functional, name)
+    x, s = torch.randn(6, 4, 16), torch.randn(6, 5)
+    out, out_s = ScalarGatedNonlinearity(name)(x, s)
+    torch.testing.assert_close(out, function(x[..., :1]) * x)
+    torch.testing.assert_close(out_s, function(s))
+    with pytest.raises(ValueError, match="gelu"):
+        ScalarGatedNonlinearity("swish")
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: GradeDropout(0.3)(x)[0], lambda x: grade_dropout(x, 0.3)]
+)
+def test_dropout_keeps_grades_together(function):
+    x = torch.ones(4000, 2, 16)
+    out = function(x)
+    for grade in (slice(0, 1), slice(1, 5), slice(5, 11), slice(11, 15), slice(15, 16)):
+        part = out[..., grade]
+        assert torch.equal(part, part[..., :1].expand_as(part))
+    torch.testing.assert_close(out.unique(), torch.tensor([0.0, 1 / 0.7]))
+    assert out.mean().item() == pytest.approx(1.0, abs=0.02)
+    agree = (out[:, 0, 0] == out[:, 0, 1]).float().mean().item()
+    assert agree == pytest.approx(0.58, abs=0.03)  # grades are independent: 0.7² + 0.3²
+
+
+def network(**options) -> LGATr:
+    arguments = {
+        "num_blocks": 2,
+        "in_mv_channels": 1,
+        "out_mv_channels": 1,
+        "hidden_mv_channels": 4,
+        "in_s_channels": 0,
+        "out_s_channels": 0,
+        "hidden_s_channels": 4,
+        "attention": {"num_heads": 2},
+        "mlp": {},
+    }
+    return LGATr(**{**arguments, **options})
+
+
+def test_checkpointing_changes_nothing():
+    torch.manual_seed(1)
+    plain = network()
+    saving = network(checkpoint_blocks=True)
+    saving.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 5, 1, 16)
+    gradients = []
+    for net in (plain, saving):
+        net(x)[0].square().sum().backward()
+        gradients.append([p.grad for p in net.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_dropout_only_in_training():
+    net = network(dropout_prob=0.5)
+    x = torch.randn(1, 5, 1, 16)
+    assert not torch.equal(net(x)[0], net(x)[0])
+    net.eval()
+    assert torch.equal(net(x)[0], net(x)[0])
+
+
+def test_configs_are_cast():
+    from omegaconf import OmegaConf
+
+    net = network(attention=OmegaConf.create({"num_heads": 4}), primitives={"subgroup": False})
+    assert net.linear_in.weight.shape[-1] == 5 and net.blocks[0].attention.heads == 4
+    with pytest.raises(ValueError, match="no option num_head;"):
+        network(attention={"num_head": 4})
+    with pytest.raises(TypeError, match="mapping"):
+        network(mlp=3)
+    with pytest.raises(ValueError, match="num_heads must be at least 1"):
+        network(attention={"num_heads": 0})
+
+
+PINNED = {
+    "linear_in.weight": (16, 1, 10),
+    "linear_in.mvs2s.bias": (32,),
+    "blocks.0.norm1.weight_mv": (16, 5),
+    "blocks.0.attention.head_scale": (8,),
+    "blocks.0.attention.qkv_module.in_linear.weight": (96, 16, 10),
+    "blocks.0.attention.qkv_module.in_linear.s2s.weight": (192, 32),
+    "blocks.0.attention.out_linear.s2mvs.weight": (32, 64),
+    "blocks.0.mlp.layers.0.linear_left.s2mvs.bias": (64,),
+    "blocks.0.mlp.layers.0.linear_out.mvs2s.weight": (64, 64),
+    "blocks.0.mlp.layers.2.weight": (16, 32, 10),
+    "linear_out.s2mvs.bias": (2,),
+}
+
+
+def test_state_dict_keys_are_pinned():
+    net = network(
+        num_blocks=1,
+        hidden_mv_channels=16,
+        hidden_s_channels=32,
+        attention={"num_heads": 8, "attn_ratio": 2, "head_scale": True},
+        mlp={"mlp_ratio": 2},
+    )
+    state = net.state_dict()
+    assert {k: tuple(state[k].shape) for k in PINNED} == PINNED
+    assert len(state) == 40

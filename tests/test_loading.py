@@ -1,0 +1,121 @@
+"""Batches, and a loader that goes on where it stopped."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from data.jets import Jets
+from experiments.data.datamodule import TopTaggingData
+from experiments.data.loader import JetDataset, ResumableLoader
+from experiments.data.sampler import BatchSampler, cut_batches
+from experiments.features import FEATURES, compute_features
+from lgatr import Packing
+
+
+@pytest.fixture
+def jets() -> Jets:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 30, 101)
+    momenta = rng.normal(0, 30, (lengths.sum(), 4)).astype(np.float32)
+    momenta[:, 0] = np.sqrt((momenta[:, 1:] ** 2).sum(1) + 1)
+    return Jets(momenta, np.cumsum([0, *lengths]), np.arange(101) % 2, "test")
+
+
+def loader(jets: Jets, workers: int = 0) -> ResumableLoader:
+    dataset = JetDataset(jets, [], 0)
+    return ResumableLoader(dataset, BatchSampler(dataset.lengths, 8, 0, True, seed=3), workers)
+
+
+def test_cuts_respect_both_limits():
+    lengths = np.random.default_rng(1).integers(1, 50, 500)
+    for size, budget in ((7, 0), (1000, 120), (5, 100)):
+        cuts = cut_batches(lengths, size, budget)
+        assert [i for c in cuts for i in range(c.start, c.stop)] == list(range(500))
+        for cut in cuts:
+            assert cut.stop - cut.start <= size
+            assert not budget or lengths[cut].sum() <= budget
+    assert cut_batches(np.array([5, 200, 5]), 10, 100) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+
+
+def test_epochs_differ_and_cover_the_jets(jets):
+    sampler = BatchSampler(jets.lengths, 8, 0, True, seed=3)
+    first, second = ([list(b) for b in sampler] for _ in range(2))
+    assert first != second
+    assert len({i for b in first for i in b}) == 96  # 101 jets in full batches of 8
+    with pytest.raises(ValueError, match="batch_size"):
+        BatchSampler(jets.lengths, 0, 0, True, seed=3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("stop", [1, 5, 12])
+def test_loader_resumes_at_the_exact_batch(jets, workers, stop):
+    reference = loader(jets)
+    expected = [b.fourmomenta for _ in range(2) for b in reference]
+    stopped = loader(jets, workers)
+    seen = [b.fourmomenta for b in islice(iter(stopped), stop)]
+    resumed = loader(jets)
+    resumed.load_state_dict(stopped.state_dict())
+    seen += [b.fourmomenta for _ in range(2) for b in resumed]
+    for a, b in zip(expected, seen, strict=False):
+        assert torch.equal(a, b)
+
+
+def test_consumer_that_stops_at_the_last_batch(jets):
+    # Lightning knows the length and never asks for one batch more.
+    ours = loader(jets)
+    for _ in range(2):
+        assert len(list(islice(iter(ours), len(ours)))) == len(ours)
+
+
+def test_batches_hold_what_the_file_holds(jets):
+    dataset = JetDataset(jets, [], 0)
+    batch = dataset[np.array([5, 3, 9])]
+    assert list(batch.packing.lengths) == sorted(jets.lengths[[5, 3, 9]])
+    for target, p in zip(batch.target, batch.fourmomenta.split(batch.packing.lengths), strict=True):
+        same = [
+            j
+            for j in (5, 3, 9)
+            if np.array_equal(jets.constituents[jets.offsets[j] : jets.offsets[j + 1]], p)
+        ]
+        assert len(same) == 1 and jets.labels[same[0]] == target
+
+
+def test_leading_constituents(jets):
+    batch = JetDataset(jets, [], 4)[np.array([0, 1, 2, 3])]
+    assert max(batch.packing.lengths) <= 4
+    first = batch.fourmomenta[batch.packing.ptr[:-1].long()]
+    assert {tuple(p) for p in first.tolist()} == {
+        tuple(jets.constituents[jets.offsets[j]].tolist()) for j in range(4)
+    }
+
+
+def test_features_by_hand():
+    p = torch.tensor([[50.0, 30.0, 0.0, 40.0], [13.0, 0.0, 12.0, 5.0]])
+    packing = Packing.from_lengths([2])
+    values = dict(zip(FEATURES, compute_features(p, packing, list(FEATURES)).T, strict=True))
+    jet_pt, jet_eta = math.hypot(30, 12), math.asinh(45 / math.hypot(30, 12))
+    assert values["log_pt"][0] == pytest.approx(0.7 * (math.log(30) - 1.7))
+    assert values["log_pt_relative"][1] == pytest.approx(0.7 * (math.log(12 / jet_pt) + 4.7))
+    assert values["delta_eta"][0] == pytest.approx(2 * (math.asinh(4 / 3) - jet_eta), rel=1e-5)
+    assert values["delta_phi"][1] == pytest.approx(2 * (math.pi / 2 - math.atan2(12, 30)))
+    with pytest.raises(ValueError, match="log_pt"):
+        compute_features(p, packing, ["colour"])
+
+
+def test_datamodule_from_shipped_jets():
+    from experiments.cli import ROOT
+
+    module = TopTaggingData(
+        str(ROOT / "data/toptagging_mini.h5"), 16, 0, 2000, ["log_pt"], 40, 64, 0, 1
+    )
+    module.setup()
+    assert module.num_jets() == {"train": 64, "val": 64, "test": 64}
+    assert module.spec.num_scalars == 1
+    assert sum(len(b) for b in module.test_dataloader()) == 64
+    for batch in module.test_dataloader():
+        assert batch.packing.num_tokens <= 2000 and max(batch.packing.lengths) <= 40

@@ -1,0 +1,164 @@
+"""Configurations compose, experiments run, bad commands end in one clear line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from experiments.cli import CONFIG_DIR, ROOT
+
+EXPERIMENTS = sorted(p.stem for p in (CONFIG_DIR / "experiment").glob("*.yaml"))
+GROUPS = sorted(
+    (folder.name, file.stem)
+    for folder in CONFIG_DIR.iterdir()
+    if folder.is_dir()
+    for file in folder.glob("*.yaml")
+)
+RESULTS = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3", "loss")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "run.py"), *arguments]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, **options)
+
+
+@pytest.mark.parametrize(("group", "choice"), GROUPS)
+def test_every_config_composes(group, choice):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("run", overrides=[f"{group}={choice}"])
+    text = OmegaConf.to_yaml(cfg, resolve=True)
+    assert "???" not in text
+
+
+def test_experiment_files_are_short():
+    for path in (CONFIG_DIR / "experiment").glob("*.yaml"):
+        assert len(path.read_text().splitlines()) <= 40
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments_take_a_step(experiment, tmp_path):
+    folder, attention = tmp_path / "run", "xformers"
+    done = run(
+        f"experiment={experiment}",
+        f"attention={attention}",
+        "debug=fast",
+        f"run_dir={folder}",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    warnings = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(warnings) <= 1, warnings
+    results = json.loads((folder / "metrics.json").read_text())
+    for name in RESULTS:
+        assert name in results and f"{name}_error" in results
+    assert results["attention_requested"] == attention
+    assert results["attention_executed"] in ("native", "xformers")
+    assert results["steps"] == 2 and results["seed"] == 1 and results["parameters"] > 0
+    for name in ("config.yaml", "report.html", "checkpoints/last.ckpt"):
+        assert (folder / name).is_file()
+    for plot in ("roc", "scores", "loss", "learning_rate"):
+        assert (folder / "plots" / f"{plot}.png").stat().st_size > 1000
+    report = (folder / "report.html").read_text()
+    assert "src='data:image/png;base64," in report and ".9423±.0002" in report
+    assert "http" not in report.replace("http://www.w3.org", "")
+    assert OmegaConf.load(folder / "config.yaml").attention.name == attention
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def assert_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+class TestBadCommands:
+    def test_unknown_choices(self, tmp_path):
+        assert_one_line(run("attention=flasch"), "auto, native, xformers")
+        assert_one_line(run("experiment=toptag"), *EXPERIMENTS)
+
+    def test_unknown_option(self):
+        assert_one_line(run("trainer.max_stepz=3"), "max_stepz")
+
+    def test_missing_data(self, tmp_path):
+        folder = tmp_path / "run"
+        done = run("data.path=nowhere.h5", f"run_dir={folder}", cwd=tmp_path)
+        assert_one_line(done, "nowhere.h5", "no such file")
+        assert not folder.exists()
+
+    def test_directory_of_another_run(self, tmp_path):
+        (tmp_path / "metrics.json").write_text("precious")
+        assert_one_line(run(f"run_dir={tmp_path}"), "already holds results", "ckpt_path=last")
+        assert (tmp_path / "metrics.json").read_text() == "precious"
+        assert len(list(tmp_path.iterdir())) == 1
+
+    def test_nothing_to_resume(self, tmp_path):
+        assert_one_line(run(f"run_dir={tmp_path}", "ckpt_path=last"), "no checkpoint")
+
+    def test_disk_full(self, tmp_path):
+        # The limit on file sizes stands in for a full disk; checkpoints are larger.
+        folder = tmp_path / "run"
+        script = (
+            "import resource, runpy, signal, sys\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
+            f"sys.argv = ['run.py', 'debug=fast', 'run_dir={folder}']\n"
+            f"runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+        )
+        assert_one_line(done, "File too large")
+        assert not (folder / "metrics.json").exists()
+        assert not list(folder.rglob("*.ckpt")) and not list(folder.rglob("*partial*"))
+
+
+@pytest.mark.slow
+def test_killed_run_resumes_to_the_same_figures(tmp_path):
+    options = [
+        "experiment=toptagging",
+        "attention=native",
+        "trainer.max_steps=120",
+        "trainer.val_check_interval=30",
+        "data.batch_size=32",
+        "data.limit=1000",
+        "model.network.num_blocks=2",
+        "++model.network.dropout_prob=0.1",
+    ]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run(*options, f"run_dir={whole}").returncode == 0
+    process = subprocess.Popen(
+        command(*options, f"run_dir={killed}"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    logs = killed / "checkpoints" / "last.ckpt"
+    while process.poll() is None:
+        if logs.exists() and _steps(killed) >= 70:
+            process.kill()
+    process.communicate()
+    assert process.returncode == -9 and not (killed / "metrics.json").exists()
+    done = run(*options, f"run_dir={killed}", "ckpt_path=last")
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((p / "metrics.json").read_text()) for p in (whole, killed))
+    for name in RESULTS:
+        assert first[name] == second[name] and first[f"{name}_error"] == second[f"{name}_error"]
+
+
+def _steps(folder: Path) -> int:
+    from experiments.plots.curves import read_curves
+
+    try:
+        curve = read_curves(folder / "logs" / "csv").get("loss", {0: 0.0})
+    except (OSError, ValueError, TypeError):  # met while it is being written
+        return 0
+    return max(curve, default=0)

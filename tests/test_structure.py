@@ -1,0 +1,77 @@
+"""Policy as tests: imports point down, the library needs torch alone, configs stay unwritten."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = sorted((ROOT / "lgatr").rglob("*.py"))
+CODE = [*LIBRARY, *(ROOT / "experiments").rglob("*.py"), *(ROOT / "data").rglob("*.py")]
+
+# A storey may import from the storeys before it, and from itself.
+STOREYS = ["algebra", "layout", "kernels", "attention", "primitives", "layers", "nets"]
+FREE = {"utils", "interface"}
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Imported modules, and whether the import stands at the top of the file."""
+    tree = ast.parse(path.read_text())
+    top = {id(node) for node in tree.body}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append((node.module, id(node) in top))
+    return found
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT)))
+def test_library_imports_torch_alone_and_points_down(path):
+    parts = path.relative_to(ROOT / "lgatr").with_suffix("").parts
+    for name, at_top in imports(path):
+        package, *rest = name.split(".")
+        if package != "lgatr":
+            assert (
+                package == "torch"
+                or package in sys.stdlib_module_names
+                or (package == "xformers" and not at_top)
+            )
+        elif parts[0] in STOREYS and rest and rest[0] not in FREE:
+            assert STOREYS.index(rest[0]) <= STOREYS.index(parts[0]), f"{name} in {path}"
+
+
+def test_library_does_not_know_the_experiments():
+    for path in (ROOT / "data").rglob("*.py"):
+        assert not any(name.split(".")[0] in ("experiments", "lgatr") for name, _ in imports(path))
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nobody_writes_to_a_config(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        for target in targets:
+            while isinstance(target, (ast.Attribute, ast.Subscript)):
+                target = target.value
+                assert not (isinstance(target, ast.Name) and target.id in ("cfg", "config")), path
+
+
+def test_import_is_silent_and_light():
+    code = (
+        "import sys, lgatr\n"
+        "heavy = {'xformers', 'triton', 'flash_attn', 'hydra', 'lightning', 'torch._inductor'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
