@@ -85,6 +85,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     directory = Path(cfg.run_dir)
     checkpoint = rundir.resolve_checkpoint(cfg.ckpt_path, directory)
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    # Deterministic mode would also fill all new memory with NaN, which finds bugs but costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     datamodule = instantiate(cfg.data.module)
     datamodule.setup()
     task = instantiate(cfg.task)(

@@ -22,7 +22,9 @@ def scores(jets: int, seed: int = 0):
 def test_against_scikit_learn():
     logits, target = scores(5000)
     found = tagging_metrics(logits, target)
-    assert found["auc"] == pytest.approx(roc_auc_score(target, logits), abs=1e-12)
+    assert found["auc"] == pytest.approx(
+        roc_auc_score(target, logits), abs=1e-8
+    )  # rates are float32
     assert found["accuracy"] == pytest.approx(accuracy_score(target, logits > 0))
     assert found["loss"] == pytest.approx(log_loss(target, logits.double().sigmoid()), abs=1e-6)
 
@@ -58,10 +60,10 @@ def test_no_background_left_gives_a_limit():
 
 
 def test_errors_match_the_spread_of_repeated_samples():
-    found = [tagging_metrics(*scores(3000, seed)) for seed in range(60)]
+    found = [tagging_metrics(*scores(3000, seed)) for seed in range(300)]
     for name in ("auc", "accuracy", "loss", "rejection_at_0.5"):
         spread = np.std([f[name] for f in found])
-        assert np.mean([f[f"{name}_error"] for f in found]) == pytest.approx(spread, rel=0.3)
+        assert np.mean([f[f"{name}_error"] for f in found]) == pytest.approx(spread, rel=0.2)
 
 
 def test_formulas():
