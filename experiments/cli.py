@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import DataError
 from experiments.errors import UserError
+from experiments.rundir import find_last_run
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_DIR = ROOT / "config"
@@ -29,8 +30,13 @@ def fail(message: str) -> None:
     raise SystemExit(2)
 
 
-def check_command_line(arguments: list[str]) -> None:
-    """Find mistakes in the overrides before Hydra does, and answer in one line."""
+def check_command_line(arguments: list[str]) -> list[str]:
+    """Find mistakes in the overrides before Hydra does, and answer in one line.
+
+    Returns
+    -------
+    The arguments, with the directory of the newest run where ``ckpt_path=last`` names none.
+    """
     overrides = [a for a in arguments if not a.startswith("-") and "=" in a]
     for override in overrides:
         group, _, choice = override.lstrip("+~").partition("=")
@@ -42,12 +48,15 @@ def check_command_line(arguments: list[str]) -> None:
             if name not in known:
                 fail(f"{group}={name}: unknown; choose from {', '.join(known)}")
     if any(a.startswith("-") for a in arguments) or any("," in o for o in overrides):
-        return
-    try:
+        return arguments
+    with one_line_errors():
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            compose("run", overrides=arguments)
-    except (HydraException, OmegaConfBaseException) as error:
-        fail(str(error.__cause__ or error))
+            cfg = compose("run", overrides=arguments)
+        given = any(o.startswith("run_dir=") for o in overrides)
+        if cfg.ckpt_path == "last" and not given:
+            folder = Path(cfg.paths.runs) / cfg.name
+            return [*arguments, f"run_dir={find_last_run(folder)}"]
+    return arguments
 
 
 def quiet_libraries() -> None:
@@ -85,7 +94,9 @@ def one_line_errors() -> Iterator[None]:
         yield
     except InstantiationException as error:
         fail(str(error.__cause__ or error).splitlines()[0])
-    except (DataError, UserError, HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(str(error.__cause__ or error))
+    except (DataError, UserError) as error:
         fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -86,7 +86,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     checkpoint = rundir.resolve_checkpoint(cfg.ckpt_path, directory)
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     # Deterministic mode would also fill all new memory with NaN, which finds bugs but costs time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     datamodule = instantiate(cfg.data.module)
     datamodule.setup()
     task = instantiate(cfg.task)(

@@ -105,6 +105,14 @@ class TestBadCommands:
 
     def test_nothing_to_resume(self, tmp_path):
         assert_one_line(run(f"run_dir={tmp_path}", "ckpt_path=last"), "no checkpoint")
+        assert_one_line(run("ckpt_path=last", cwd=tmp_path), "no run with a checkpoint")
+
+    def test_last_run_is_found_and_extended(self, tmp_path):
+        assert run("debug=fast", cwd=tmp_path).returncode == 0
+        done = run("debug=fast", "ckpt_path=last", "trainer.max_steps=3", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        (folder,) = (tmp_path / "runs" / "toptagging").iterdir()
+        assert json.loads((folder / "metrics.json").read_text())["steps"] == 3
 
     def test_disk_full(self, tmp_path):
         # The limit on file sizes stands in for a full disk; checkpoints are larger.
