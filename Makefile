@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 XFORMERS ?= xformers==0.0.35
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
