@@ -1,0 +1,27 @@
+"""A checkpoint to go on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Lightning's checkpoint every so many steps, and in any case after the last step.
+
+    Without the latter, a training that is shorter than the interval, or no multiple of it, would
+    leave its final weights nowhere.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when it is time."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        interval = self._every_n_train_steps
+        if trainer.global_step == trainer.max_steps and trainer.global_step % interval:
+            assert self.dirpath is not None and self.filename is not None
+            trainer.save_checkpoint(Path(self.dirpath) / f"{self.filename}.ckpt")
