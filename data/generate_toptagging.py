@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data.errors import describe
 from data.formats import packed
 from data.jets import FloatArray, Jets
 
@@ -249,7 +250,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         packed.write(options.out, splits, settings)
     except OSError as error:
-        sys.exit(f"error: could not write {options.out}: {error.strerror or error}")
+        sys.exit(f"error: {describe(error)}; nothing was written")
     counts = ", ".join(f"{len(jets)} {name}" for name, jets in splits.items())
     print(f"{options.out}: {counts} jets, {options.out.stat().st_size / 1e6:.1f} MB")
 

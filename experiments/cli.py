@@ -14,7 +14,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data.errors import DataError
+from data.errors import DataError, describe
 from experiments.errors import UserError
 from experiments.rundir import find_last_run
 
@@ -99,5 +99,4 @@ def one_line_errors() -> Iterator[None]:
     except (DataError, UserError) as error:
         fail(str(error))
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{error.strerror or error}; nothing half-written was kept")
+        fail(f"{describe(error)}; nothing half-written was kept")

@@ -82,7 +82,8 @@ def write(
         uncompressed file is larger and memory-mapped when read.
     """
     options = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if compress else {}
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    # Built in memory: HDF5 cannot close a file on a full disk, and ends the process over it.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.attrs.update({"format": MARK, "version": VERSION, **attributes})
         for name, jets in splits.items():
             jets.check_structure()
@@ -92,3 +93,7 @@ def write(
             data.attrs.update({"columns": "E,px,py,pz", "unit": "GeV"})
             group.create_dataset("offsets", data=jets.offsets, **options)
             group.create_dataset("labels", data=jets.labels.astype(np.int8), **options)
+        file.flush()
+        image = file.id.get_file_image()
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(image)
