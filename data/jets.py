@@ -104,3 +104,20 @@ class Jets:
             f"{self.source}: jet {jet} has {what} "
             f"({int(np.sum(bad))} such constituents in all); clean the file first"
         )
+
+
+def unpad(momenta: FloatArray) -> tuple[FloatArray, IntArray]:
+    """The real constituents of zero-padded jets ``(n, particles, 4)``, and how many each has.
+
+    Padding is all zero. A real particle may have one tiny component, or, in a damaged file, a NaN
+    or a negative energy, which the checks that follow must see.
+    """
+    real = (momenta != 0).any(axis=2)
+    return momenta[real], real.sum(axis=1)
+
+
+def join(pieces: list[tuple[FloatArray, IntArray]], labels: IntArray, source: str) -> Jets:
+    """Jets from pieces as :func:`unpad` returns them."""
+    constituents = np.concatenate([np.zeros((0, 4), np.float32), *(p for p, _ in pieces)])
+    lengths = np.concatenate([np.zeros(0, np.int64), *(n for _, n in pieces)])
+    return Jets(constituents, np.concatenate([[0], np.cumsum(lengths)]), labels, source)

@@ -91,6 +91,11 @@ class TestBadCommands:
     def test_unknown_option(self):
         assert_one_line(run("trainer.max_stepz=3"), "max_stepz")
 
+    def test_diverging_training(self, tmp_path):
+        done = run("debug=fast", "optimizer.lr=1e30", "trainer.max_steps=4", cwd=tmp_path)
+        assert_one_line(done, "lower the learning rate")
+        assert not list(tmp_path.rglob("metrics.json"))
+
     def test_missing_data(self, tmp_path):
         folder = tmp_path / "run"
         done = run("data.path=nowhere.h5", f"run_dir={folder}", cwd=tmp_path)

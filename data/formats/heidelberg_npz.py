@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import DataError
-from data.jets import Jets
+from data.jets import Jets, join, unpad
 
 NAME = "top-tagging npz"
 CHUNK = 20_000
@@ -41,15 +41,9 @@ def _read(path: Path, split: str, limit: int | None) -> Jets:
     with zipfile.ZipFile(path) as archive:
         with archive.open(f"labels_{split}.npy") as member:
             labels = np.lib.format.read_array(member, allow_pickle=False)[:limit]
-        pieces, lengths = [], []
-        for momenta in _chunks(path, archive, f"kinematics_{split}.npy", len(labels)):
-            real = (momenta != 0).any(axis=2)
-            pieces.append(momenta[real])
-            lengths.append(real.sum(axis=1))
-    empty = np.zeros(0, dtype=np.int64)
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([empty, *lengths]))])
-    constituents = np.concatenate([np.zeros((0, 4), np.float32), *pieces])
-    return Jets(constituents, offsets, labels.astype(np.int64), f"{path}:{split}")
+        chunks = _chunks(path, archive, f"kinematics_{split}.npy", len(labels))
+        pieces = [unpad(chunk) for chunk in chunks]
+    return join(pieces, labels.astype(np.int64), f"{path}:{split}")
 
 
 def _chunks(

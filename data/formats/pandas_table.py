@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from data.errors import DataError
 from data.hdf5 import is_hdf5, open_hdf5
-from data.jets import Jets
+from data.jets import Jets, join, unpad
 
 NAME = "top-tagging reference data set (pandas HDF5)"
 TABLE = "table/table"
@@ -60,21 +60,15 @@ def _stream(path: Path, table: h5py.Dataset, limit: int | None) -> Jets:
     if width < 4 * CONSTITUENTS:
         raise DataError(f"{path}: rows have {width} columns, expected {4 * CONSTITUENTS} or more")
     count = len(table) if limit is None else min(limit, len(table))
-    pieces, lengths, labels = [], [], []
+    pieces, labels = [], []
     with Progress(disable=count < _QUIET_BELOW) as progress:
         bar = progress.add_task(f"Reading {path.name}", total=count)
         for start in range(0, count, CHUNK):
             rows = table[start : min(start + CHUNK, count)]
             momenta = rows["values_block_0"][:, : 4 * CONSTITUENTS]
             momenta = momenta.reshape(-1, CONSTITUENTS, 4).astype(np.float32)
-            # Padding is all zero. A real particle may have one tiny component, or, in a damaged
-            # file, a NaN or a negative energy, which the checks that follow must see.
-            real = (momenta != 0).any(axis=2)
-            pieces.append(momenta[real])
-            lengths.append(real.sum(axis=1))
+            pieces.append(unpad(momenta))
             labels.append(rows["values_block_1"][:, -1].astype(np.int64))
             progress.advance(bar, len(rows))
-    empty = np.zeros(0, dtype=np.int64)
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([empty, *lengths]))])
-    constituents = np.concatenate([np.zeros((0, 4), np.float32), *pieces])
-    return Jets(constituents, offsets, np.concatenate([empty, *labels]), str(path))
+    joined = np.concatenate([np.zeros(0, dtype=np.int64), *labels])
+    return join(pieces, joined, str(path))

@@ -16,6 +16,8 @@ from experiments.batch import EventBatch
 from experiments.errors import UserError
 from experiments.metrics.tagging import tagging_metrics
 
+CHECK_EVERY = 50  # steps
+
 
 class BinaryClassification(lightning.LightningModule):
     """Cross entropy on logits, metrics on whole validation and test sets.
@@ -55,24 +57,26 @@ class BinaryClassification(lightning.LightningModule):
         self.log("loss", loss, prog_bar=True, batch_size=len(batch))
         return loss
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stop at once when training has diverged, rather than test a broken network."""
-        if not self.trainer.is_last_batch and self.global_step % 50:
-            return
-        loss = self.trainer.callback_metrics.get("loss")
-        if loss is not None and not torch.isfinite(loss):
+    def on_train_batch_end(self, outputs: Any, batch: EventBatch, batch_idx: int) -> None:
+        """Stop when training has diverged, rather than test a broken network."""
+        # Not at every step: on a GPU each look waits for the device.
+        if self.global_step % CHECK_EVERY == 0 and not torch.isfinite(outputs["loss"]):
             raise UserError(
-                f"the loss is {float(loss)} at step {self.global_step}; "
+                f"the loss is {float(outputs['loss'])} at step {self.global_step}; "
                 "lower optimizer.lr or trainer.gradient_clip_val"
             )
 
     def _collect(self, batch: EventBatch) -> None:
         self._scores.append((self(batch).float(), batch.target))
 
-    def _gathered(self) -> tuple[Tensor, Tensor]:
+    def _gathered(self) -> tuple[Tensor, Tensor, dict[str, float | None]]:
+        """Collected logits and labels, and their metrics."""
         logits, target = (torch.cat(x).cpu() for x in zip(*self._scores, strict=True))
         self._scores.clear()
-        return logits, target
+        try:
+            return logits, target, tagging_metrics(logits, target)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
         """Collect scores."""
@@ -80,7 +84,7 @@ class BinaryClassification(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of the whole validation set."""
-        metrics = tagging_metrics(*self._gathered())
+        *_, metrics = self._gathered()
         shown = {f"val/{k}": v for k, v in metrics.items() if v is not None and "_" not in k}
         self.log_dict(shown)
         self.log("val_auc", float(metrics["auc"] or 0.0), prog_bar=True, logger=False)
@@ -91,8 +95,8 @@ class BinaryClassification(lightning.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Metrics of the whole test set, kept for the report."""
-        self.test_scores = self._gathered()
-        self.test_metrics = tagging_metrics(*self.test_scores)
+        logits, target, self.test_metrics = self._gathered()
+        self.test_scores = (logits, target)
 
     def configure_optimizers(self) -> Any:
         """One optimizer, one schedule stepped every training step."""
