@@ -24,4 +24,5 @@ class LastCheckpoint(ModelCheckpoint):
         interval = self._every_n_train_steps
         if trainer.global_step == trainer.max_steps and trainer.global_step % interval:
             assert self.dirpath is not None and self.filename is not None
-            trainer.save_checkpoint(Path(self.dirpath) / f"{self.filename}.ckpt")
+            path = Path(self.dirpath) / f"{self.filename}.ckpt"
+            trainer.save_checkpoint(path, weights_only=False)
