@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data.errors import DataError, describe
+from data.errors import describe
 from experiments.errors import UserError
 from experiments.rundir import find_last_run
 
@@ -89,14 +90,21 @@ def one_line_warnings() -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors that the user can mend into one line and exit status 2."""
+    """Turn errors that the user can mend into one line and exit status 2.
+
+    ``ValueError`` is what all our code raises for wrong options. With ``HYDRA_FULL_ERROR=1`` the
+    whole stack trace is shown instead.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR"):
+        yield
+        return
     try:
         yield
     except InstantiationException as error:
         fail(str(error.__cause__ or error).splitlines()[0])
     except (HydraException, OmegaConfBaseException) as error:
         fail(str(error.__cause__ or error))
-    except (DataError, UserError) as error:
+    except (ValueError, UserError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{describe(error)}; nothing half-written was kept")

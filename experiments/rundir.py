@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import torch
+
 from data.atomic import atomic_path
 from experiments.errors import UserError
 
@@ -69,13 +71,17 @@ def resolve_checkpoint(choice: str, directory: Path) -> Path | None:
     Raises
     ------
     UserError
-        If the file does not exist.
+        If the file does not exist or cannot be read.
     """
     if choice == "none":
         return None
     path = directory / LAST if choice == "last" else Path(choice)
     if not path.is_file():
         raise UserError(f"ckpt_path={choice}: no checkpoint {path}")
+    try:
+        torch.load(path, map_location="meta", weights_only=True)
+    except Exception as error:  # the unpickler meets junk with errors of any kind
+        raise UserError(f"{path} is damaged or not a checkpoint of ours; choose another") from error
     return path
 
 

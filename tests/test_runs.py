@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -95,6 +96,26 @@ class TestBadCommands:
         done = run("debug=fast", "optimizer.lr=1e30", "trainer.max_steps=4", cwd=tmp_path)
         assert_one_line(done, "lower the learning rate")
         assert not list(tmp_path.rglob("metrics.json"))
+
+    @pytest.mark.parametrize(
+        ("option", "word"),
+        [
+            ("data.features=[colour]", "log_pt"),
+            ("data.batch_size=0", "at least 1"),
+            ("model.network.attention.num_heads=0", "at least 1"),
+        ],
+    )
+    def test_wrong_values(self, option, word, tmp_path):
+        assert_one_line(run("debug=fast", option, cwd=tmp_path), word)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="xformers runs here")
+    def test_strict_attention(self, tmp_path):
+        done = run("debug=fast", "attention=xformers", "attention.strict=true", cwd=tmp_path)
+        assert_one_line(done, "usable here: native")
+
+    def test_checkpoint_that_is_none(self, tmp_path):
+        (tmp_path / "junk.ckpt").write_bytes(b"junk" * 1000)
+        assert_one_line(run("ckpt_path=junk.ckpt", cwd=tmp_path), "not a checkpoint")
 
     def test_missing_data(self, tmp_path):
         folder = tmp_path / "run"
