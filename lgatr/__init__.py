@@ -15,15 +15,21 @@ from lgatr.interface import (
     get_num_spurions,
     get_spurions,
 )
-from lgatr.layers import MLPConfig, SelfAttentionConfig
-from lgatr.nets import LGATr
+from lgatr.layers import CrossAttentionConfig, MLPConfig, SelfAttentionConfig
+from lgatr.nets import ConditionalLGATr, ConditionalLGATrSlim, LGATr, LGATrSlim
 from lgatr.primitives import PrimitivesConfig
+from lgatr.utils.autocast import naive_amp
+from lgatr.utils.legacy import gatr_config
 
 __version__ = "2.1.0"
 
 __all__ = [
     "AttentionSpec",
+    "ConditionalLGATr",
+    "ConditionalLGATrSlim",
+    "CrossAttentionConfig",
     "LGATr",
+    "LGATrSlim",
     "MLPConfig",
     "Packing",
     "PrimitivesConfig",
@@ -38,6 +44,8 @@ __all__ = [
     "extract_pseudoscalar",
     "extract_scalar",
     "extract_vector",
+    "gatr_config",
     "get_num_spurions",
     "get_spurions",
+    "naive_amp",
 ]

@@ -64,9 +64,16 @@ class Sectors(NamedTuple):
         return self.z[..., self.v.shape[-1] :]
 
 
-@cache
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """A small table of the algebra as a tensor, made once per device and dtype."""
+    # Traced programs hold the numbers themselves.
+    if torch.compiler.is_compiling():
+        return torch.tensor(values, device=device, dtype=dtype)
+    return _cached_constant(values, device, dtype)
+
+
+@cache
+def _cached_constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     # Inference tensors could not be saved for backward by a later training step.
     with torch.inference_mode(False):
         return torch.tensor(values, device=device, dtype=dtype)

@@ -6,16 +6,29 @@ Legend: T tokens of all events, B events.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+def _checked(lengths: Iterable[int]) -> tuple[int, ...]:
+    lengths = tuple(lengths)
+    if not lengths:
+        raise ValueError("a packing needs at least one event")
+    if min(lengths) < 1:
+        raise ValueError(
+            f"event {lengths.index(min(lengths))} has {min(lengths)} tokens; "
+            "leave empty events out of the batch"
+        )
+    total = sum(lengths)
+    if total > torch.iinfo(torch.int32).max:
+        raise ValueError(f"{total} tokens exceed 2^31 - 1; use smaller batches")
+    return lengths
+
+
 class Packing:
-    """Where each event starts and ends in a packed sequence.
+    """Where each event starts and ends in a packed sequence. Immutable.
 
     The lengths are kept as Python numbers beside the tensor of offsets, so that no backend has
     to ask a device for them.
@@ -23,13 +36,32 @@ class Packing:
     Parameters
     ----------
     lengths
-        Number of tokens of each event, each at least 1.
+        Number of tokens of each event, each at least 1. None reads them from ``ptr`` when they
+        are first needed.
     ptr
         ``(B + 1,)`` int32 offsets; event ``i`` owns tokens ``ptr[i]`` to ``ptr[i + 1]``.
     """
 
-    lengths: tuple[int, ...]
-    ptr: Tensor = field(compare=False)
+    __slots__ = ("_lengths", "ptr")
+
+    def __init__(self, lengths: tuple[int, ...] | None, ptr: Tensor) -> None:
+        self._lengths, self.ptr = lengths, ptr
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Number of tokens of each event."""
+        if self._lengths is None:
+            self._lengths = _checked(self.ptr.diff().tolist())
+        return self._lengths
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Packing) and self.lengths == other.lengths
+
+    def __hash__(self) -> int:
+        return hash(self.lengths)
+
+    def __repr__(self) -> str:
+        return f"Packing({self.lengths})"
 
     @classmethod
     def from_lengths(
@@ -44,19 +76,22 @@ class Packing:
         """
         if isinstance(lengths, Tensor):
             lengths = lengths.tolist()
-        lengths = tuple(int(n) for n in lengths)
-        if not lengths:
-            raise ValueError("a packing needs at least one event")
-        if min(lengths) < 1:
-            raise ValueError(
-                f"event {lengths.index(min(lengths))} has {min(lengths)} tokens; "
-                "leave empty events out of the batch"
-            )
-        total = sum(lengths)
-        if total > torch.iinfo(torch.int32).max:
-            raise ValueError(f"{total} tokens exceed 2^31 - 1; use smaller batches")
+        lengths = _checked(int(n) for n in lengths)
         offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
         return cls(lengths, offsets.to(device, non_blocking=True))
+
+    @classmethod
+    def from_ptr(cls, ptr: Tensor) -> Packing:
+        """Describe events by their offsets ``(B + 1,)``, as ``cu_seqlens`` of flash-attention.
+
+        The offsets are not looked at before they are needed, so this does not wait for a GPU.
+        """
+        if ptr.dim() != 1 or ptr.shape[0] < 2 or ptr.is_floating_point():
+            raise ValueError(
+                f"offsets must be whole numbers of shape (events + 1,), not {ptr.dtype} of shape "
+                f"{tuple(ptr.shape)}"
+            )
+        return cls(None, ptr.to(torch.int32))
 
     @classmethod
     def from_batch_index(cls, batch: Tensor) -> Packing:
@@ -75,7 +110,7 @@ class Packing:
     @property
     def num_events(self) -> int:
         """Number of events B."""
-        return len(self.lengths)
+        return self.ptr.shape[0] - 1
 
     @property
     def num_tokens(self) -> int:
@@ -94,7 +129,7 @@ class Packing:
 
     def to(self, device: torch.device | str) -> Packing:
         """The same packing with its offsets on ``device``."""
-        return Packing(self.lengths, self.ptr.to(device, non_blocking=True))
+        return Packing(self._lengths, self.ptr.to(device, non_blocking=True))
 
     def batch_index(self) -> Tensor:
         """The event number of each token, ``(T,)`` int64."""

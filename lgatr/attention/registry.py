@@ -54,6 +54,15 @@ def _problem(
     return f"no kernel for {', '.join(missing)}" if missing else None
 
 
+def _traceable(name: str) -> tuple[Backend, Backend]:
+    """The backend of a program that torch traces, which cannot look for others."""
+    if name not in ("auto", "native", "xformers"):
+        raise ValueError(f"attention={name}: only native runs in a compiled or exported network")
+    from lgatr.attention.backends.native import NativeBackend
+
+    return NativeBackend(), NativeBackend()
+
+
 def select_backend(
     name: str,
     spec: AttentionSpec,
@@ -82,6 +91,8 @@ def select_backend(
         If there is no such backend, it is not installed, or it cannot run ``spec``; the message
         names the backends that can.
     """
+    if torch.compiler.is_compiling():
+        return _traceable(name)
     table = backends()
     if name == "auto":
         usable = [b for b in table.values() if _problem(b, spec, device, dtype) is None]

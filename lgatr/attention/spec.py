@@ -17,6 +17,9 @@ class AttentionSpec:
     ----------
     packing
         Events of a packed batch (block-diagonal attention); None for dense batches.
+    kv_packing
+        Events of the keys and values where they differ from the queries' (cross-attention): event
+        i of the queries attends to event i of the keys. None means ``packing``.
     mask
         Dense mask for dense batches: boolean with True where attention is allowed, or float to
         be added to the scores; broadcasts to ``(..., heads, items_out, items_in)``.
@@ -29,6 +32,7 @@ class AttentionSpec:
     """
 
     packing: Packing | None = None
+    kv_packing: Packing | None = None
     mask: Tensor | None = None
     causal: bool = False
     dropout: float = 0.0
@@ -39,11 +43,27 @@ class AttentionSpec:
             raise ValueError(f"attention dropout must be in [0, 1), not {self.dropout}")
         if self.packing is not None and self.mask is not None:
             raise ValueError("a packed batch takes no dense mask; its packing is the mask")
+        if self.kv_packing is not None:
+            if self.packing is None:
+                raise ValueError("kv_packing needs packing, the events of the queries")
+            if self.kv_packing.num_events != self.packing.num_events:
+                raise ValueError(
+                    f"queries come from {self.packing.num_events} events, keys from "
+                    f"{self.kv_packing.num_events}; there must be one for each"
+                )
+            if self.causal:
+                raise ValueError("causal attention needs queries and keys of the same events")
+
+    @property
+    def key_packing(self) -> Packing | None:
+        """Events of the keys and values."""
+        return self.packing if self.kv_packing is None else self.kv_packing
 
     def features(self) -> frozenset[str]:
         """Names of the capabilities that a backend needs to run this."""
         wanted = {
             "packed": self.packing is not None,
+            "cross": self.kv_packing is not None,
             "dense": self.packing is None,
             "mask": self.mask is not None,
             "causal": self.causal,

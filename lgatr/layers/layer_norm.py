@@ -47,7 +47,7 @@ class EquiLayerNorm(nn.Module):
             if mv_channels < 1:
                 raise ValueError("elementwise_affine=True needs mv_channels")
             self.weight_mv = nn.Parameter(torch.ones(mv_channels, NUM_GRADES))
-            self.weight_s = nn.Parameter(torch.ones(s_channels)) if s_channels else None
+            self.weight_s = nn.Parameter(torch.ones(s_channels), requires_grad=s_channels > 0)
 
     def forward_sectors(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""

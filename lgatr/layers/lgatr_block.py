@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
 from lgatr.layers.attention.config import SelfAttentionConfig
-from lgatr.layers.attention.self_attention import Attend, SelfAttention, as_additional
+from lgatr.layers.attention.heads import Attend
+from lgatr.layers.attention.qkv import as_additional
+from lgatr.layers.attention.self_attention import SelfAttention
 from lgatr.layers.base import public
 from lgatr.layers.layer_norm import EquiLayerNorm
 from lgatr.layers.mlp.config import MLPConfig
 from lgatr.layers.mlp.mlp import GeoMLP
 from lgatr.layout import Sectors, residual, to_sectors
-from lgatr.primitives.config import PrimitivesConfig
+from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
 
 
@@ -46,7 +48,7 @@ class LGATrBlock(nn.Module):
         norm_elementwise_affine: bool = True,
     ) -> None:
         super().__init__()
-        primitives = cast_config(PrimitivesConfig, primitives)
+        primitives = primitives_config(primitives)
 
         def norm() -> EquiLayerNorm:
             return EquiLayerNorm(

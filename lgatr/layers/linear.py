@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from lgatr.layers.base import SectorModule
 from lgatr.layout import Sectors
-from lgatr.primitives.config import PrimitivesConfig
+from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.primitives.linear import (
     ScalarMixing,
     SectorMatrices,
@@ -37,6 +38,20 @@ INITIALIZATIONS = {
 
 # Maps whose output is a scalar: the scalar itself, and the pseudoscalar times I.
 _TO_SCALAR = (0, 9)
+
+
+def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:
+    """A linear layer; torch would warn about one without channels."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        return nn.Linear(inputs, outputs, bias=bias)
+
+
+def _uniform(weight: torch.Tensor, factor: float, inputs: int) -> None:
+    """Draw uniformly in plus or minus ``factor / sqrt(inputs)``."""
+    if weight.numel():
+        bound = factor / math.sqrt(inputs)
+        nn.init.uniform_(weight, -bound, bound)
 
 
 class EquiLinear(SectorModule):
@@ -78,7 +93,7 @@ class EquiLinear(SectorModule):
         initialization: str = "default",
     ) -> None:
         super().__init__()
-        primitives = primitives or PrimitivesConfig()
+        primitives = primitives_config(primitives)
         self.in_mv_channels, self.out_mv_channels = in_mv_channels, out_mv_channels
         self.in_s_channels, self.out_s_channels = in_s_channels, out_s_channels
         maps = num_linear_maps(primitives)
@@ -90,14 +105,17 @@ class EquiLinear(SectorModule):
         )
         out_scalars = self._scalars_per_mv * out_mv_channels
         in_scalars = self._scalars_per_mv * in_mv_channels
-        self.s2mvs = nn.Linear(in_s_channels, out_scalars, bias=bias) if in_s_channels else None
-        self.mvs2s = nn.Linear(in_scalars, out_s_channels, bias=bias) if out_s_channels else None
+        self.s2mvs = _linear(in_s_channels, out_scalars, bias) if in_s_channels else None
+        self.mvs2s = _linear(in_scalars, out_s_channels, bias) if out_s_channels else None
         self.s2s = (
-            nn.Linear(in_s_channels, out_s_channels, bias=False)
+            _linear(in_s_channels, out_s_channels, False)
             if in_s_channels and out_s_channels
             else None
         )
         self.reset_parameters(initialization)
+        # Without channels there is nothing to learn, and no gradient for parallel training.
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter.numel() > 0)
 
     def reset_parameters(
         self, initialization: str, gain: float = 1.0, additional_factor: float | None = None
@@ -123,24 +141,19 @@ class EquiLinear(SectorModule):
         # Outputs fed by two sources share the variance between them.
         sources = 2 if self.in_s_channels else 1
         scalar_inputs = self._scalars_per_mv * self.in_mv_channels
-        mv = scheme.mv * common / math.sqrt(self.in_mv_channels)
-        nn.init.uniform_(self.weight, -mv, mv)
+        _uniform(self.weight, scheme.mv * common, self.in_mv_channels)
         if self.s2mvs is not None:
             with torch.no_grad():
                 self.weight[..., [m for m in _TO_SCALAR if m < self.weight.shape[2]]] /= math.sqrt(
                     sources
                 )
-            bound = scheme.mv * common / math.sqrt(sources * self.in_s_channels)
-            nn.init.uniform_(self.s2mvs.weight, -bound, bound)
+            _uniform(self.s2mvs.weight, scheme.mv * common, sources * self.in_s_channels)
         if self.mvs2s is not None:
-            bound = scheme.s * common / math.sqrt(sources * scalar_inputs)
-            nn.init.uniform_(self.mvs2s.weight, -bound, bound)
+            _uniform(self.mvs2s.weight, scheme.s * common, sources * scalar_inputs)
             if self.mvs2s.bias is not None:
-                bound = scheme.s * common / math.sqrt(scalar_inputs + self.in_s_channels)
-                nn.init.uniform_(self.mvs2s.bias, -bound, bound)
+                _uniform(self.mvs2s.bias, scheme.s * common, scalar_inputs + self.in_s_channels)
         if self.s2s is not None:
-            bound = scheme.s * common / math.sqrt(sources * self.in_s_channels)
-            nn.init.uniform_(self.s2s.weight, -bound, bound)
+            _uniform(self.s2s.weight, scheme.s * common, sources * self.in_s_channels)
         self._reset_mv_bias(scheme.shift)
 
     @torch.no_grad()
@@ -148,8 +161,7 @@ class EquiLinear(SectorModule):
         if self.bias is not None:
             self.bias.fill_(shift)
         if self.s2mvs is not None and self.s2mvs.bias is not None:
-            bound = 1 / math.sqrt(self.in_mv_channels + self.in_s_channels)
-            nn.init.uniform_(self.s2mvs.bias, -bound, bound)
+            _uniform(self.s2mvs.bias, 1.0, self.in_mv_channels + self.in_s_channels)
             self.s2mvs.bias[:: self._scalars_per_mv] += shift
 
     def mixing(self) -> ScalarMixing:

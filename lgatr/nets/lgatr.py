@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from lgatr.attention import Attention, prepare_attention
 from lgatr.layers.attention.config import SelfAttentionConfig
@@ -20,11 +18,14 @@ from lgatr.layers.lgatr_block import LGATrBlock
 from lgatr.layers.linear import EquiLinear
 from lgatr.layers.mlp.config import MLPConfig
 from lgatr.layout import Sectors, to_sectors
-from lgatr.primitives.config import PrimitivesConfig
+from lgatr.nets.base import Network, flatten_events
+from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
+from lgatr.utils.legacy import accepts_legacy
 
 
-class LGATr(nn.Module):
+@accepts_legacy("__init__", double_layernorm=None)
+class LGATr(Network):
     """The Lorentz-equivariant geometric algebra transformer (arXiv:2405.14806, 2411.00446).
 
     Parameters
@@ -45,7 +46,16 @@ class LGATr(nn.Module):
         Whether the norms learn gains.
     checkpoint_blocks
         Whether to recompute each block in the backward pass, which saves memory.
+    naive_amp
+        Under ``torch.autocast``: whether everything runs in its format. By default only
+        invariants do, see :mod:`lgatr.utils.autocast`.
+    compile
+        Whether to compile the block with :func:`torch.compile`.
+    compile_kwargs, activation_memory_budget
+        See :func:`lgatr.utils.compile.compiled`.
     """
+
+    block_method = "forward_sectors"
 
     def __init__(
         self,
@@ -64,12 +74,16 @@ class LGATr(nn.Module):
         dropout_prob: float | None = None,
         norm_elementwise_affine: bool = True,
         checkpoint_blocks: bool = False,
+        naive_amp: bool = False,
+        compile: bool = False,
+        compile_kwargs: Mapping[str, Any] | None = None,
+        activation_memory_budget: float | None = None,
     ) -> None:
-        super().__init__()
-        primitives = cast_config(PrimitivesConfig, primitives)
+        primitives = primitives_config(primitives)
+        arguments = dict(locals())
+        super().__init__(checkpoint_blocks, naive_amp)
         self.reinsert_mv_channels = tuple(reinsert_mv_channels or ())
         self.reinsert_s_channels = tuple(reinsert_s_channels or ())
-        self.checkpoint_blocks = checkpoint_blocks
         attention = replace(
             cast_config(SelfAttentionConfig, attention),
             additional_qk_mv_channels=len(self.reinsert_mv_channels),
@@ -101,7 +115,7 @@ class LGATr(nn.Module):
             in_s_channels=hidden_s_channels,
             out_s_channels=out_s_channels,
         )
-        self.last_attention: Attention | None = None
+        self._finish(arguments, compile, compile_kwargs, activation_memory_budget)
 
     def forward(
         self, multivectors: Tensor, scalars: Tensor | None = None, **attn_kwargs: Any
@@ -129,14 +143,13 @@ class LGATr(nn.Module):
             If the packing does not fit the number of tokens, or the channels do not fit.
         """
         attend = prepare_attention(multivectors.device, multivectors.dtype, **attn_kwargs)
-        self.last_attention = attend
+        self._remember(attend)
         packed = attend.spec.packing is not None
         leading = multivectors.shape[:-2]
-        if packed:
-            _check_packed(attend, leading)
-            multivectors = multivectors.flatten(0, -3)
-            scalars = None if scalars is None else scalars.flatten(0, -2)
-        x = to_sectors(multivectors, scalars)
+        mv, s = flatten_events(multivectors, 2, packed), flatten_events(scalars, 1, packed)
+        assert mv is not None
+        attend.check_tokens(mv.shape[-3], mv.shape[-3])
+        x = to_sectors(mv, s)
         out_mv, out_s = public(self._forward_sectors(x, attend, self._reinserted(x)))
         if packed and len(leading) > 1:
             out_mv = out_mv.unflatten(0, leading)
@@ -148,11 +161,7 @@ class LGATr(nn.Module):
     ) -> Sectors:
         x = self.linear_in.forward_sectors(x)
         for block in self.blocks:
-            assert isinstance(block, LGATrBlock)
-            if self.checkpoint_blocks and torch.is_grad_enabled():
-                x = checkpoint(block.forward_sectors, x, attend, additional_qk, use_reentrant=False)
-            else:
-                x = block.forward_sectors(x, attend, additional_qk)
+            x = self._run_block(block, x, attend, additional_qk)
         return self.linear_out.forward_sectors(x)
 
     def _reinserted(self, x: Sectors) -> Sectors | None:
@@ -163,13 +172,3 @@ class LGATr(nn.Module):
         mv = [*self.reinsert_mv_channels, *(c + i for i in self.reinsert_mv_channels)]
         scalars = [2 * c + i for i in self.reinsert_s_channels]
         return Sectors(x.z[..., mv + scalars], x.v[..., mv], x.b[..., mv])
-
-
-def _check_packed(attend: Attention, leading: torch.Size) -> None:
-    packing = attend.spec.packing
-    assert packing is not None
-    if leading.numel() != leading[-1] or leading[-1] != packing.num_tokens:
-        raise ValueError(
-            f"the packing describes {packing.num_tokens} tokens, but the multivectors have "
-            f"leading shape {tuple(leading)}; pass them as (tokens, channels, 16)"
-        )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from lgatr.utils.config import cast_config
+from lgatr.utils.legacy import gatr_config
 
 
 @dataclass(frozen=True)
@@ -28,3 +33,10 @@ class PrimitivesConfig:
     geometric_product: bool = True
     sparse_gp: bool = True
     sparse_linear: bool = False
+
+
+def primitives_config(value: PrimitivesConfig | Mapping[str, Any] | None) -> PrimitivesConfig:
+    """The configuration from an object or a mapping; None means the defaults."""
+    if value is None:
+        return PrimitivesConfig(**gatr_config.defaults)
+    return cast_config(PrimitivesConfig, value)

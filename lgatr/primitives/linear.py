@@ -21,6 +21,7 @@ from lgatr.algebra import (
 )
 from lgatr.layout import Sectors, constant, from_sectors, to_sectors
 from lgatr.primitives.config import PrimitivesConfig
+from lgatr.utils.autocast import full_precision, keeps_precision
 
 # Grades of p and of p I in each sector: scalar pair, vector pairs, bivector pairs.
 _SECTOR_GRADES = ((0, 4), (1, 3), (2, 2))
@@ -83,7 +84,7 @@ class ScalarMixing(NamedTuple):
 
 def _with_pseudoscalar(x: Tensor, channels: int, dim: int) -> Tensor:
     """Split ``dim`` into (channels, 2), with zeros for the pseudoscalars where there are none."""
-    if x.shape[dim] == channels:
+    if x.shape[dim] == channels and channels:
         return torch.stack([x, torch.zeros_like(x)], dim=dim + 1)
     return x.unflatten(dim, (channels, 2))
 
@@ -108,18 +109,24 @@ def sector_matrices(
     o, i = weight.shape[0], weight.shape[1]
     go, gi = out_groups, in_groups
     table = constant(_block_table(weight.shape[2]), weight.device, weight.dtype)
-    blocks = (weight @ table.view(weight.shape[2], -1)).view(go, o // go, gi, i // gi, 3, 2, 2)
+    with full_precision(weight.device.type):
+        blocks = weight @ table.view(weight.shape[2], -1)
+    blocks = blocks.view(go, o // go, gi, i // gi, 3, 2, 2)
     # (sector, group, p | p I, channel) for rows, (group, p | p I, channel) for columns
     blocks = blocks.permute(4, 0, 5, 1, 2, 6, 3).reshape(3, go, 2 * o // go, gi, 2 * i // gi)
     z, v, b = blocks.unbind(0)
     if mixing.s2mvs is not None:
-        s2mvs = _with_pseudoscalar(mixing.s2mvs, o, 0).view(go, o // go, 2, gi, -1)
+        s_in = mixing.s2mvs.shape[1]
+        s2mvs = _with_pseudoscalar(mixing.s2mvs, o, 0).view(go, o // go, 2, gi, s_in // gi)
         z = torch.cat([z, s2mvs.transpose(1, 2).flatten(1, 2)], dim=-1)
     if mixing.mvs2s is not None:
+        s_out = mixing.mvs2s.shape[0]
         mvs2s = _with_pseudoscalar(mixing.mvs2s, i, 1)
-        rows = mvs2s.view(go, -1, gi, i // gi, 2).transpose(-1, -2).flatten(-2)
+        rows = mvs2s.view(go, s_out // go, gi, i // gi, 2).transpose(-1, -2).flatten(-2)
         if mixing.s2s is not None:
-            rows = torch.cat([rows, mixing.s2s.view(go, rows.shape[1], gi, -1)], dim=-1)
+            s_in = mixing.s2s.shape[1]
+            s2s = mixing.s2s.view(go, s_out // go, gi, s_in // gi)
+            rows = torch.cat([rows, s2s], dim=-1)
         z = torch.cat([z, rows], dim=1)
     return SectorMatrices(
         z.flatten(2).flatten(0, 1),
@@ -132,7 +139,8 @@ def sector_matrices(
 def _sector_bias(mixing: ScalarMixing, channels: int, groups: int) -> Tensor | None:
     parts = []
     if mixing.mv_bias is not None:
-        bias = _with_pseudoscalar(mixing.mv_bias, channels, 0).view(groups, -1, 2)
+        bias = _with_pseudoscalar(mixing.mv_bias, channels, 0)
+        bias = bias.view(groups, channels // groups, 2)
         parts.append(bias.transpose(1, 2).flatten(1))
     if mixing.s_bias is not None:
         parts.append(mixing.s_bias.view(groups, -1))
@@ -140,12 +148,18 @@ def _sector_bias(mixing: ScalarMixing, channels: int, groups: int) -> Tensor | N
 
 
 def sector_linear(x: Sectors, matrices: SectorMatrices) -> Sectors:
-    """Apply an equivariant linear map: three dense matrix products."""
-    return Sectors(
-        F.linear(x.z, matrices.z, matrices.bias),
-        F.linear(x.v, matrices.v),
-        F.linear(x.b, matrices.b),
-    )
+    """Apply an equivariant linear map: three dense matrix products.
+
+    Under autocast the invariants are multiplied in its format, vectors and bivectors in that of
+    the weights; see :mod:`lgatr.utils.autocast`.
+    """
+    z = F.linear(x.z, matrices.z, matrices.bias)
+    if not keeps_precision(x.z.device.type):
+        return Sectors(z, F.linear(x.v, matrices.v), F.linear(x.b, matrices.b))
+    precise = matrices.v.dtype
+    with full_precision(x.z.device.type):
+        v, b = F.linear(x.v.to(precise), matrices.v), F.linear(x.b.to(precise), matrices.b)
+    return Sectors(z.to(precise), v, b)
 
 
 def equi_linear(x: Tensor, coeffs: Tensor, *, config: PrimitivesConfig | None = None) -> Tensor:

@@ -26,7 +26,8 @@ def cast_config(cls: type[T], config: T | Mapping[str, Any] | None) -> T:
     # OmegaConf's DictConfig is a MutableMapping, so it needs no import of OmegaConf here.
     if isinstance(config, Mapping):
         known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-        unknown = [str(key) for key in config if key not in known]
+        legacy = getattr(cls, "_legacy_names", ())
+        unknown = [str(key) for key in config if key not in known and key not in legacy]
         if unknown:
             raise ValueError(
                 f"{cls.__name__} has no option {', '.join(unknown)}; it has {', '.join(known)}"

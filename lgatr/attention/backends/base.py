@@ -22,7 +22,7 @@ class Capabilities:
     Parameters
     ----------
     features
-        Subset of ``dense``, ``packed``, ``mask``, ``causal``, ``dropout``, ``scale``.
+        Subset of ``dense``, ``packed``, ``cross``, ``mask``, ``causal``, ``dropout``, ``scale``.
     devices
         Device types with a kernel.
     dtypes

@@ -24,7 +24,7 @@ class XformersBackend(Backend):
     name = "xformers"
     priority = 10
     capabilities = Capabilities(
-        features=frozenset({"dense", "packed", "mask", "causal", "dropout", "scale"}),
+        features=frozenset({"dense", "packed", "cross", "mask", "causal", "dropout", "scale"}),
         devices=frozenset({"cuda"}),
         dtypes=frozenset({torch.float32, torch.bfloat16, torch.float16}),
     )
@@ -53,8 +53,9 @@ class XformersBackend(Backend):
         """The ``attn_bias`` object for :func:`xformers.ops.memory_efficient_attention`."""
         fmha = self._ops().fmha
         if spec.packing is not None:
+            keys = None if spec.kv_packing is None else list(spec.kv_packing.lengths)
             mask = fmha.attn_bias.BlockDiagonalMask.from_seqlens(
-                list(spec.packing.lengths), device=device
+                list(spec.packing.lengths), keys, device=device
             )
             return mask.make_causal() if spec.causal else mask
         if spec.causal:

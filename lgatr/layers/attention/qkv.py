@@ -9,46 +9,67 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from lgatr.layers.attention.config import SelfAttentionConfig
+from lgatr.layers.attention.heads import head_projection, public_heads
 from lgatr.layers.layer_norm import EquiLayerNorm
 from lgatr.layers.linear import EquiLinear
-from lgatr.layout import Sectors, concat_channels
-from lgatr.primitives.attention import sector_heads
+from lgatr.layout import Sectors, concat_channels, to_sectors
 from lgatr.primitives.config import PrimitivesConfig
-from lgatr.primitives.linear import ScalarMixing, sector_linear, sector_matrices
+
+_PUBLIC = (False, False, False)
+_DOT_PRODUCT = (True, False, False)
 
 
-def head_projection(
-    linear: EquiLinear, x: Sectors, parts: int, heads: int, metric: tuple[bool, ...]
-) -> Tensor:
-    """Project to normalised heads: ``(..., parts, H, D)``.
+class _QKV(nn.Module):
+    """What both ways of making queries, keys and values have in common."""
 
-    The parameters order output channels as (part, channel, head). Reordering the small weights
-    puts each head's channels side by side, so the large activations need not be transposed.
-    """
-    linear.check_channels(x)
+    def __init__(self, config: SelfAttentionConfig) -> None:
+        super().__init__()
+        self.heads, self.mv_channels = config.num_heads, config.hidden_mv_channels
 
-    def by_head(weight: Tensor | None) -> Tensor | None:
-        if weight is None:
-            return None
-        split = weight.reshape(parts, linear.out_mv_channels // (parts * heads), heads, -1)
-        return split.transpose(1, 2).reshape(weight.shape)
+    def project(
+        self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Heads of queries, keys and values, with the inner product's signs where asked."""
+        raise NotImplementedError
 
-    def scalars_by_head(weight: Tensor | None) -> Tensor | None:
-        if weight is None:
-            return None
-        split = weight.reshape(parts, linear.out_s_channels // (parts * heads), heads, -1)
-        return split.transpose(1, 2).reshape(weight.shape)
+    def forward_sectors(
+        self, x: Sectors, additional_qk: Sectors | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Heads of queries ``(..., T, H, D)`` with the metric's signs, keys and values."""
+        return self.project(x, additional_qk, _DOT_PRODUCT)
 
-    raw = linear.mixing()
-    mixing = ScalarMixing(by_head(raw.s2mvs), scalars_by_head(raw.mvs2s), scalars_by_head(raw.s2s))
-    weight = by_head(linear.weight)
-    assert weight is not None
-    y = sector_linear(x, sector_matrices(weight, mixing, out_groups=parts * heads))
-    grouped = Sectors(*(t.unflatten(-1, (parts, heads, -1)) for t in y))
-    return sector_heads(grouped, metric)
+    def forward(
+        self,
+        multivectors: Tensor,
+        scalars: Tensor | None = None,
+        additional_qk_features_mv: Tensor | None = None,
+        additional_qk_features_s: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Queries, keys and values as public tensors.
+
+        Parameters
+        ----------
+        multivectors
+            ``(..., T, C, 16)``.
+        scalars
+            ``(..., T, S)``, or None.
+        additional_qk_features_mv, additional_qk_features_s
+            Further channels for queries and keys.
+
+        Returns
+        -------
+        Multivectors of q, k, v, each ``(..., H, T, c, 16)`` (k and v with one head for
+        multi-query), then their scalars ``(..., H, T, cs)`` or None.
+        """
+        additional = as_additional(
+            multivectors, additional_qk_features_mv, additional_qk_features_s
+        )
+        heads = self.project(to_sectors(multivectors, scalars), additional, _PUBLIC)
+        (q, qs), (k, ks), (v, vs) = (public_heads(x, self.mv_channels) for x in heads)
+        return q, k, v, qs, ks, vs
 
 
-class QKVModule(nn.Module):
+class QKVModule(_QKV):
     """Queries, keys and values from one linear layer.
 
     Parameters
@@ -59,32 +80,32 @@ class QKVModule(nn.Module):
         Of the network.
     """
 
-    def __init__(self, config: SelfAttentionConfig, primitives: PrimitivesConfig) -> None:
-        super().__init__()
+    def __init__(
+        self, config: SelfAttentionConfig, primitives: PrimitivesConfig | None = None
+    ) -> None:
+        super().__init__(config)
         assert config.in_mv_channels is not None
-        self.heads = config.num_heads
         self.in_linear = EquiLinear(
             config.in_mv_channels + config.additional_qk_mv_channels,
             3 * config.num_heads * config.hidden_mv_channels,
             primitives,
             in_s_channels=config.in_s_channels + config.additional_qk_s_channels,
             out_s_channels=3 * config.num_heads * config.hidden_s_channels,
-            bias=False,
+            bias=config.qkv_bias,
         )
         self.norm_qkv = EquiLayerNorm()
 
-    def forward_sectors(
-        self, x: Sectors, additional_qk: Sectors | None = None
+    def project(
+        self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Heads ``(..., T, H, D)`` of queries (with the metric's signs), keys and values."""
+        """See the base class."""
         if additional_qk is not None:
             x = concat_channels(x, additional_qk)
-        heads = head_projection(self.in_linear, x, 3, self.heads, (True, False, False))
-        q, k, v = heads.unbind(-3)
+        q, k, v = head_projection(self.in_linear, x, 3, self.heads, metric).unbind(-3)
         return q, k, v
 
 
-class MultiQueryQKVModule(nn.Module):
+class MultiQueryQKVModule(_QKV):
     """Queries for every head, one set of keys and values for all.
 
     Parameters
@@ -95,10 +116,10 @@ class MultiQueryQKVModule(nn.Module):
         Of the network.
     """
 
-    def __init__(self, config: SelfAttentionConfig, primitives: PrimitivesConfig) -> None:
-        super().__init__()
-        assert config.in_mv_channels is not None
-        self.heads = config.num_heads
+    def __init__(
+        self, config: SelfAttentionConfig, primitives: PrimitivesConfig | None = None
+    ) -> None:
+        super().__init__(config)
 
         def linear(heads: int, additional: bool) -> EquiLinear:
             assert config.in_mv_channels is not None
@@ -108,7 +129,7 @@ class MultiQueryQKVModule(nn.Module):
                 primitives,
                 in_s_channels=config.in_s_channels + additional * config.additional_qk_s_channels,
                 out_s_channels=heads * config.hidden_s_channels,
-                bias=False,
+                bias=config.qkv_bias,
             )
 
         self.q_linear = linear(config.num_heads, True)
@@ -116,12 +137,23 @@ class MultiQueryQKVModule(nn.Module):
         self.v_linear = linear(1, False)
         self.norm_qkv = EquiLayerNorm()
 
-    def forward_sectors(
-        self, x: Sectors, additional_qk: Sectors | None = None
+    def project(
+        self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Heads of queries ``(..., T, H, D)``, keys and values ``(..., T, 1, D)``."""
+        """See the base class."""
         qk = x if additional_qk is None else concat_channels(x, additional_qk)
-        q = head_projection(self.q_linear, qk, 1, self.heads, (True,))
-        k = head_projection(self.k_linear, qk, 1, 1, (False,))
-        v = head_projection(self.v_linear, x, 1, 1, (False,))
+        q = head_projection(self.q_linear, qk, 1, self.heads, metric[:1])
+        k = head_projection(self.k_linear, qk, 1, 1, metric[1:2])
+        v = head_projection(self.v_linear, x, 1, 1, metric[2:])
         return q.squeeze(-3), k.squeeze(-3), v.squeeze(-3)
+
+
+def as_additional(
+    multivectors: Tensor, additional_mv: Tensor | None, additional_s: Tensor | None
+) -> Sectors | None:
+    """Additional query and key channels as sectors, or None if there are none."""
+    if additional_mv is None and additional_s is None:
+        return None
+    if additional_mv is None:
+        additional_mv = multivectors[..., :0, :]
+    return to_sectors(additional_mv, additional_s)

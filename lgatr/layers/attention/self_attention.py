@@ -5,7 +5,6 @@ Legend: T tokens, H heads, D head width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,18 +12,16 @@ from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
 from lgatr.layers.attention.config import SelfAttentionConfig
-from lgatr.layers.attention.qkv import MultiQueryQKVModule, QKVModule
+from lgatr.layers.attention.heads import Attend, joining_matrices
+from lgatr.layers.attention.qkv import MultiQueryQKVModule, QKVModule, as_additional
 from lgatr.layers.base import public
 from lgatr.layers.dropout import GradeDropout
 from lgatr.layers.linear import EquiLinear
 from lgatr.layout import Sectors, to_sectors
 from lgatr.primitives.attention import sectors_from_heads
-from lgatr.primitives.config import PrimitivesConfig
-from lgatr.primitives.linear import SectorMatrices, sector_linear
+from lgatr.primitives.config import PrimitivesConfig, primitives_config
+from lgatr.primitives.linear import sector_linear
 from lgatr.utils.config import cast_config
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Attention on heads ``(..., T, H, D)``; see :class:`lgatr.attention.Attention`."""
 
 
 class SelfAttention(nn.Module):
@@ -45,7 +42,7 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         config = cast_config(SelfAttentionConfig, config)
-        primitives = cast_config(PrimitivesConfig, primitives)
+        primitives = primitives_config(primitives)
         if config.in_mv_channels is None or config.out_mv_channels is None:
             raise ValueError("SelfAttentionConfig needs in_mv_channels and out_mv_channels here")
         self.mv_channels, self.heads = config.hidden_mv_channels, config.num_heads
@@ -61,15 +58,6 @@ class SelfAttention(nn.Module):
         )
         self.head_scale = nn.Parameter(torch.ones(config.num_heads)) if config.head_scale else None
         self.dropout = GradeDropout(config.dropout_prob) if config.dropout_prob else None
-
-    def _out_matrices(self) -> SectorMatrices:
-        """The output map for channels ordered by head, with the head scale folded in."""
-        m = self.out_linear.matrices(in_groups=self.heads)
-        if self.head_scale is None:
-            return m
-        scale = self.head_scale.unsqueeze(-1)
-        z, v, b = ((w.unflatten(1, (self.heads, -1)) * scale).flatten(1) for w in m[:3])
-        return SectorMatrices(z, v, b, m.bias)
 
     def forward_sectors(
         self, x: Sectors, attend: Attend, additional_qk: Sectors | None = None
@@ -87,7 +75,7 @@ class SelfAttention(nn.Module):
         """
         q, k, v = self.qkv_module.forward_sectors(x, additional_qk)
         heads = sectors_from_heads(attend(q, k, v), self.mv_channels)
-        out = sector_linear(heads, self._out_matrices())
+        out = sector_linear(heads, joining_matrices(self.out_linear, self.heads, self.head_scale))
         return out if self.dropout is None else self.dropout.forward_sectors(out)
 
     def forward(
@@ -120,14 +108,3 @@ class SelfAttention(nn.Module):
             multivectors, additional_qk_features_mv, additional_qk_features_s
         )
         return public(self.forward_sectors(to_sectors(multivectors, scalars), attend, additional))
-
-
-def as_additional(
-    multivectors: Tensor, additional_mv: Tensor | None, additional_s: Tensor | None
-) -> Sectors | None:
-    """Additional query and key channels as sectors, or None if there are none."""
-    if additional_mv is None and additional_s is None:
-        return None
-    if additional_mv is None:
-        additional_mv = multivectors[..., :0, :]
-    return to_sectors(additional_mv, additional_s)

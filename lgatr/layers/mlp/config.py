@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lgatr.utils.legacy import accepts_legacy
 
+
+@accepts_legacy(
+    "__init__",
+    activation="nonlinearity",
+    increase_hidden_channels="mlp_ratio",
+    num_hidden_layers=("num_layers_mlp", lambda hidden: hidden + 1),
+)
 @dataclass
 class MLPConfig:
     """How a geometric MLP is built.

@@ -9,7 +9,7 @@ from lgatr.layers.layer_norm import EquiLayerNorm
 from lgatr.layers.linear import EquiLinear
 from lgatr.layout import Sectors
 from lgatr.primitives.bilinear import sector_product
-from lgatr.primitives.config import PrimitivesConfig
+from lgatr.primitives.config import PrimitivesConfig, primitives_config
 
 
 class GeometricBilinear(SectorModule):
@@ -37,7 +37,7 @@ class GeometricBilinear(SectorModule):
         out_s_channels: int = 0,
     ) -> None:
         super().__init__()
-        primitives = primitives or PrimitivesConfig()
+        primitives = primitives_config(primitives)
         hidden = hidden_mv_channels or out_mv_channels
         self.bivector = primitives.bivector
         self.linear_left = EquiLinear(

@@ -11,7 +11,7 @@ from lgatr.layers.mlp.config import MLPConfig
 from lgatr.layers.mlp.geometric_bilinears import GeometricBilinear
 from lgatr.layers.mlp.nonlinearities import ScalarGatedNonlinearity
 from lgatr.layout import Sectors
-from lgatr.primitives.config import PrimitivesConfig
+from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
 
 
@@ -29,7 +29,7 @@ class GeoMLP(SectorModule):
     def __init__(self, config: MLPConfig, primitives: PrimitivesConfig | None = None) -> None:
         super().__init__()
         config = cast_config(MLPConfig, config)
-        primitives = cast_config(PrimitivesConfig, primitives)
+        primitives = primitives_config(primitives)
         if config.mv_channels is None:
             raise ValueError("MLPConfig needs mv_channels here")
         hidden = config.num_layers_mlp - 1

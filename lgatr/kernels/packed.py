@@ -1,0 +1,163 @@
+"""Attention inside events that lie end to end, with torch's own dense kernel.
+
+Legend: T query tokens, U key tokens, B events, H heads, K key-value heads (H or 1), D head width.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Runs(NamedTuple):
+    """Neighbouring events with equal numbers of queries and of keys, in order."""
+
+    events: tuple[int, ...]
+    queries: tuple[int, ...]
+    keys: tuple[int, ...]
+
+    def tokens(self, lengths: tuple[int, ...]) -> list[int]:
+        """Tokens of each run, where an event has ``lengths`` tokens."""
+        return [n * length for n, length in zip(self.events, lengths, strict=True)]
+
+
+# Every layer of a forward pass asks again for the same batch.
+@lru_cache(maxsize=8)
+def runs_of(queries: tuple[int, ...], keys: tuple[int, ...]) -> Runs:
+    """Cut a batch of events with these lengths into runs."""
+    found = [(len(list(group)), n, m) for (n, m), group in groupby(zip(queries, keys, strict=True))]
+    events, lengths, key_lengths = zip(*found, strict=True)
+    return Runs(events, lengths, key_lengths)
+
+
+def dense_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention on ``(..., items, heads, D)``; keys and values may have one head for all."""
+    heads = q.shape[-2]
+    # Torch wants heads before items; multi-query keys are views, not copies.
+    q, k, v = (x.transpose(-3, -2) for x in (q, k, v))
+    if k.shape[-3] != heads:
+        k, v = (x.expand(*x.shape[:-3], heads, *x.shape[-2:]) for x in (k, v))
+    out = F.scaled_dot_product_attention(
+        q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale
+    )
+    return out.transpose(-3, -2)
+
+
+def attention_by_runs(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    runs: Runs,
+    causal: bool = False,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention on ``(T, H, D)`` and ``(U, K, D)``, one dense call for each run."""
+    # One split is one autograd node whose gradient is one concatenation; slices by index
+    # would each allocate and zero-fill a gradient of the whole batch.
+    queries, keys = runs.tokens(runs.queries), runs.tokens(runs.keys)
+    parts = zip(
+        q.split(queries), k.split(keys), v.split(keys), runs.queries, runs.keys, strict=True
+    )
+    outputs = []
+    for run_q, run_k, run_v, n, m in parts:
+        queries_of_run = run_q.unflatten(0, (-1, n))
+        keys_of_run, values_of_run = run_k.unflatten(0, (-1, m)), run_v.unflatten(0, (-1, m))
+        out = dense_attention(
+            queries_of_run, keys_of_run, values_of_run, None, causal, dropout, scale
+        )
+        outputs.append(out.flatten(0, 1))
+    return torch.cat(outputs)
+
+
+def _lengths(ptr: Tensor) -> tuple[int, ...]:
+    return tuple(ptr.diff().tolist())
+
+
+# For traced programs: the lengths of events are data there, which only an operator may look at.
+_LIBRARY = torch.library.Library("lgatr", "DEF")  # noqa: TOR901 - lives as long as the module
+_ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor ptr_q, Tensor ptr_k, bool causal, float? scale"
+_LIBRARY.define(f"packed_attention({_ARGUMENTS}) -> Tensor")
+_LIBRARY.define(f"packed_attention_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
+
+
+def packed_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    ptr_q: Tensor,
+    ptr_k: Tensor,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """:func:`attention_by_runs` as one operator that torch can trace.
+
+    Parameters
+    ----------
+    q
+        ``(T, H, D)``.
+    k, v
+        ``(U, K, D)``.
+    ptr_q, ptr_k
+        ``(B + 1,)`` offsets of the events.
+    causal, scale
+        As for :func:`torch.nn.functional.scaled_dot_product_attention`.
+    """
+    return torch.ops.lgatr.packed_attention(q, k, v, ptr_q, ptr_k, causal, scale)
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, ptr_q: Tensor, ptr_k: Tensor, causal: bool, scale: float | None
+) -> Tensor:
+    runs = runs_of(_lengths(ptr_q), _lengths(ptr_k))
+    return attention_by_runs(q, k, v, runs, causal, 0.0, scale).contiguous()
+
+
+def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    # The forward pass is computed again, as flash attention does with its scores.
+    with torch.enable_grad():
+        q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
+        out = _forward(q, k, v, *rest)
+        return tuple(g.contiguous() for g in torch.autograd.grad(out, (q, k, v), grad))
+
+
+def _fake(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
+    return q.new_empty(*q.shape[:-1], v.shape[-1])
+
+
+def _fake_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return tuple(x.new_empty(x.shape) for x in (q, k, v))
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.causal, ctx.scale = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = torch.ops.lgatr.packed_attention_backward(
+        grad, *ctx.saved_tensors, ctx.causal, ctx.scale
+    )
+    return (*grads, None, None, None, None)
+
+
+_LIBRARY.impl("packed_attention", _forward, "CompositeExplicitAutograd")
+_LIBRARY.impl("packed_attention_backward", _backward, "CompositeExplicitAutograd")
+torch.library.register_fake("lgatr::packed_attention", _fake, lib=_LIBRARY)
+torch.library.register_fake("lgatr::packed_attention_backward", _fake_backward, lib=_LIBRARY)
+torch.library.register_autograd(
+    "lgatr::packed_attention", _autograd, setup_context=_setup, lib=_LIBRARY
+)

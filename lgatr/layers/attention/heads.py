@@ -1,0 +1,73 @@
+"""From channels to attention heads and back.
+
+Legend: T tokens, H heads, c and cs multivector and scalar channels per head, D = 16 c + cs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from lgatr.layers.linear import EquiLinear
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, from_sectors
+from lgatr.primitives.attention import sector_heads
+from lgatr.primitives.linear import ScalarMixing, SectorMatrices, sector_linear, sector_matrices
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Attention on heads ``(..., T, H, D)``; see :class:`lgatr.attention.Attention`."""
+
+
+def head_projection(
+    linear: EquiLinear, x: Sectors, parts: int, heads: int, metric: tuple[bool, ...]
+) -> Tensor:
+    """Project to normalised heads: ``(..., parts, H, D)``.
+
+    The parameters order output channels as (part, channel, head). Reordering the small weights
+    puts each head's channels side by side, so the large activations need not be transposed.
+    """
+    linear.check_channels(x)
+
+    def by_head(weight: Tensor | None, channels: int) -> Tensor | None:
+        if weight is None:
+            return None
+        split = weight.reshape(parts, channels // (parts * heads), heads, -1)
+        return split.transpose(1, 2).reshape(weight.shape)
+
+    raw = linear.mixing()
+    mv, s = linear.out_mv_channels, linear.out_s_channels
+    mixing = ScalarMixing(
+        by_head(raw.s2mvs, mv),
+        by_head(raw.mvs2s, s),
+        by_head(raw.s2s, s),
+        by_head(raw.mv_bias, mv),
+        by_head(raw.s_bias, s),
+    )
+    weight = by_head(linear.weight, mv)
+    assert weight is not None
+    y = sector_linear(x, sector_matrices(weight, mixing, out_groups=parts * heads))
+    grouped = Sectors(*(t.unflatten(-1, (parts, heads, -1)) for t in y))
+    return sector_heads(grouped, metric)
+
+
+def joining_matrices(
+    linear: EquiLinear, heads: int, head_scale: nn.Parameter | None
+) -> SectorMatrices:
+    """The output map for channels ordered by head, with the head scale folded in."""
+    m = linear.matrices(in_groups=heads)
+    if head_scale is None:
+        return m
+    scale = head_scale.unsqueeze(-1)
+    z, v, b = ((w.unflatten(1, (heads, -1)) * scale).flatten(1) for w in m[:3])
+    return SectorMatrices(z, v, b, m.bias)
+
+
+def public_heads(x: Tensor, mv_channels: int) -> tuple[Tensor, Tensor | None]:
+    """Heads ``(..., T, H, D)`` as multivectors ``(..., H, T, c, 16)`` and scalars or None."""
+    c2 = 2 * mv_channels
+    rows = (NUM_VECTORS + NUM_BIVECTORS) * c2
+    z, v, b = x.split([x.shape[-1] - rows, NUM_VECTORS * c2, NUM_BIVECTORS * c2], dim=-1)
+    v, b = (t.unflatten(-1, (-1, c2)).movedim(-2, 0) for t in (v, b))
+    multivectors, scalars = from_sectors(Sectors(z, v, b))
+    s = scalars.transpose(-3, -2) if scalars.shape[-1] else None
+    return multivectors.transpose(-4, -3), s

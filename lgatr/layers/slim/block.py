@@ -1,0 +1,83 @@
+"""The encoder block for vectors and scalars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from lgatr.attention import prepare_attention
+from lgatr.layers.attention.heads import Attend
+from lgatr.layers.slim.attention import SlimSelfAttention
+from lgatr.layers.slim.mlp import SlimMLP
+from lgatr.layers.slim.norm import SlimRMSNorm
+
+
+class SlimBlock(nn.Module):
+    """Norm, self-attention, residual; norm, MLP, residual.
+
+    Parameters
+    ----------
+    v_channels, s_channels
+        Channels, in and out.
+    num_heads
+        Number of heads.
+    nonlinearity, nonlinearity_v
+        See :class:`~lgatr.layers.slim.glu.SlimGLU`.
+    mlp_ratio, attn_ratio
+        Factors between channels and hidden channels of MLP and attention.
+    num_layers_mlp
+        Layers of the MLP, at least 2.
+    dropout_prob
+        Dropout probability, or None.
+    norm_elementwise_affine
+        Whether the norms learn gains.
+    qkv_bias
+        Whether queries, keys and values have biases, as they had in lgatr 1.x.
+    """
+
+    def __init__(
+        self,
+        v_channels: int,
+        s_channels: int,
+        num_heads: int,
+        nonlinearity: str = "gelu",
+        nonlinearity_v: str | None = "sigmoid",
+        mlp_ratio: int = 2,
+        attn_ratio: int = 1,
+        num_layers_mlp: int = 2,
+        dropout_prob: float | None = None,
+        norm_elementwise_affine: bool = True,
+        qkv_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        affine = norm_elementwise_affine
+        self.norm1 = SlimRMSNorm(v_channels, s_channels, elementwise_affine=affine)
+        self.norm2 = SlimRMSNorm(v_channels, s_channels, elementwise_affine=affine)
+        self.attention = SlimSelfAttention(
+            v_channels, s_channels, num_heads, attn_ratio, dropout_prob, qkv_bias
+        )
+        self.mlp = SlimMLP(
+            v_channels,
+            s_channels,
+            nonlinearity,
+            nonlinearity_v,
+            mlp_ratio,
+            num_layers_mlp,
+            dropout_prob,
+        )
+
+    def attend(self, vectors: Tensor, scalars: Tensor, attend: Attend) -> tuple[Tensor, Tensor]:
+        """The block with prepared attention."""
+        v, s = self.norm1(vectors, scalars)
+        v, s = self.attention.attend(v, s, attend)
+        vectors, scalars = vectors + v, scalars + s
+        v, s = self.mlp(*self.norm2(vectors, scalars))
+        return vectors + v, scalars + s
+
+    def forward(
+        self, vectors: Tensor, scalars: Tensor, **attn_kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Map ``(..., T, 4, C)`` and ``(..., T, S)``; see :class:`SlimSelfAttention`."""
+        attend = prepare_attention(vectors.device, vectors.dtype, **attn_kwargs)
+        return self.attend(vectors, scalars, attend)

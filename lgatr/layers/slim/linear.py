@@ -1,0 +1,120 @@
+"""The linear layer for vectors and scalars."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lgatr.primitives.vectors import vector_linear
+
+INITIALIZATIONS = {"default": 1.0, "small": 0.1}
+
+
+class SlimLinear(nn.Module):
+    """Mix vector channels and, apart from them, scalar channels.
+
+    Parameters
+    ----------
+    in_v_channels, out_v_channels
+        Vector channels.
+    in_s_channels, out_s_channels
+        Scalar channels.
+    bias
+        Whether scalars get a bias.
+    initialization
+        ``"default"`` keeps the scale of the inputs, ``"small"`` is a tenth of it.
+
+    Raises
+    ------
+    ValueError
+        For an unknown initialization.
+    """
+
+    def __init__(
+        self,
+        in_v_channels: int,
+        out_v_channels: int,
+        in_s_channels: int,
+        out_s_channels: int,
+        bias: bool = True,
+        initialization: str = "default",
+    ) -> None:
+        super().__init__()
+        self.in_v_channels, self.out_v_channels = in_v_channels, out_v_channels
+        self.in_s_channels, self.out_s_channels = in_s_channels, out_s_channels
+        self.weight_v = nn.Parameter(torch.empty(out_v_channels, in_v_channels))
+        self.linear_s = (
+            nn.Linear(in_s_channels, out_s_channels, bias=bias)
+            if in_s_channels and out_s_channels
+            else None
+        )
+        self.reset_parameters(initialization)
+
+    def reset_parameters(self, initialization: str, additional_factor: float = 1.0) -> None:
+        """Draw new weights, uniform in plus or minus ``factor / sqrt(inputs)``; zero biases."""
+        if initialization not in INITIALIZATIONS:
+            raise ValueError(
+                f"initialization must be one of {', '.join(INITIALIZATIONS)}, "
+                f"not {initialization!r}"
+            )
+        factor = INITIALIZATIONS[initialization] * additional_factor
+        weights: list[Tensor] = [self.weight_v]
+        if self.linear_s is not None:
+            weights.append(self.linear_s.weight)
+            if self.linear_s.bias is not None:
+                nn.init.zeros_(self.linear_s.bias)
+        for weight in weights:
+            if weight.numel():
+                bound = factor / math.sqrt(weight.shape[1])
+                nn.init.uniform_(weight, -bound, bound)
+
+    def check_channels(self, vectors: Tensor, scalars: Tensor) -> None:
+        """Raise ``ValueError`` unless the inputs have the channels this layer was made for."""
+        got = (vectors.shape[-1], scalars.shape[-1])
+        if got != (self.in_v_channels, self.in_s_channels):
+            raise ValueError(
+                f"SlimLinear takes {self.in_v_channels} vector and {self.in_s_channels} scalar "
+                f"channels, got {got[0]} and {got[1]}"
+            )
+
+    def by_head(self, parts: int, heads: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The parameters with outputs ordered (part, head, channel), not (part, channel, head).
+
+        Reordering small weights spares the large activations a transposition.
+        """
+
+        def reorder(weight: Tensor) -> Tensor:
+            split = weight.unflatten(0, (parts, -1, heads))
+            return split.transpose(1, 2).reshape(weight.shape)
+
+        if self.linear_s is None:
+            return reorder(self.weight_v), None, None
+        bias = self.linear_s.bias
+        return (
+            reorder(self.weight_v) if self.weight_v.numel() else self.weight_v,
+            reorder(self.linear_s.weight),
+            None if bias is None else reorder(bias),
+        )
+
+    def forward(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``(..., 4, I)`` and ``(..., J)``.
+
+        Returns
+        -------
+        Vectors ``(..., 4, O)`` and scalars ``(..., P)``.
+        """
+        self.check_channels(vectors, scalars)
+        if self.linear_s is None:
+            scalars = scalars.new_zeros(*scalars.shape[:-1], self.out_s_channels)
+            return vector_linear(vectors, scalars, self.weight_v, None, None)
+        weight, bias = self.linear_s.weight, self.linear_s.bias
+        return vector_linear(vectors, scalars, self.weight_v, weight, bias)
+
+    def extra_repr(self) -> str:
+        """Channels, for ``print(model)``."""
+        return (
+            f"v={self.in_v_channels}->{self.out_v_channels}, "
+            f"s={self.in_s_channels}->{self.out_s_channels}"
+        )

@@ -1,0 +1,147 @@
+"""What all networks have in common: how blocks run, and how a network is saved and built again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lgatr.attention import Attention
+from lgatr.utils.arguments import plain_arguments
+from lgatr.utils.autocast import is_naive, naive_amp
+from lgatr.utils.compile import compile_model, compiled
+from lgatr.utils.pretrained import read_pretrained, write_pretrained
+
+N = TypeVar("N", bound="Network")
+
+
+class Network(nn.Module):
+    """A stack of blocks that can be compiled, checkpointed, saved, and built again.
+
+    Subclasses set ``block_method``, the method of their blocks that works on hidden states.
+    """
+
+    block_method: ClassVar[str]
+
+    def __init__(self, checkpoint_blocks: bool, naive_amp: bool) -> None:
+        super().__init__()
+        self.checkpoint_blocks, self.naive_amp = checkpoint_blocks, naive_amp
+        self.arguments: dict[str, Any] = {}
+        self.last_attention: Attention | None = None
+        self._compiled: Callable[..., Any] | None = None
+
+    def _finish(
+        self,
+        arguments: Mapping[str, Any],
+        compile: bool,
+        compile_kwargs: Mapping[str, Any] | None,
+        activation_memory_budget: float | None,
+    ) -> None:
+        """Called last by every constructor: remember its arguments, compile if asked to."""
+        self.arguments = plain_arguments(arguments)
+        if compile:
+            compile_model(
+                self,
+                compile_kwargs=compile_kwargs,
+                activation_memory_budget=activation_memory_budget,
+            )
+
+    def compile_blocks(
+        self,
+        compile_kwargs: Mapping[str, Any] | None = None,
+        activation_memory_budget: float | None = None,
+    ) -> None:
+        """Compile the block, once for all its copies; see :func:`lgatr.utils.compile.compiled`."""
+        self._compiled = compiled(_call, compile_kwargs, activation_memory_budget)
+
+    def _run_block(self, block: nn.Module, *inputs: Any) -> Any:
+        """One block on hidden states, compiled and checkpointed as configured."""
+        call = self._compiled or _call
+        method, naive = self.block_method, self.naive_amp or is_naive()
+        if self.checkpoint_blocks and torch.is_grad_enabled():
+            # The state travels with the call: backward repeats it outside the user's block.
+            return checkpoint(call, block, method, naive, *inputs, use_reentrant=False)
+        return call(block, method, naive, *inputs)
+
+    def _remember(self, attend: Attention) -> None:
+        # Reports read it. A traced program must not change its module.
+        if not torch.compiler.is_compiling():
+            self.last_attention = attend
+
+    def save_pretrained(self, directory: str | Path) -> Path:
+        """Write ``model.safetensors``: the weights, with the constructor's arguments inside.
+
+        Parameters
+        ----------
+        directory
+            Is made if it does not exist. A file of that name in it is replaced at the end.
+
+        Returns
+        -------
+        The file.
+        """
+        return write_pretrained(directory, type(self).__name__, self.arguments, self.state_dict())
+
+    @classmethod
+    def from_pretrained(
+        cls: type[N], source: str | Path, device: torch.device | str = "cpu", **overrides: Any
+    ) -> N:
+        """Build a network from what :meth:`save_pretrained` wrote.
+
+        Parameters
+        ----------
+        source
+            The directory, or the file itself.
+        device
+            Where to put the network.
+        **overrides
+            Constructor arguments that do not change the weights, such as ``compile=True``.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file holds another kind of network or was not written by this library.
+        """
+        arguments, state, dtype = read_pretrained(source, cls.__name__)
+        net = cls(**{**arguments, **overrides}).to(device=device, dtype=dtype)
+        net.load_state_dict(state, strict=True)
+        return net.eval()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Compiled code belongs to this process.
+        return {**super().__getstate__(), "_compiled": None, "last_attention": None}  # type: ignore[misc]
+
+
+def _call(block: nn.Module, method: str, naive: bool, *inputs: Any) -> Any:
+    with naive_amp(naive):
+        return getattr(block, method)(*inputs)
+
+
+def flatten_events(x: Tensor | None, features: int, packed: bool) -> Tensor | None:
+    """Join the leading dimensions of a packed batch, ``(1, T, ...)`` to ``(T, ...)``.
+
+    Parameters
+    ----------
+    x
+        Tokens, or None.
+    features
+        How many trailing dimensions belong to a token.
+    packed
+        If False, ``x`` is returned.
+    """
+    if x is None or not packed:
+        return x
+    leading = x.shape[: x.dim() - features]
+    if len(leading) == 1:
+        return x
+    if leading.numel() != leading[-1]:
+        raise ValueError(
+            f"a packed batch is one sequence; leading shape {tuple(leading)} has several"
+        )
+    return x.flatten(0, len(leading) - 1)

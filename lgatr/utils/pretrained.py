@@ -1,0 +1,66 @@
+"""Networks in safetensors files, with their constructor arguments in the header."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FILE_NAME = "model.safetensors"
+_KIND, _ARGUMENTS = "lgatr.network", "lgatr.arguments"
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors
+        import safetensors.torch
+    except ImportError as error:
+        raise ImportError("saving networks needs safetensors; pip install safetensors") from error
+    return safetensors
+
+
+def write_pretrained(
+    directory: str | Path, kind: str, arguments: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> Path:
+    """Write weights and arguments under a temporary name, then rename."""
+    library = _safetensors()
+    target = Path(directory) / FILE_NAME
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{FILE_NAME}.partial")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    try:
+        library.torch.save_file(
+            tensors, partial, metadata={_KIND: kind, _ARGUMENTS: json.dumps(arguments)}
+        )
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def read_pretrained(
+    source: str | Path, kind: str
+) -> tuple[dict[str, Any], dict[str, Tensor], torch.dtype]:
+    """Arguments, weights, and their number format; see :meth:`Network.from_pretrained`."""
+    library = _safetensors()
+    path = Path(source)
+    path = path / FILE_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; save_pretrained writes {FILE_NAME}")
+    try:
+        with library.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except library.SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file or damaged ({error})") from error
+    if _KIND not in header:
+        raise ValueError(f"{path}: holds weights without their network; use load_checkpoint")
+    if header[_KIND] != kind:
+        raise ValueError(f"{path}: holds a {header[_KIND]}; use {header[_KIND]}.from_pretrained")
+    dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
+    return json.loads(header[_ARGUMENTS]), state, dtype
