@@ -17,6 +17,7 @@ from lgatr.interface import (
 )
 from lgatr.layers import CrossAttentionConfig, MLPConfig, SelfAttentionConfig
 from lgatr.nets import ConditionalLGATr, ConditionalLGATrSlim, LGATr, LGATrSlim
+from lgatr.nets.checkpoint import load_checkpoint
 from lgatr.primitives import PrimitivesConfig
 from lgatr.utils.autocast import naive_amp
 from lgatr.utils.legacy import gatr_config
@@ -47,5 +48,6 @@ __all__ = [
     "gatr_config",
     "get_num_spurions",
     "get_spurions",
+    "load_checkpoint",
     "naive_amp",
 ]

@@ -24,7 +24,7 @@ from lgatr.primitives.normalization import inverse_norm
 assert PAIR_METRIC == (1, 1) + (-1,) * (len(PAIR_METRIC) - 2)
 
 
-def sector_heads(x: Sectors, metric: tuple[bool, ...]) -> Tensor:
+def sector_heads(x: Sectors, metric: tuple[bool, ...], normalise: bool = True) -> Tensor:
     """Normalise every head and flatten it for a dot-product attention backend.
 
     Parameters
@@ -34,6 +34,8 @@ def sector_heads(x: Sectors, metric: tuple[bool, ...]) -> Tensor:
         parts such as queries, keys and values.
     metric
         For each part whether it gets the signs of the inner product.
+    normalise
+        If False, heads are only flattened.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def sector_heads(x: Sectors, metric: tuple[bool, ...]) -> Tensor:
     c = x.mv_channels
     signs = [s for part in metric for s in [1.0] * c + [-1.0 if part else 1.0] * c]
     flipped = [s for part in metric for s in [-1.0 if part else 1.0] * c + [1.0] * c]
-    factor = inverse_norm(x)
+    factor = inverse_norm(x) if normalise else x.z.new_ones(())
     first, later = (
         factor * constant(tuple(table), factor.device, factor.dtype).view(-1, 1, 2 * c)
         for table in (signs, flipped)
@@ -50,7 +52,7 @@ def sector_heads(x: Sectors, metric: tuple[bool, ...]) -> Tensor:
     parts = [x.z[..., : 2 * c] * first]
     if x.s_channels:
         s = x.scalars
-        parts.append(F.layer_norm(s, s.shape[-1:]))
+        parts.append(F.layer_norm(s, s.shape[-1:]) if normalise else s)
     vectors = x.v.unbind(0)
     parts += [vectors[0] * first, *(row * later for row in (*vectors[1:], *x.b.unbind(0)))]
     return torch.cat(parts, dim=-1)

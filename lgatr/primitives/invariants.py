@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lgatr.algebra import GRADE_SLICES, INNER_SIGNS
@@ -56,3 +57,10 @@ def sector_squared_norm(x: Sectors) -> Tensor:
     squares = (x.b * x.b).sum(dim=0)
     bivector = (squares[..., c:] - squares[..., :c]).abs().sum(-1, keepdim=True)
     return scalar + vector + bivector
+
+
+def _load_inner_product_factors(
+    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Tensor:
+    # lloca 2.0 imports this name: the signs of the inner product in the public order of blades.
+    return constant(INNER_SIGNS, torch.device(device), dtype)

@@ -19,11 +19,14 @@ NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "gelu": _gelu,
     "silu": F.silu,
+    "gelu_exact": F.gelu,
 }
 
 
 def get_nonlinearity(label: str) -> Callable[[Tensor], Tensor]:
-    """The function called ``label``; GELU is its tanh approximation.
+    """The function called ``label``.
+
+    ``gelu`` is the tanh approximation, ``gelu_exact`` the error function.
 
     Raises
     ------

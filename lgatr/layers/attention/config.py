@@ -102,6 +102,8 @@ class CrossAttentionConfig:
         Channels of the result.
     output_init, dropout_prob, num_heads, multi_query, attn_ratio, head_scale, qkv_bias
         See :class:`SelfAttentionConfig`.
+    head_norm
+        Whether queries, keys and values are normalised per head; in lgatr 1.x they were not.
     """
 
     q_mv_channels: int | None = None
@@ -117,6 +119,7 @@ class CrossAttentionConfig:
     attn_ratio: int = 1
     head_scale: bool = False
     qkv_bias: bool = False
+    head_norm: bool = True
 
     def __post_init__(self) -> None:
         _check(self.num_heads, self.attn_ratio)

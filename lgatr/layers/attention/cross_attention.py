@@ -74,7 +74,7 @@ class CrossAttention(nn.Module):
             out_s_channels=config.out_s_channels,
             initialization=config.output_init,
         )
-        self.norm = EquiLayerNorm()
+        self.norm = EquiLayerNorm() if config.head_norm else None
         self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.head_scale else None
         self.dropout = GradeDropout(config.dropout_prob) if config.dropout_prob else None
 
@@ -90,8 +90,9 @@ class CrossAttention(nn.Module):
         attend
             Prepared attention.
         """
-        q = head_projection(self.q_linear, x, 1, self.heads, (True,)).squeeze(-3)
-        kv = head_projection(self.kv_linear, condition, 2, self.kv_heads, (False, False))
+        normalise = self.norm is not None
+        q = head_projection(self.q_linear, x, 1, self.heads, (True,), normalise).squeeze(-3)
+        kv = head_projection(self.kv_linear, condition, 2, self.kv_heads, (False, False), normalise)
         k, v = kv.unbind(-3)
         heads = sectors_from_heads(attend(q, k, v), self.mv_channels)
         out = sector_linear(heads, joining_matrices(self.out_linear, self.heads, self.head_scale))

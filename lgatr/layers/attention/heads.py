@@ -19,9 +19,14 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def head_projection(
-    linear: EquiLinear, x: Sectors, parts: int, heads: int, metric: tuple[bool, ...]
+    linear: EquiLinear,
+    x: Sectors,
+    parts: int,
+    heads: int,
+    metric: tuple[bool, ...],
+    normalise: bool = True,
 ) -> Tensor:
-    """Project to normalised heads: ``(..., parts, H, D)``.
+    """Project to (normalised) heads: ``(..., parts, H, D)``.
 
     The parameters order output channels as (part, channel, head). Reordering the small weights
     puts each head's channels side by side, so the large activations need not be transposed.
@@ -47,7 +52,7 @@ def head_projection(
     assert weight is not None
     y = sector_linear(x, sector_matrices(weight, mixing, out_groups=parts * heads))
     grouped = Sectors(*(t.unflatten(-1, (parts, heads, -1)) for t in y))
-    return sector_heads(grouped, metric)
+    return sector_heads(grouped, metric, normalise)
 
 
 def joining_matrices(

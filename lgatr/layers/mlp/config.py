@@ -22,7 +22,7 @@ class MLPConfig:
     mv_channels, s_channels, dropout_prob
         Set by the block that owns the MLP.
     nonlinearity
-        ``"relu"``, ``"sigmoid"``, ``"tanh"``, ``"gelu"`` or ``"silu"``.
+        See :class:`~lgatr.layers.mlp.nonlinearities.ScalarGatedNonlinearity`.
     mlp_ratio
         Factor between channels and hidden channels.
     num_layers_mlp

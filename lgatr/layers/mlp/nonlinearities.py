@@ -13,13 +13,17 @@ class ScalarGatedNonlinearity(SectorModule):
     Parameters
     ----------
     nonlinearity
-        ``"relu"``, ``"sigmoid"``, ``"tanh"``, ``"gelu"`` (tanh form) or ``"silu"``.
+        ``"relu"``, ``"sigmoid"``, ``"tanh"``, ``"gelu"`` (tanh form), ``"gelu_exact"`` (error
+        function) or ``"silu"``; ``"gelu_lgatr1"`` gates by the tanh form and uses the error
+        function for auxiliary scalars, as lgatr 1.x did.
     """
 
     def __init__(self, nonlinearity: str = "gelu") -> None:
         super().__init__()
-        self.function = get_nonlinearity(nonlinearity)
+        mixed = nonlinearity == "gelu_lgatr1"
+        self.function = get_nonlinearity("gelu" if mixed else nonlinearity)
+        self.scalar_function = get_nonlinearity("gelu_exact") if mixed else self.function
 
     def forward_sectors(self, x: Sectors) -> Sectors:
         """See :class:`~lgatr.layers.base.SectorModule`."""
-        return sector_gate(x, self.function)
+        return sector_gate(x, self.function, self.scalar_function)

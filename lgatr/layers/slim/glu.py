@@ -20,7 +20,8 @@ class SlimGLU(nn.Module):
     in_v_channels, out_v_channels, in_s_channels, out_s_channels
         Channels.
     nonlinearity
-        f: ``"relu"``, ``"sigmoid"``, ``"tanh"``, ``"gelu"`` (tanh form) or ``"silu"``.
+        f: ``"relu"``, ``"sigmoid"``, ``"tanh"``, ``"gelu"`` (tanh form), ``"gelu_exact"`` or
+        ``"silu"``.
     nonlinearity_v
         f_v; None means f.
     """
