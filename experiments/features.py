@@ -44,6 +44,11 @@ def _delta_phi(k: Kinematics) -> Tensor:
     return torch.atan2(a * y - b * x, a * x + b * y)
 
 
+def _delta_r(k: Kinematics) -> Tensor:
+    # Not torch.hypot, which ONNX does not have.
+    return (_delta_eta(k).square() + _delta_phi(k).square()).sqrt()
+
+
 FEATURES: dict[str, Callable[[Kinematics], Tensor]] = {
     "log_pt": lambda k: 0.7 * (_pt(k.particle).log() - 1.7),
     "log_energy": lambda k: 0.7 * (k.particle[:, 0].log() - 2.0),
@@ -51,7 +56,7 @@ FEATURES: dict[str, Callable[[Kinematics], Tensor]] = {
     "log_energy_relative": lambda k: 0.7 * ((k.particle[:, 0] / k.jet[:, 0]).log() + 4.7),
     "delta_eta": lambda k: 2.0 * _delta_eta(k),
     "delta_phi": lambda k: 2.0 * _delta_phi(k),
-    "delta_r": lambda k: 4.0 * (torch.hypot(_delta_eta(k), _delta_phi(k)) - 0.2),
+    "delta_r": lambda k: 4.0 * (_delta_r(k) - 0.2),
 }
 """Feature by name: natural logarithms of GeV or of ratios, pseudorapidity, radians."""
 

@@ -88,7 +88,7 @@ def _lengths(ptr: Tensor) -> tuple[int, ...]:
 
 
 # For traced programs: the lengths of events are data there, which only an operator may look at.
-_LIBRARY = torch.library.Library("lgatr", "DEF")  # noqa: TOR901 - lives as long as the module
+_LIBRARY = torch.library.Library("lgatr", "FRAGMENT")
 _ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor ptr_q, Tensor ptr_k, bool causal, float? scale"
 _LIBRARY.define(f"packed_attention({_ARGUMENTS}) -> Tensor")
 _LIBRARY.define(f"packed_attention_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")

@@ -10,6 +10,7 @@ place: no intermediate, no gather, and no scatter whose order could vary between
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lgatr.algebra import NUM_PAIRS, PAIR_PRODUCTS
-from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
 
 Roles = tuple[int, int, int]
 """Which entry of a term (0 left, 1 right, 2 out) the operands and the result stand for."""
@@ -45,15 +46,33 @@ def _terms(roles: Roles) -> list[list[tuple[int, int, int]]]:
     return [sorted(row, key=lambda t: -t[2]) for row in rows]
 
 
+def _dense_table(roles: Roles) -> tuple[float, ...]:
+    """The same terms as a dense table ``(16, 16, 16)``: first operand, second operand, result."""
+    n = 2 * NUM_PAIRS
+    table = [0.0] * n**3
+    for term in PAIR_PRODUCTS:
+        i, j, k = (term[role] for role in roles)
+        table[(i * n + j) * n + k] += term.sign
+    return tuple(table)
+
+
+# Made on import: while torch traces a program it would not remember a cached result.
+_PRODUCT_TABLE = _dense_table(PRODUCT_ROLES)
+
+
 def signed_products_reference(x: Sectors, y: Sectors, roles: Roles = PRODUCT_ROLES) -> Sectors:
-    """The same sums written with ordinary differentiable operations."""
-    left, right = _planes(x), _planes(y)
-    out = [sum(s * left[i] * right[j] for i, j, s in row) for row in _terms(roles)]
-    rows = [
-        torch.cat([re, im], -1)  # type: ignore[list-item]
-        for re, im in zip(out[:NUM_PAIRS], out[NUM_PAIRS:], strict=True)
-    ]
-    return Sectors(rows[0], torch.stack(rows[1 : 1 + NUM_VECTORS]), torch.stack(rows[-3:]))
+    """The same sums with ordinary operations: all products of two coefficients, times a table.
+
+    Needs sixteen times the memory, but only operations that every runtime has; exported programs
+    contain this form.
+    """
+    left, right = torch.stack(_planes(x), dim=-1), torch.stack(_planes(y), dim=-1)
+    terms = _PRODUCT_TABLE if roles == PRODUCT_ROLES else _dense_table(roles)
+    table = constant(terms, left.device, left.dtype).view(-1, 2 * NUM_PAIRS)
+    out = (left.unsqueeze(-1) * right.unsqueeze(-2)).flatten(-2) @ table
+    re, im = out.movedim(-1, 0).unflatten(0, (2, NUM_PAIRS)).unbind(0)
+    pairs = torch.cat([re, im], dim=-1)
+    return Sectors(pairs[0], pairs[1 : 1 + NUM_VECTORS], pairs[1 + NUM_VECTORS :])
 
 
 def _signed_products(x: Sectors, y: Sectors, roles: Roles) -> Sectors:
@@ -66,6 +85,12 @@ def _signed_products(x: Sectors, y: Sectors, roles: Roles) -> Sectors:
     return out
 
 
+def _save(ctx: Any, inputs: tuple[Any, ...]) -> None:
+    *tensors, roles = inputs
+    ctx.roles = _roles(roles)
+    ctx.save_for_backward(*tensors)
+
+
 class _SignedProducts(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -75,9 +100,8 @@ class _SignedProducts(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        *tensors, ctx.roles = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
+        _save(ctx, inputs)
+        ctx.save_for_forward(*inputs[:6])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -122,6 +146,45 @@ class _SignedProducts(torch.autograd.Function):
         return tuple(out), (0, 1, 1)
 
 
+# Missing in the oldest torch we accept.
+_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+
+# The same as an operator, for programs that torch compiles: 256 terms would be 256 nodes to trace.
+_LIBRARY = torch.library.Library("lgatr", "FRAGMENT")
+_LIBRARY.define(
+    "signed_products(Tensor zx, Tensor vx, Tensor bx, Tensor zy, Tensor vy, Tensor by, int[] roles)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+
+
+def _roles(values: Sequence[int]) -> Roles:
+    left, right, out = values
+    return left, right, out
+
+
+def _operator(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _signed_products(Sectors(*args[:3]), Sectors(*args[3:6]), _roles(args[6]))
+
+
+def _fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    z, v, b = (x.new_empty(x.shape) for x in args[:3])
+    return z, v, b
+
+
+def _operator_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    return _SignedProducts.backward(ctx, *grads)
+
+
+_LIBRARY.impl("signed_products", _operator, "CompositeExplicitAutograd")
+torch.library.register_fake("lgatr::signed_products", _fake, lib=_LIBRARY)
+torch.library.register_autograd(
+    "lgatr::signed_products",
+    _operator_backward,
+    setup_context=lambda ctx, inputs, output: _save(ctx, inputs),
+    lib=_LIBRARY,
+)
+
+
 def signed_products(x: Sectors, y: Sectors, roles: Roles = PRODUCT_ROLES) -> Sectors:
     """Sums of signed products over the terms of the geometric product.
 
@@ -133,9 +196,11 @@ def signed_products(x: Sectors, y: Sectors, roles: Roles = PRODUCT_ROLES) -> Sec
         Which places of a term the operands and the result take; the default is the geometric
         product itself.
     """
-    if torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling():
+        return Sectors(*_SignedProducts.apply(*x, *y, roles))
+    if _is_exporting():
         return signed_products_reference(x, y, roles)
-    return Sectors(*_SignedProducts.apply(*x, *y, roles))
+    return Sectors(*torch.ops.lgatr.signed_products(*x, *y, roles))
 
 
-assert NUM_BIVECTORS == 3, "signed_products_reference stacks the last three rows as bivectors"
+assert NUM_BIVECTORS == 3, "the last three pairs are the bivectors"

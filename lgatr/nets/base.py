@@ -119,6 +119,8 @@ class Network(nn.Module):
 
 
 def _call(block: nn.Module, method: str, naive: bool, *inputs: Any) -> Any:
+    if naive == is_naive():
+        return getattr(block, method)(*inputs)
     with naive_amp(naive):
         return getattr(block, method)(*inputs)
 

@@ -34,9 +34,8 @@ def write_pretrained(
     partial = target.with_name(f"{FILE_NAME}.partial")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     try:
-        library.torch.save_file(
-            tensors, partial, metadata={_KIND: kind, _ARGUMENTS: json.dumps(arguments)}
-        )
+        header = {_KIND: kind, _ARGUMENTS: json.dumps(arguments)}
+        partial.write_bytes(library.torch.save(tensors, metadata=header))
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
