@@ -5,6 +5,7 @@ Legend: T query tokens, U key tokens, B events, H heads, K key-value heads (H or
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class Runs(NamedTuple):
@@ -35,6 +37,13 @@ def runs_of(queries: tuple[int, ...], keys: tuple[int, ...]) -> Runs:
     return Runs(events, lengths, key_lengths)
 
 
+def _in_forward_mode() -> bool:
+    """Whether forward-mode derivatives are being taken (``jvp``, ``jacfwd``)."""
+    if torch.compiler.is_compiling():
+        return False
+    return getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
+
+
 def dense_attention(
     q: Tensor,
     k: Tensor,
@@ -50,9 +59,12 @@ def dense_attention(
     q, k, v = (x.transpose(-3, -2) for x in (q, k, v))
     if k.shape[-3] != heads:
         k, v = (x.expand(*x.shape[:-3], heads, *x.shape[-2:]) for x in (k, v))
-    out = F.scaled_dot_product_attention(
-        q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale
-    )
+    # The fused kernels have no forward-mode derivative, the plain formula does.
+    kernel = sdpa_kernel(SDPBackend.MATH) if _in_forward_mode() else nullcontext()
+    with kernel:
+        out = F.scaled_dot_product_attention(
+            q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale
+        )
     return out.transpose(-3, -2)
 
 

@@ -10,6 +10,8 @@ from lgatr.layout import Sectors, from_sectors, to_sectors
 class SectorModule(nn.Module):
     """A layer that maps sectors to sectors, callable with multivectors and scalars as well."""
 
+    representations = (("multivector", "scalar"), ("multivector", "scalar"))
+
     def forward_sectors(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""
         raise NotImplementedError

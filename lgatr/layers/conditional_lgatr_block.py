@@ -39,6 +39,11 @@ class ConditionalLGATrBlock(nn.Module):
         Whether the norms learn gains.
     """
 
+    representations = (
+        ("multivector", "multivector", "scalar", "scalar"),
+        ("multivector", "scalar"),
+    )
+
     def __init__(
         self,
         mv_channels: int,

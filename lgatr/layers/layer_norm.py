@@ -30,6 +30,8 @@ class EquiLayerNorm(nn.Module):
         Whether to learn a gain for each channel and grade, and for each scalar channel.
     """
 
+    representations = (("multivector", "scalar"), ("multivector", "scalar"))
+
     def __init__(
         self,
         mv_channels: int = 0,

@@ -37,6 +37,8 @@ class LGATrBlock(nn.Module):
         Whether the norms learn gains.
     """
 
+    representations = (("multivector", "scalar"), ("multivector", "scalar"))
+
     def __init__(
         self,
         mv_channels: int,

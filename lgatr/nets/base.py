@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -17,6 +18,7 @@ from lgatr.utils.compile import compile_model, compiled
 from lgatr.utils.pretrained import read_pretrained, write_pretrained
 
 N = TypeVar("N", bound="Network")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Network(nn.Module):
@@ -61,7 +63,7 @@ class Network(nn.Module):
     def _run_block(self, block: nn.Module, *inputs: Any) -> Any:
         """One block on hidden states, compiled and checkpointed as configured."""
         call = self._compiled or _call
-        method, naive = self.block_method, self.naive_amp or is_naive()
+        method, naive = self.block_method, is_naive()
         if self.checkpoint_blocks and torch.is_grad_enabled():
             # The state travels with the call: backward repeats it outside the user's block.
             return checkpoint(call, block, method, naive, *inputs, use_reentrant=False)
@@ -123,6 +125,19 @@ def _call(block: nn.Module, method: str, naive: bool, *inputs: Any) -> Any:
         return getattr(block, method)(*inputs)
     with naive_amp(naive):
         return getattr(block, method)(*inputs)
+
+
+def own_precision(forward: F) -> F:
+    """Decorate ``forward`` of a network: everything in it follows the network's ``naive_amp``."""
+
+    @functools.wraps(forward)
+    def wrapped(self: Network, *args: Any, **kwargs: Any) -> Any:
+        if not self.naive_amp:
+            return forward(self, *args, **kwargs)
+        with naive_amp():
+            return forward(self, *args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
 
 
 def flatten_events(x: Tensor | None, features: int, packed: bool) -> Tensor | None:

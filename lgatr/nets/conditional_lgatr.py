@@ -17,7 +17,7 @@ from lgatr.layers.conditional_lgatr_block import ConditionalLGATrBlock
 from lgatr.layers.linear import EquiLinear
 from lgatr.layers.mlp.config import MLPConfig
 from lgatr.layout import to_sectors
-from lgatr.nets.base import Network, flatten_events
+from lgatr.nets.base import Network, flatten_events, own_precision
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.legacy import accepts_legacy
 
@@ -52,6 +52,11 @@ class ConditionalLGATr(Network):
     compile, compile_kwargs, activation_memory_budget
         Likewise.
     """
+
+    representations = (
+        ("multivector", "multivector", "scalar", "scalar"),
+        ("multivector", "scalar"),
+    )
 
     block_method = "forward_sectors"
 
@@ -112,6 +117,7 @@ class ConditionalLGATr(Network):
         )
         self._finish(arguments, compile, compile_kwargs, activation_memory_budget)
 
+    @own_precision
     def forward(
         self,
         multivectors: Tensor,

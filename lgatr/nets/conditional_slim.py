@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
 from lgatr.layers.slim import ConditionalSlimBlock, SlimLinear
-from lgatr.nets.base import Network, flatten_events
+from lgatr.nets.base import Network, flatten_events, own_precision
 from lgatr.nets.slim_base import freeze_unused, require_scalars
 from lgatr.utils.legacy import accepts_legacy
 
@@ -45,6 +45,11 @@ class ConditionalLGATrSlim(Network):
     qkv_bias
         See :class:`~lgatr.LGATrSlim`.
     """
+
+    representations = (
+        ("vector", "vector", "scalar", "scalar"),
+        ("vector", "scalar"),
+    )
 
     block_method = "attend"
 
@@ -106,6 +111,7 @@ class ConditionalLGATrSlim(Network):
             freeze_unused(last.norm3, last.mlp, self.linear_out)
         self._finish(arguments, compile, compile_kwargs, activation_memory_budget)
 
+    @own_precision
     def forward(
         self,
         vectors: Tensor,

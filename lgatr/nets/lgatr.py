@@ -18,7 +18,7 @@ from lgatr.layers.lgatr_block import LGATrBlock
 from lgatr.layers.linear import EquiLinear
 from lgatr.layers.mlp.config import MLPConfig
 from lgatr.layout import Sectors, to_sectors
-from lgatr.nets.base import Network, flatten_events
+from lgatr.nets.base import Network, flatten_events, own_precision
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
 from lgatr.utils.legacy import accepts_legacy
@@ -54,6 +54,8 @@ class LGATr(Network):
     compile_kwargs, activation_memory_budget
         See :func:`lgatr.utils.compile.compiled`.
     """
+
+    representations = (("multivector", "scalar"), ("multivector", "scalar"))
 
     block_method = "forward_sectors"
 
@@ -117,6 +119,7 @@ class LGATr(Network):
         )
         self._finish(arguments, compile, compile_kwargs, activation_memory_budget)
 
+    @own_precision
     def forward(
         self, multivectors: Tensor, scalars: Tensor | None = None, **attn_kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
 from lgatr.layers.slim import SlimBlock, SlimLinear
-from lgatr.nets.base import Network, flatten_events
+from lgatr.nets.base import Network, flatten_events, own_precision
 from lgatr.nets.slim_base import freeze_unused, require_scalars
 from lgatr.utils.legacy import accepts_legacy
 
@@ -44,6 +44,8 @@ class LGATrSlim(Network):
     qkv_bias
         Whether queries, keys and values have biases, as they had in lgatr 1.x.
     """
+
+    representations = (("vector", "scalar"), ("vector", "scalar"))
 
     block_method = "attend"
 
@@ -101,6 +103,7 @@ class LGATrSlim(Network):
             freeze_unused(last.norm2, last.mlp, self.linear_out)
         self._finish(arguments, compile, compile_kwargs, activation_memory_budget)
 
+    @own_precision
     def forward(
         self, vectors: Tensor, scalars: Tensor, **attn_kwargs: Any
     ) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ def compiled(
         Between 0 and 1: which part of the activations the backward pass may keep; the rest is
         computed again. None leaves torch's setting alone.
     """
+    # A block's inputs are no leaves; torch looks at their gradients while compiling, and warns.
+    warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
     fast = torch.compile(function, **dict(compile_kwargs or {}))
     if activation_memory_budget is None:
         return fast

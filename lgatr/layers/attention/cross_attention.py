@@ -37,6 +37,11 @@ class CrossAttention(nn.Module):
         Of the network.
     """
 
+    representations = (
+        ("multivector", "multivector", "scalar", "scalar"),
+        ("multivector", "scalar"),
+    )
+
     def __init__(
         self, config: CrossAttentionConfig, primitives: PrimitivesConfig | None = None
     ) -> None:

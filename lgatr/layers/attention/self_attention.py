@@ -37,6 +37,8 @@ class SelfAttention(nn.Module):
         Of the network.
     """
 
+    representations = (("multivector", "scalar"), ("multivector", "scalar"))
+
     def __init__(
         self, config: SelfAttentionConfig, primitives: PrimitivesConfig | None = None
     ) -> None:

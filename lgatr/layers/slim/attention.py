@@ -63,6 +63,8 @@ class SlimSelfAttention(_Join):
         Whether queries, keys and values have biases, as they had in lgatr 1.x.
     """
 
+    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
+
     def __init__(
         self,
         v_channels: int,
@@ -123,6 +125,11 @@ class SlimCrossAttention(_Join):
     num_heads, attn_ratio, dropout_prob, qkv_bias
         See :class:`SlimSelfAttention`.
     """
+
+    representations = (
+        ("slim vector", "slim vector", "scalar", "scalar"),
+        ("slim vector", "scalar"),
+    )
 
     def __init__(
         self,

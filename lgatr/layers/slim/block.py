@@ -36,6 +36,8 @@ class SlimBlock(nn.Module):
         Whether queries, keys and values have biases, as they had in lgatr 1.x.
     """
 
+    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
+
     def __init__(
         self,
         v_channels: int,

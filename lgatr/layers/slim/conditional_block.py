@@ -31,6 +31,11 @@ class ConditionalSlimBlock(nn.Module):
         Likewise.
     """
 
+    representations = (
+        ("slim vector", "slim vector", "scalar", "scalar"),
+        ("slim vector", "scalar"),
+    )
+
     def __init__(
         self,
         v_channels: int,

@@ -16,6 +16,8 @@ class SlimDropout(nn.Module):
         Probability.
     """
 
+    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
+
     def __init__(self, dropout_prob: float) -> None:
         super().__init__()
         if not 0.0 <= dropout_prob <= 1.0:

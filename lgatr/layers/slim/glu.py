@@ -26,6 +26,8 @@ class SlimGLU(nn.Module):
         f_v; None means f.
     """
 
+    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
+
     def __init__(
         self,
         in_v_channels: int,

@@ -32,6 +32,8 @@ class SlimLinear(nn.Module):
         For an unknown initialization.
     """
 
+    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
+
     def __init__(
         self,
         in_v_channels: int,

@@ -26,6 +26,8 @@ class SlimMLP(nn.Module):
         Dropout probability after each gated unit, or None.
     """
 
+    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
+
     def __init__(
         self,
         v_channels: int,

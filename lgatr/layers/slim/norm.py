@@ -24,6 +24,8 @@ class SlimRMSNorm(nn.Module):
         Whether to learn a gain for each channel.
     """
 
+    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
+
     def __init__(
         self,
         v_channels: int,
