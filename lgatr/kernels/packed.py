@@ -37,10 +37,17 @@ def runs_of(queries: tuple[int, ...], keys: tuple[int, ...]) -> Runs:
     return Runs(events, lengths, key_lengths)
 
 
-def _in_forward_mode() -> bool:
-    """Whether forward-mode derivatives are being taken (``jvp``, ``jacfwd``)."""
+def _needs_plain_formula(q: Tensor) -> bool:
+    """Whether derivatives are being taken that the fused kernels do not have.
+
+    Those are forward-mode derivatives (``jvp``, ``jacfwd``) and everything inside ``torch.func``
+    transformations such as ``vmap``. Torch has no public question for either.
+    """
     if torch.compiler.is_compiling():
         return False
+    transforms = getattr(torch._C, "_functorch", None)
+    if transforms is not None and transforms.is_functorch_wrapped_tensor(q):
+        return True
     return getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
 
 
@@ -59,9 +66,7 @@ def dense_attention(
     q, k, v = (x.transpose(-3, -2) for x in (q, k, v))
     if k.shape[-3] != heads:
         k, v = (x.expand(*x.shape[:-3], heads, *x.shape[-2:]) for x in (k, v))
-    # The fused kernels have no forward-mode derivative, the plain formula does.
-    kernel = sdpa_kernel(SDPBackend.MATH) if _in_forward_mode() else nullcontext()
-    with kernel:
+    with sdpa_kernel(SDPBackend.MATH) if _needs_plain_formula(q) else nullcontext():
         out = F.scaled_dot_product_attention(
             q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale
         )
