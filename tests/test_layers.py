@@ -245,3 +245,151 @@ def test_state_dict_keys_are_pinned():
     state = net.state_dict()
     assert {k: tuple(state[k].shape) for k in PINNED} == PINNED
     assert len(state) == 40
+
+
+def attention_layer(multi_query: bool):
+    from lgatr.layers import SelfAttention, SelfAttentionConfig
+
+    config = SelfAttentionConfig(
+        in_mv_channels=4,
+        out_mv_channels=3,
+        in_s_channels=5,
+        out_s_channels=2,
+        additional_qk_mv_channels=2,
+        additional_qk_s_channels=1,
+        num_heads=2,
+        multi_query=multi_query,
+        dropout_prob=0.5,
+    )
+    return SelfAttention(config, PrimitivesConfig()).double().eval()
+
+
+@pytest.mark.parametrize("multi_query", [False, True])
+def test_attention_is_its_parts(multi_query):
+    from lgatr.primitives import sdp_attention
+
+    layer = attention_layer(multi_query)
+    x, more = torch.randn(3, 6, 4, 16).double(), torch.randn(3, 6, 2, 16).double()
+    s, more_s = torch.randn(3, 6, 5).double(), torch.randn(3, 6, 1).double()
+    q, k, v, qs, ks, vs = layer.qkv_module(x, s, more, more_s)
+    heads = 1 if multi_query else 2
+    assert q.shape == (3, 2, 6, 2, 16) and k.shape == v.shape == (3, heads, 6, 2, 16)
+    assert qs.shape == (3, 2, 6, 4) and ks.shape == vs.shape == (3, heads, 6, 4)
+    torch.testing.assert_close(
+        abs_squared_norm(q).mean((-2, -1)), torch.ones(3, 2, 6, dtype=torch.float64)
+    )
+    out, out_s = sdp_attention(q, k, v, qs, ks, vs)
+    # Heads first, then channels.
+    joined, joined_s = out.movedim(1, 2).flatten(2, 3), out_s.movedim(1, 2).flatten(2)
+    expected = layer.out_linear(joined, joined_s)
+    for a, b in zip(layer(x, s, more, more_s), expected, strict=True):
+        torch.testing.assert_close(a, b)
+    assert layer.qkv_module(x, s, more, more_s)[0].shape == q.shape
+
+
+def test_scalars_alone_may_be_added_to_queries():
+    layer = attention_layer(False)
+    with pytest.raises(ValueError, match="takes 6 multivector"):
+        layer(torch.randn(2, 4, 16).double(), torch.randn(2, 5).double())
+    with pytest.raises(ValueError, match="got 4 and 6"):
+        scalars = torch.randn(2, 5).double(), None, torch.randn(2, 1).double()
+        layer(torch.randn(2, 4, 16).double(), *scalars)
+
+
+@pytest.mark.parametrize("kind", ["LGATr", "ConditionalLGATr", "LGATrSlim", "ConditionalLGATrSlim"])
+def test_blocks_alone_are_the_network_without_its_ends(kind):
+    import networks
+
+    kind = getattr(__import__("lgatr"), kind)
+    net = networks.build(kind, num_blocks=1)
+    slim, block = networks.is_slim(kind), net.blocks[0]
+    values = networks.inputs(kind, 2, 5)
+    expected = net(*values)
+    turned = [v.transpose(-1, -2) if slim and v.dim() == 4 else v for v in values]
+    if kind in networks.CONDITIONAL:
+        x, x_cond, s, s_cond = turned
+        x, s = net.linear_in(x, s)
+        out = block(x, x_cond, s, s_cond)
+    else:
+        out = block(*net.linear_in(*turned))
+    outputs = net.linear_out(*out)
+    for a, b in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(a.transpose(-1, -2) if slim and a.dim() == 4 else a, b)
+
+
+@pytest.mark.parametrize("slim", [False, True])
+def test_attention_layers_alone(slim):
+    from lgatr.layers import CrossAttention, SlimCrossAttention, SlimSelfAttention
+
+    s, s_cond = torch.randn(2, 5, 3), torch.randn(2, 7, 2)
+    if slim:
+        x, x_cond = torch.randn(2, 5, 4, 4), torch.randn(2, 7, 4, 3)
+        layer = SlimCrossAttention(4, 3, 3, 2, num_heads=2)
+        alone = SlimSelfAttention(4, 3, num_heads=2, dropout_prob=0.2).eval()
+        mask = torch.eye(5, dtype=torch.bool)
+        assert not torch.equal(alone(x, s)[0], alone(x, s, attn_mask=mask)[0])
+        with pytest.raises(ValueError, match="at least 1"):
+            SlimSelfAttention(4, 3, num_heads=0)
+    else:
+        from lgatr import CrossAttentionConfig
+
+        x, x_cond = torch.randn(2, 5, 4, 16), torch.randn(2, 7, 3, 16)
+        channels = {"q_mv_channels": 4, "kv_mv_channels": 3, "out_mv_channels": 4}
+        scalars = {"q_s_channels": 3, "kv_s_channels": 2, "out_s_channels": 3}
+        layer = CrossAttention(CrossAttentionConfig(num_heads=2, **channels, **scalars))
+        with pytest.raises(ValueError, match="needs q_mv_channels"):
+            CrossAttention(CrossAttentionConfig())
+    out, out_s = layer(x, x_cond, s, s_cond)
+    assert out.shape == x.shape and out_s.shape == s.shape
+    # Keys in another order give the same sums.
+    order = torch.randperm(7)
+    again, _ = layer(x, x_cond[:, order], s, s_cond[:, order])
+    torch.testing.assert_close(again, out)
+
+
+def test_options_that_cannot_be():
+    from lgatr.layers import (
+        GeoMLP,
+        MLPConfig,
+        SelfAttention,
+        SelfAttentionConfig,
+        SlimDropout,
+        SlimLinear,
+        SlimMLP,
+    )
+
+    with pytest.raises(ValueError, match="needs in_mv_channels"):
+        SelfAttention(SelfAttentionConfig())
+    with pytest.raises(ValueError, match="needs mv_channels"):
+        GeoMLP(MLPConfig())
+    with pytest.raises(ValueError, match="mlp_ratio must be at least 1"):
+        MLPConfig(mlp_ratio=0)
+    with pytest.raises(ValueError, match="needs mv_channels"):
+        EquiLayerNorm(elementwise_affine=True)
+    for dropout in (GradeDropout, SlimDropout):
+        with pytest.raises(ValueError, match="probability"):
+            dropout(1.5)
+    with pytest.raises(ValueError, match="default, small"):
+        SlimLinear(1, 1, 1, 1, initialization="unit")
+    with pytest.raises(ValueError, match="num_layers of at least 2"):
+        SlimMLP(1, 1, num_layers=1)
+
+
+def test_slim_dropout_drops_whole_vectors():
+    from lgatr.layers import SlimDropout
+
+    v, s = SlimDropout(0.3)(torch.ones(3000, 4, 2), torch.ones(3000, 5))
+    assert torch.equal(v, v[:, :1].expand_as(v))
+    torch.testing.assert_close(v.unique(), torch.tensor([0.0, 1 / 0.7]))
+    assert s.mean().item() == pytest.approx(1.0, abs=0.03)
+
+
+def test_slim_initialisation_keeps_the_scale():
+    from lgatr.layers import SlimLinear
+
+    for scheme, factor in (("default", 1.0), ("small", 0.1)):
+        layer = SlimLinear(200, 300, 100, 400, initialization=scheme)
+        assert layer.weight_v.std().item() * math.sqrt(3 * 200) == pytest.approx(factor, rel=0.02)
+        weight = layer.linear_s.weight
+        assert weight.std().item() * math.sqrt(3 * 100) == pytest.approx(factor, rel=0.02)
+        assert not layer.linear_s.bias.any() and "v=200->300" in repr(layer)
