@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help toptagging test slow lint clean
+.PHONY: help toptagging test slow coverage docs lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,8 +47,15 @@ test: $(STAMP)-test ## lint, check types, run the tests
 slow: $(STAMP)-test ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
+coverage: $(STAMP)-test ## run the tests and hold the lines of lgatr/ that they cover to 95 %
+	@$(BIN)/python -m pytest --cov=lgatr --cov-report=term-missing:skip-covered --cov-fail-under=95 $(ARGS)
+
+docs: $(STAMP)-test ## build the site into docs/_build/html, running its notebooks
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 lint: $(STAMP)-test ## format and mend what can be mended
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 clean: ## remove the virtual environment and caches
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	@rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,57 @@
+"""The documentation is run: every Python block of every page, and every notebook."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# Recipes with places to fill in, not programs.
+RECIPES = {"extending.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.filterwarnings("ignore:.*lru_cache")
+def test_python_blocks_run(page, monkeypatch, capsys):
+    blocks = BLOCK.findall(page.read_text())
+    if page.name in RECIPES:
+        pytest.skip("recipes with places to fill in")
+    monkeypatch.chdir(ROOT)
+    names = {"__name__": page.stem}
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(notebook):
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient")
+    content = nbformat.read(notebook, as_version=4)
+    assert not any(cell.get("outputs") for cell in content.cells), "commit without outputs"
+    client.NotebookClient(
+        content, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
+    ).execute()
+
+
+def test_there_are_notebooks():
+    assert len(NOTEBOOKS) == 3
+
+
+def test_every_module_is_in_the_reference():
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.rst"))
+    listed = set(re.findall(r"automodule:: (\S+)", pages))
+    for module in listed:
+        __import__(module)
+    public = {
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        for folder in ("nets", "interface", "testing", "attention")
+        for path in (ROOT / "lgatr" / folder).rglob("*.py")
+        if not path.name.startswith("_")
+    }
+    internal = {"lgatr.interface.components", "lgatr.nets.slim_base"}
+    assert public - internal <= listed
