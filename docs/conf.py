@@ -5,9 +5,15 @@ import sys
 from importlib.metadata import version as package_version
 from pathlib import Path
 
+from jupyter_client.connect import ConnectionFileMixin
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # xFormers tells on import which kernels it lacks; notebooks should not.
 os.environ.setdefault("XFORMERS_IGNORE_FLASH_VERSION_CHECK", "1")
+# Notebooks work on small tensors: threads waiting for each other on a busy machine cost minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Kernels on local sockets instead of open TCP ports.
+ConnectionFileMixin.transport.default_value = "ipc"
 
 project = "lgatr"
 author = "The lgatr developers"

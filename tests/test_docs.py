@@ -28,7 +28,9 @@ def test_python_blocks_run(page, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_run(notebook):
+def test_notebooks_run(notebook, monkeypatch):
+    # Small tensors: threads waiting for each other on a busy machine would cost minutes.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     nbformat = pytest.importorskip("nbformat")
     client = pytest.importorskip("nbclient")
     content = nbformat.read(notebook, as_version=4)

@@ -2,18 +2,18 @@
 
 The key map, applied in this order:
 
-==============================================  ==================================================
-in the file                                     in the network
-==============================================  ==================================================
-``state_dict``, ``model``, ``model_state_dict``  the mapping inside is read (Lightning, training
-or ``net`` holding a mapping                    scripts, the papers' repository)
-any ``_orig_mod.``                              removed (``torch.compile`` around a module)
-whatever stands before ``linear_in.``           removed (``net.``, ``module.`` …)
-``*.metric``                                    left out (1.x slim networks kept it as a buffer)
-``blocks.N.norm*`` absent                       gains of one, if the network has gains (1.x)
-slim ``mlp.layers.N.linear.weight_v``, 1.x      second third of the rows doubled: 1.x gated by the
-                                                whole inner product, 2.x by half of it
-==============================================  ==================================================
+====================================================  ============================================
+in the file                                           in the network
+====================================================  ============================================
+``state_dict``, ``model``, ``model_state_dict`` or    the mapping inside is read (Lightning,
+``net`` holding a mapping                             training scripts, the papers' repository)
+any ``_orig_mod.``                                    removed (``torch.compile`` around a module)
+whatever stands before ``linear_in.``                 removed (``net.``, ``module.`` …)
+``*.metric``                                          left out (a buffer of 1.x slim networks)
+``blocks.N.norm*`` absent                             gains of one, if the network has gains (1.x)
+slim ``mlp.layers.N.linear.weight_v``, 1.x            second third of the rows doubled: 1.x gated
+                                                      by the whole inner product, 2.x by half of it
+====================================================  ============================================
 
 Weights of 1.x have biases in queries, keys and values; the network must have been built for them.
 """
