@@ -181,7 +181,9 @@ def legacy_networks(version: str, gains: bool):
 
 @pytest.fixture(scope="module", params=["1.0.0", "1.4.4"])
 def legacy(request, tmp_path_factory):
-    path = peers.install(f"lgatr-{request.param}", f"lgatr=={request.param}", "opt_einsum")
+    path = peers.install(
+        f"lgatr-{request.param}", f"lgatr=={request.param}", "opt_einsum", "einops"
+    )
     target = tmp_path_factory.mktemp("legacy") / "result.pt"
     return request.param, peers.run("legacy_script.py", target, path=[path])
 
