@@ -31,7 +31,8 @@ def assert_equal_with_gradients(kind, first, second, lengths, cond=None):
         out = net(*values, **networks.attention(kind, **options))
         outputs.append(out)
         total = sum((t * torch.linspace(-1, 1, t.numel()).view_as(t)).sum() for t in out)
-        gradients.append(torch.autograd.grad(total, values))
+        parameters = [p for _, p in sorted(net.named_parameters()) if p.requires_grad]
+        gradients.append(torch.autograd.grad(total, [*values, *parameters]))
     for a, b in (*zip(*outputs, strict=True), *zip(*gradients, strict=True)):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
@@ -91,7 +92,7 @@ def test_compile_model_on_any_module():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [LGATr, LGATrSlim], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", networks.KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.filterwarnings("ignore")
 def test_inductor(kind):
     torch._dynamo.reset()

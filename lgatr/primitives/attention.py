@@ -53,8 +53,14 @@ def sector_heads(x: Sectors, metric: tuple[bool, ...], normalise: bool = True) -
     if x.s_channels:
         s = x.scalars
         parts.append(F.layer_norm(s, s.shape[-1:]) if normalise else s)
-    vectors = x.v.unbind(0)
-    parts += [vectors[0] * first, *(row * later for row in (*vectors[1:], *x.b.unbind(0)))]
+    if torch.compiler.is_compiling():
+        # One view instead of rows: inductor of torch 2.13 writes the stacked gradient of three
+        # rows in place of an operand that it still reads.
+        rows = [x.v[:1] * first, x.v[1:] * later, x.b * later]
+        parts += [row.movedim(0, -2).flatten(-2) for row in rows]
+    else:
+        vectors = x.v.unbind(0)
+        parts += [vectors[0] * first, *(row * later for row in (*vectors[1:], *x.b.unbind(0)))]
     return torch.cat(parts, dim=-1)
 
 
