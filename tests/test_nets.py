@@ -254,9 +254,6 @@ class TestErrors:
             net(*values, cu_seqlens_q=ptr.float(), cu_seqlens_k=ptr.float())
         with pytest.raises(ValueError, match="kv_packing needs packing"):
             net(*values, kv_packing=Packing.from_ptr(ptr))
-        with pytest.raises(ValueError, match="causal"):
-            packings = {"packing": Packing.from_ptr(ptr), "kv_packing": Packing.from_ptr(ptr)}
-            net(*values, **packings, is_causal=True)
 
 
 @kinds

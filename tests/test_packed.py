@@ -180,7 +180,7 @@ class TestErrors:
             Packing.from_lengths([2**30, 2**30, 1])
 
     def test_unknown_backend_lists_choices(self):
-        with pytest.raises(ValueError, match="auto, native, xformers"):
+        with pytest.raises(ValueError, match="auto, flash, flex, native, varlen, xformers"):
             prepare_attention(torch.device("cpu"), torch.float32, backend="flasch")
 
     def test_unknown_keyword(self):

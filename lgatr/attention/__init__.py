@@ -1,25 +1,71 @@
-"""Attention: what may attend to what (packing, spec), and how it is computed (backends)."""
+"""Attention: what may attend to what (packing, masks, scores), and who computes it (backends)."""
 
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.dispatch import Attention, prepare_attention
+from lgatr.attention.keys import GappyKeys, KeyStorage, PaddedKeys, PagedKeys
+from lgatr.attention.masks import (
+    Causal,
+    ColumnRanges,
+    DenseMask,
+    GlobalTokens,
+    Mask,
+    MaskMod,
+    Neighbourhood,
+    PrefixLM,
+    ShiftedWindows,
+    SlidingWindow,
+)
 from lgatr.attention.packing import Packing
+from lgatr.attention.partial import merge_attentions, partial_attention
 from lgatr.attention.registry import (
     AttentionFallbackWarning,
     backends,
     choices,
     select_backend,
 )
+from lgatr.attention.scores import (
+    ALiBi,
+    DenseBias,
+    PairwiseBias,
+    RelativePosition,
+    ScoreMod,
+    ScoreModFunction,
+    SoftCap,
+)
 from lgatr.attention.spec import AttentionSpec
 
 __all__ = [
+    "ALiBi",
     "Attention",
     "AttentionFallbackWarning",
     "AttentionSpec",
     "Backend",
     "Capabilities",
+    "Causal",
+    "ColumnRanges",
+    "DenseBias",
+    "DenseMask",
+    "GappyKeys",
+    "GlobalTokens",
+    "KeyStorage",
+    "Mask",
+    "MaskMod",
+    "Neighbourhood",
     "Packing",
+    "PaddedKeys",
+    "PagedKeys",
+    "PairwiseBias",
+    "PrefixLM",
+    "RelativePosition",
+    "ScoreMod",
+    "ScoreModFunction",
+    "ShiftedWindows",
+    "SlidingWindow",
+    "SoftCap",
     "backends",
     "choices",
+    "merge_attentions",
+    "partial_attention",
     "prepare_attention",
     "select_backend",
 ]

@@ -11,15 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgatr.attention import foreign
 from lgatr.attention.backends.base import Backend
+from lgatr.attention.keys import KeyStorage
+from lgatr.attention.masks import Causal, Mask
+from lgatr.attention.masks.block_mask import BlockMaskMod
 from lgatr.attention.packing import Packing
-from lgatr.attention.registry import select_backend
+from lgatr.attention.registry import backends, select_backend
+from lgatr.attention.scores import ScoreMod, ScoreModFunction
 from lgatr.attention.spec import AttentionSpec
 from lgatr.utils.autocast import full_precision
 
 _KEYWORDS = (
-    "spec, packing, kv_packing, backend, strict, attn_mask, attn_bias, is_causal, dropout_p, "
-    "scale, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k"
+    "spec, packing, kv_packing, mask, score, dropout_p, scale, backend, strict, compute_dtype, "
+    "head_width, attn_mask, attn_bias, is_causal, block_mask, score_mod, cu_seqlens_q, "
+    "cu_seqlens_k, max_seqlen_q, max_seqlen_k"
 )
 
 
@@ -37,71 +43,82 @@ class Attention:
         The backend that computes.
     plan
         The pattern as lowered for it.
+    dtype
+        Format to compute in; None is that of the queries.
     """
 
     spec: AttentionSpec
     requested: str
     backend: Backend
     plan: Any
+    dtype: torch.dtype | None = None
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend; see :meth:`lgatr.attention.backends.base.Backend.attend`."""
+        self._check(q, k)
         with full_precision(q.device.type):
-            return self.backend.attend(q, k, v, self.spec, self.plan)
+            if self.dtype is None:
+                return self.backend.attend(q, k, v, self.spec, self.plan)
+            reduced = [x.to(self.dtype) for x in (q, k, v)]
+            out = self.backend.attend(reduced[0], reduced[1], reduced[2], self.spec, self.plan)
+            return out.to(q.dtype)
 
-    def check_tokens(self, queries: int, keys: int) -> None:
-        """Raise ``ValueError`` unless a packed pattern has that many tokens."""
+    def partial(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Attend to a part; see :meth:`lgatr.attention.backends.base.Backend.attend_partial`."""
+        self._check(q, k)
+        if "partial" not in self.backend.capabilities.features:
+            able = [n for n, b in backends().items() if "partial" in b.capabilities.features]
+            raise ValueError(
+                f"attention={self.backend.name} gives no log-sum-exp; {', '.join(able)} do"
+            )
+        with full_precision(q.device.type):
+            return self.backend.attend_partial(q, k, v, self.spec, self.plan)
+
+    def _check(self, q: Tensor, k: Tensor) -> None:
         # A traced program does not know the numbers; there the operator itself compares them.
-        if self.spec.packing is None or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return
-        for packing, tokens in ((self.spec.packing, queries), (self.spec.key_packing, keys)):
-            if packing is not None and packing.num_tokens != tokens:
-                raise ValueError(
-                    f"the packing describes {packing.num_tokens} tokens, but there are {tokens}; "
-                    "give packed events as (tokens, channels, ...)"
-                )
-
-
-def _spec_from_bias(bias: Any) -> dict[str, Any]:
-    """Read a pattern from an ``attn_bias`` as users of xFormers write it."""
-    if bias is None:
-        return {}
-    if isinstance(bias, Tensor):
-        return {"mask": bias}
-    kind = type(bias).__name__
-    if kind in ("BlockDiagonalMask", "BlockDiagonalCausalMask"):
-        starts, keys = bias.q_seqinfo.seqstart_py, bias.k_seqinfo.seqstart_py
-        device = bias.q_seqinfo.seqstart.device
-
-        def packing(offsets: list[int]) -> Packing:
-            return Packing.from_lengths(
-                [b - a for a, b in zip(offsets, offsets[1:], strict=False)], device
+        self.spec.check(q.shape, k.shape)
+        widest = self.backend.capabilities.max_head_width
+        if widest is not None and q.shape[-1] > widest:
+            able = [
+                name
+                for name, b in backends().items()
+                if b.problem(self.spec, q.device, q.dtype, q.requires_grad, q.shape[-1]) is None
+            ]
+            raise ValueError(
+                f"attention={self.backend.name} takes heads up to {widest} numbers wide, not "
+                f"{q.shape[-1]}; use more heads or attention={' or '.join(able)}"
             )
 
-        pattern: dict[str, Any] = {"packing": packing(starts)}
-        if starts != keys:
-            pattern["kv_packing"] = packing(keys)
-        if kind == "BlockDiagonalCausalMask":
-            pattern["causal"] = True
-        return pattern
-    if kind == "LowerTriangularMask":
-        return {"causal": True}
-    raise TypeError(
-        f"attn_bias of type {kind} is not supported; give a tensor, BlockDiagonalMask, "
-        "BlockDiagonalCausalMask or LowerTriangularMask"
-    )
+    def check_tokens(self, queries: int, keys: int) -> None:
+        """Raise ``ValueError`` unless the pattern is made for so many packed tokens."""
+        if self.spec.packing is not None and not torch.compiler.is_compiling():
+            self.spec.check(torch.Size((queries, 1, 1)), torch.Size((keys, 1, 1)))
 
 
-def _spec_from_offsets(queries: Tensor | None, keys: Tensor | None) -> dict[str, Any]:
-    """Read a pattern from ``cu_seqlens`` as users of flash-attention write them."""
-    if queries is None and keys is None:
-        return {}
-    if queries is None or keys is None:
-        raise ValueError("give both cu_seqlens_q and cu_seqlens_k")
-    pattern = {"packing": Packing.from_ptr(queries)}
-    if keys is not queries:
-        pattern["kv_packing"] = Packing.from_ptr(keys)
-    return pattern
+def _given(**values: Any) -> dict[str, Any]:
+    """What was given at all: not None, and not a dropout of zero."""
+    return {
+        name: value
+        for name, value in values.items()
+        if not (value is None or (isinstance(value, float) and value == 0.0))
+    }
+
+
+def _as_score(score: ScoreMod | None, function: Any) -> ScoreMod:
+    if score is not None:
+        raise ValueError("give score or score_mod; modifications are joined by >>")
+    return ScoreModFunction(function)
+
+
+def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:
+    if name is None or isinstance(name, torch.dtype):
+        return name
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"compute_dtype is float32, float16, bfloat16 or float64, not {name!r}")
+    return found
 
 
 def prepare_attention(
@@ -110,12 +127,18 @@ def prepare_attention(
     *,
     spec: AttentionSpec | None = None,
     packing: Packing | None = None,
-    kv_packing: Packing | None = None,
+    kv_packing: Packing | KeyStorage | None = None,
+    mask: Mask | Tensor | None = None,
+    score: ScoreMod | None = None,
     backend: str = "auto",
     strict: bool = False,
+    compute_dtype: torch.dtype | str | None = None,
+    head_width: int | None = None,
     attn_mask: Tensor | None = None,
     attn_bias: Any = None,
     is_causal: bool = False,
+    block_mask: Any = None,
+    score_mod: Any = None,
     dropout_p: float = 0.0,
     scale: float | None = None,
     cu_seqlens_q: Tensor | None = None,
@@ -135,15 +158,25 @@ def prepare_attention(
     packing
         Events of a packed batch.
     kv_packing
-        Events of the keys and values, where they differ (cross-attention).
+        Events of the keys and values, where they differ (cross-attention), or where they lie.
+    mask, score
+        Which keys are seen and how scores change; see :mod:`lgatr.attention.masks` and
+        :mod:`lgatr.attention.scores`.
     backend
         Name of the backend, or ``"auto"``.
     strict
         Raise if the backend has no kernel on this device, instead of running natively.
+    compute_dtype
+        Format to compute attention in, such as ``torch.bfloat16`` or its name; the result has that
+        of the queries again. None computes in that.
+    head_width
+        Width of the heads, if known; ``"auto"`` leaves out backends that end before it.
     attn_mask, is_causal, dropout_p, scale
         As for :func:`torch.nn.functional.scaled_dot_product_attention`.
     attn_bias
-        As for xFormers: a tensor added to the scores, or a block-diagonal mask object.
+        As for xFormers: a tensor added to the scores, or a mask object.
+    block_mask, score_mod
+        As for FlexAttention: a ``BlockMask`` over dense batches, ``score_mod(s, b, h, q, k)``.
     cu_seqlens_q, cu_seqlens_k
         As for flash-attention: offsets ``(B + 1,)`` of the events of queries and keys.
     max_seqlen_q, max_seqlen_k
@@ -158,26 +191,37 @@ def prepare_attention(
     """
     if unknown:
         raise TypeError(f"attention takes {_KEYWORDS}; not {', '.join(sorted(unknown))}")
-    pattern: dict[str, Any] = {
-        "packing": packing,
-        "kv_packing": kv_packing,
-        "mask": attn_mask,
-        "causal": is_causal,
-        "dropout": dropout_p,
-        "scale": scale,
-    }
-    given: dict[str, Any] = {
-        name: value
-        for name, value in pattern.items()
-        if not (value is None or value is False or (isinstance(value, float) and value == 0.0))
-    }
-    from_bias = _spec_from_bias(attn_bias) | _spec_from_offsets(cu_seqlens_q, cu_seqlens_k)
-    if given.keys() & from_bias.keys() or (spec is not None and (given or from_bias)):
+    inside = _dtype(compute_dtype)
+    given = _given(
+        packing=packing,
+        kv_packing=kv_packing,
+        score=score if score_mod is None else _as_score(score, score_mod),
+        dropout=dropout_p,
+        scale=scale,
+    )
+    masks = _given(
+        mask=mask,
+        attn_mask=attn_mask,
+        is_causal=Causal() if is_causal else None,
+        block_mask=None if block_mask is None else BlockMaskMod(block_mask),
+    )
+    if len(masks) > 1:
+        raise ValueError(f"give one of {', '.join(masks)}; masks are joined by &")
+    if masks:
+        (given["mask"],) = masks.values()
+    foreigners = (foreign.from_bias(attn_bias), foreign.from_offsets(cu_seqlens_q, cu_seqlens_k))
+    for pattern in foreigners:
+        if given.keys() & pattern.keys():
+            raise ValueError("the attention pattern is described twice; give one description")
+        given |= pattern
+    if spec is not None and given:
         raise ValueError("the attention pattern is described twice; give one description")
     if spec is None:
-        spec = AttentionSpec(**given, **from_bias)
-    planner, executor = select_backend(backend, spec, device, dtype, strict=strict)
+        spec = AttentionSpec(**given)
+    planner, executor = select_backend(
+        backend, spec, device, inside or dtype, strict=strict, width=head_width
+    )
     plan = planner.plan(spec, device)
     if executor is not planner:
         plan = executor.plan(spec, device)
-    return Attention(spec, backend, executor, plan)
+    return Attention(spec, backend, executor, plan, inside)

@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 
 import torch
 
+from lgatr.attention import choice
 from lgatr.attention.backends.base import Backend
 from lgatr.attention.spec import AttentionSpec
 
@@ -44,16 +45,6 @@ def choices() -> tuple[str, ...]:
     return ("auto", *sorted(backends()))
 
 
-def _problem(
-    backend: type[Backend], spec: AttentionSpec, device: torch.device, dtype: torch.dtype
-) -> str | None:
-    reason = backend.unavailable()
-    if reason is not None:
-        return reason
-    missing = backend.capabilities.missing(spec, device, dtype)
-    return f"no kernel for {', '.join(missing)}" if missing else None
-
-
 def _traceable(name: str) -> tuple[Backend, Backend]:
     """The backend of a program that torch traces, which cannot look for others."""
     if name not in ("auto", "native", "xformers"):
@@ -70,6 +61,7 @@ def select_backend(
     dtype: torch.dtype,
     *,
     strict: bool = False,
+    width: int | None = None,
 ) -> tuple[Backend, Backend]:
     """Choose the backend that plans and the one that executes.
 
@@ -79,11 +71,14 @@ def select_backend(
     Parameters
     ----------
     name
-        One of :func:`choices`; ``"auto"`` takes the usable backend of highest priority.
+        One of :func:`choices`; ``"auto"`` takes what was measured to be fastest on this device
+        (``python -m lgatr.attention --measure``), else the usable backend of highest priority.
     spec, device, dtype
         What is to be computed, and where.
     strict
         Raise instead of falling back to the native backend.
+    width
+        Width of the heads, if known.
 
     Raises
     ------
@@ -93,34 +88,38 @@ def select_backend(
     """
     if torch.compiler.is_compiling():
         return _traceable(name)
-    table = backends()
+    table, training = backends(), torch.is_grad_enabled()
+
+    def problem(backend: type[Backend]) -> str | None:
+        return backend.problem(spec, device, dtype, training, width)
+
     if name == "auto":
-        usable = [b for b in table.values() if _problem(b, spec, device, dtype) is None]
+        usable = [b for b in table.values() if problem(b) is None]
         if not usable:
             raise ValueError(f"no attention backend runs on {device.type} in {dtype}")
-        best = max(usable, key=lambda b: b.priority)()
+        measured = choice.remembered(device, dtype, spec.packing is not None)
+        best = max(usable, key=lambda b: (b.name == measured, b.priority))()
         return best, best
     if name not in table:
         raise ValueError(f"no attention backend {name!r}; choose from {', '.join(choices())}")
     requested = table[name]
-    problem = _problem(requested, spec, device, dtype)
-    if problem is None:
+    reason = problem(requested)
+    if reason is None:
         backend = requested()
         return backend, backend
-    no_kernel_here = requested.unavailable() is None and (
-        device.type not in requested.capabilities.devices
+    no_kernel_here = requested.unavailable() is None and not requested.capabilities.has_kernel(
+        device, training
     )
     if no_kernel_here and not strict:
         native = table["native"]
-        if _problem(native, spec, device, dtype) is None:
+        if problem(native) is None:
+            what = "training" if requested.capabilities.has_kernel(device, False) else ""
             warnings.warn(
-                f"attention={name} has no {device.type} kernel; "
+                f"attention={name} has no {device.type} kernel{what and ' for ' + what}; "
                 "running the same blocks on the native backend",
                 AttentionFallbackWarning,
                 stacklevel=3,
             )
             return requested(), native()
-    usable_names = [n for n, b in table.items() if _problem(b, spec, device, dtype) is None]
-    raise ValueError(
-        f"attention={name}: {problem}; usable here: {', '.join(sorted(usable_names)) or 'none'}"
-    )
+    names = sorted(n for n, b in table.items() if problem(b) is None)
+    raise ValueError(f"attention={name}: {reason}; usable here: {', '.join(names) or 'none'}")

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from lgatr.attention.keys import KeyStorage
+from lgatr.attention.masks import Causal, DenseMask, Mask
 from lgatr.attention.packing import Packing
+from lgatr.attention.scores import DenseBias, ScoreMod
+
+STORAGE_FEATURES = {"PaddedKeys": "padded_keys", "GappyKeys": "gappy_keys"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttentionSpec:
     """One description of an attention pattern; each backend lowers it once per forward pass.
 
@@ -19,12 +25,13 @@ class AttentionSpec:
         Events of a packed batch (block-diagonal attention); None for dense batches.
     kv_packing
         Events of the keys and values where they differ from the queries' (cross-attention): event
-        i of the queries attends to event i of the keys. None means ``packing``.
+        i of the queries attends to event i of the keys. None means ``packing``. A
+        :class:`~lgatr.attention.keys.KeyStorage` says that the keys do not lie end to end.
     mask
-        Dense mask for dense batches: boolean with True where attention is allowed, or float to
-        be added to the scores; broadcasts to ``(..., heads, items_out, items_in)``.
-    causal
-        Whether a token attends only to itself and to earlier tokens of its event.
+        Which keys a query may attend to; a boolean tensor means :class:`DenseMask`, a float tensor
+        a :class:`DenseBias`.
+    score
+        How scores are changed before the softmax.
     dropout
         Probability with which attention weights are dropped.
     scale
@@ -32,16 +39,18 @@ class AttentionSpec:
     """
 
     packing: Packing | None = None
-    kv_packing: Packing | None = None
-    mask: Tensor | None = None
-    causal: bool = False
+    kv_packing: Packing | KeyStorage | None = None
+    mask: Mask | None = None
+    score: ScoreMod | None = None
     dropout: float = 0.0
     scale: float | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.mask, Tensor):
+            self._read_tensor(self.mask)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"attention dropout must be in [0, 1), not {self.dropout}")
-        if self.packing is not None and self.mask is not None:
+        if self.packing is not None and self.features() & {"mask"}:
             raise ValueError("a packed batch takes no dense mask; its packing is the mask")
         if self.kv_packing is not None:
             if self.packing is None:
@@ -51,13 +60,31 @@ class AttentionSpec:
                     f"queries come from {self.packing.num_events} events, keys from "
                     f"{self.kv_packing.num_events}; there must be one for each"
                 )
-            if self.causal:
-                raise ValueError("causal attention needs queries and keys of the same events")
+
+    def _read_tensor(self, table: Tensor) -> None:
+        if table.dtype == torch.bool:
+            object.__setattr__(self, "mask", DenseMask(table))
+        else:
+            bias = DenseBias(table)
+            object.__setattr__(self, "mask", None)
+            object.__setattr__(self, "score", bias if self.score is None else self.score >> bias)
 
     @property
     def key_packing(self) -> Packing | None:
-        """Events of the keys and values."""
+        """Events of the keys and values, as if they lay end to end."""
+        if isinstance(self.kv_packing, KeyStorage):
+            return self.kv_packing.compact()
         return self.packing if self.kv_packing is None else self.kv_packing
+
+    @property
+    def storage(self) -> KeyStorage | None:
+        """Where the keys lie, if not end to end."""
+        return self.kv_packing if isinstance(self.kv_packing, KeyStorage) else None
+
+    @property
+    def causal(self) -> bool:
+        """Whether the mask is plain causality from the first query and key."""
+        return isinstance(self.mask, Causal) and not self.mask.bottom_right
 
     def features(self) -> frozenset[str]:
         """Names of the capabilities that a backend needs to run this."""
@@ -65,9 +92,46 @@ class AttentionSpec:
             "packed": self.packing is not None,
             "cross": self.kv_packing is not None,
             "dense": self.packing is None,
-            "mask": self.mask is not None,
-            "causal": self.causal,
             "dropout": self.dropout > 0.0,
             "scale": self.scale is not None,
         }
-        return frozenset(name for name, needed in wanted.items() if needed)
+        names = frozenset(name for name, needed in wanted.items() if needed)
+        if self.storage is not None:
+            kind = type(self.storage).__name__
+            names |= {STORAGE_FEATURES.get(kind, "paged_keys")}
+        if self.mask is not None:
+            names |= self.mask.features()
+        return names if self.score is None else names | self.score.features()
+
+    def check(self, q_shape: torch.Size, k_shape: torch.Size) -> None:
+        """Raise ``ValueError`` unless queries ``(..., T, H, D)`` and keys fit the pattern."""
+        if self.packing is None:
+            events = q_shape[:-3].numel()
+            queries, keys = events * q_shape[-3], events * k_shape[-3]
+        else:
+            events, queries, keys = self.packing.num_events, q_shape[0], k_shape[0]
+            self._check_tokens(self.packing.num_tokens, queries)
+            if self.storage is None:
+                assert isinstance(self.key_packing, Packing)
+                self._check_tokens(self.key_packing.num_tokens, keys)
+            else:
+                self._check_storage(self.storage, keys)
+                keys = sum(self.storage.lengths)
+        for part in (self.mask, self.score):
+            if part is not None:
+                part.check(events, queries, keys)
+
+    @staticmethod
+    def _check_tokens(described: int, tokens: int) -> None:
+        if described != tokens:
+            raise ValueError(
+                f"the packing describes {described} tokens, but there are {tokens}; "
+                "give packed events as (tokens, channels, ...)"
+            )
+
+    @staticmethod
+    def _check_storage(storage: KeyStorage, places: int) -> None:
+        if storage.num_places is not None and storage.num_places != places:
+            raise ValueError(
+                f"the storage of keys has {storage.num_places} places, but there are {places} keys"
+            )

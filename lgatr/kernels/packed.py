@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import lru_cache
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -37,7 +37,7 @@ def runs_of(queries: tuple[int, ...], keys: tuple[int, ...]) -> Runs:
     return Runs(events, lengths, key_lengths)
 
 
-def _needs_plain_formula(q: Tensor) -> bool:
+def needs_plain_formula(q: Tensor) -> bool:
     """Whether derivatives are being taken that the fused kernels do not have.
 
     Those are forward-mode derivatives (``jvp``, ``jacfwd``) and everything inside ``torch.func``
@@ -51,6 +51,70 @@ def _needs_plain_formula(q: Tensor) -> bool:
     return getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
 
 
+class Arrangement(NamedTuple):
+    """Runs, and the order of the tokens that has them; None is the order as it is."""
+
+    runs: Runs
+    q_order: tuple[Tensor, Tensor] | None
+    k_order: tuple[Tensor, Tensor] | None
+
+
+# What one call costs, and what moving a byte costs, in seconds (CPU, forward and backward).
+_CALL = 1.2e-4
+_BYTE = 1.0 / 2.0e9
+
+
+def _token_order(lengths: tuple[int, ...], order: list[int]) -> tuple[Tensor, Tensor]:
+    """Tokens with events in ``order``, and the order that undoes it."""
+    ptr = torch.tensor([0, *accumulate(lengths)])
+    chosen = torch.tensor(order)
+    counts = ptr.diff()[chosen]
+    after = torch.cat([counts.new_zeros(1), counts.cumsum(0)])[:-1]
+    shift = (ptr[chosen] - after).repeat_interleave(counts)
+    forth = torch.arange(len(shift)) + shift
+    back = torch.empty_like(forth)
+    back[forth] = torch.arange(len(forth))
+    return forth, back
+
+
+@lru_cache(maxsize=8)
+def arrangement_of(
+    queries: tuple[int, ...], keys: tuple[int, ...], bytes_per_token: int
+) -> Arrangement:
+    """Runs of a batch as it lies, or sorted by length where moving the tokens costs less.
+
+    Parameters
+    ----------
+    queries, keys
+        Tokens of each event.
+    bytes_per_token
+        Of queries, keys, values and outputs together.
+    """
+    runs = runs_of(queries, keys)
+    saved = len(runs.events) - len(set(zip(queries, keys, strict=True)))
+    if saved * _CALL <= sum(queries) * bytes_per_token * _BYTE:
+        return Arrangement(runs, None, None)
+    order = sorted(range(len(queries)), key=lambda i: (queries[i], keys[i]))
+    q_order = _token_order(queries, order)
+    k_order = q_order if keys == queries else _token_order(keys, order)
+    sorted_runs = runs_of(tuple(queries[i] for i in order), tuple(keys[i] for i in order))
+    return Arrangement(sorted_runs, q_order, k_order)
+
+
+class _Reorder(torch.autograd.Function):
+    """Tokens in another order. Undoing an order is a look-up too: nothing is added up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, forth: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(forth, back)
+        return x.index_select(0, forth)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        forth, back = ctx.saved_tensors
+        return _Reorder.apply(grad, back, forth), None, None
+
+
 def dense_attention(
     q: Tensor,
     k: Tensor,
@@ -60,13 +124,15 @@ def dense_attention(
     dropout: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
-    """Attention on ``(..., items, heads, D)``; keys and values may have one head for all."""
+    """Attention on ``(..., items, heads, D)``; keys and values may share heads."""
     heads = q.shape[-2]
-    # Torch wants heads before items; multi-query keys are views, not copies.
+    # Torch wants heads before items; keys with one head for all are views, not copies.
     q, k, v = (x.transpose(-3, -2) for x in (q, k, v))
-    if k.shape[-3] != heads:
+    if k.shape[-3] == 1:
         k, v = (x.expand(*x.shape[:-3], heads, *x.shape[-2:]) for x in (k, v))
-    with sdpa_kernel(SDPBackend.MATH) if _needs_plain_formula(q) else nullcontext():
+    elif k.shape[-3] != heads:
+        k, v = (x.repeat_interleave(heads // x.shape[-3], dim=-3) for x in (k, v))
+    with sdpa_kernel(SDPBackend.MATH) if needs_plain_formula(q) else nullcontext():
         out = F.scaled_dot_product_attention(
             q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale
         )
@@ -77,12 +143,20 @@ def attention_by_runs(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    runs: Runs,
+    arrangement: Arrangement,
     causal: bool = False,
     dropout: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
     """Attention on ``(T, H, D)`` and ``(U, K, D)``, one dense call for each run."""
+    runs, q_order, k_order = arrangement
+    if q_order is not None and k_order is not None:
+        # Plain indexing where derivatives are taken that a custom function does not have.
+        if needs_plain_formula(q):
+            q, k, v = q[q_order[0]], k[k_order[0]], v[k_order[0]]
+        else:
+            q = _Reorder.apply(q, *q_order)
+            k, v = (_Reorder.apply(x, *k_order) for x in (k, v))
     # One split is one autograd node whose gradient is one concatenation; slices by index
     # would each allocate and zero-fill a gradient of the whole batch.
     queries, keys = runs.tokens(runs.queries), runs.tokens(runs.keys)
@@ -97,7 +171,11 @@ def attention_by_runs(
             queries_of_run, keys_of_run, values_of_run, None, causal, dropout, scale
         )
         outputs.append(out.flatten(0, 1))
-    return torch.cat(outputs)
+    out = torch.cat(outputs)
+    if q_order is None:
+        return out
+    forth, back = q_order
+    return out[back] if needs_plain_formula(out) else _Reorder.apply(out, back, forth)
 
 
 def _lengths(ptr: Tensor) -> tuple[int, ...]:
@@ -140,7 +218,9 @@ def _forward(
     q: Tensor, k: Tensor, v: Tensor, ptr_q: Tensor, ptr_k: Tensor, causal: bool, scale: float | None
 ) -> Tensor:
     runs = runs_of(_lengths(ptr_q), _lengths(ptr_k))
-    return attention_by_runs(q, k, v, runs, causal, 0.0, scale).contiguous()
+    return attention_by_runs(
+        q, k, v, Arrangement(runs, None, None), causal, 0.0, scale
+    ).contiguous()
 
 
 def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:

@@ -22,22 +22,37 @@ class Capabilities:
     Parameters
     ----------
     features
-        Subset of ``dense``, ``packed``, ``cross``, ``mask``, ``causal``, ``dropout``, ``scale``.
+        Names out of :data:`lgatr.attention.features.FEATURES`.
     devices
         Device types with a kernel.
     dtypes
         Number formats with a kernel.
+    training_devices
+        Device types with a backward kernel; None means ``devices``.
+    max_head_width
+        Widest heads D, or None for any.
     """
 
     features: frozenset[str]
     devices: frozenset[str]
     dtypes: frozenset[torch.dtype]
+    training_devices: frozenset[str] | None = None
+    max_head_width: int | None = None
 
-    def missing(self, spec: AttentionSpec, device: torch.device, dtype: torch.dtype) -> list[str]:
+    def has_kernel(self, device: torch.device, training: bool) -> bool:
+        """Whether there is a kernel for the device."""
+        devices = self.devices if self.training_devices is None else self.training_devices
+        return device.type in (devices if training else self.devices)
+
+    def missing(
+        self, spec: AttentionSpec, device: torch.device, dtype: torch.dtype, training: bool = False
+    ) -> list[str]:
         """What ``spec`` on ``device`` in ``dtype`` would need and is not there."""
         lacking = sorted(spec.features() - self.features)
-        if device.type not in self.devices:
+        if not self.has_kernel(device, False):
             lacking.append(f"device {device.type}")
+        elif not self.has_kernel(device, training):
+            lacking.append(f"training on device {device.type}")
         if dtype not in self.dtypes:
             lacking.append(str(dtype).removeprefix("torch."))
         return lacking
@@ -55,6 +70,32 @@ class Backend(ABC):
     def unavailable(cls) -> str | None:
         """Why this backend cannot be imported here, or None if it can."""
         return None
+
+    @classmethod
+    def refuses(cls, spec: AttentionSpec) -> str | None:
+        """What in ``spec`` the backend cannot do although it has all features, or None."""
+        return None
+
+    @classmethod
+    def problem(
+        cls,
+        spec: AttentionSpec,
+        device: torch.device,
+        dtype: torch.dtype,
+        training: bool = False,
+        width: int | None = None,
+    ) -> str | None:
+        """Why this backend cannot run ``spec``, or None if it can."""
+        reason = cls.unavailable()
+        if reason is not None:
+            return reason
+        missing = cls.capabilities.missing(spec, device, dtype, training)
+        if missing:
+            return f"no kernel for {', '.join(missing)}"
+        widest = cls.capabilities.max_head_width
+        if widest is not None and width is not None and width > widest:
+            return f"heads are {width} numbers wide, and its kernels end at {widest}"
+        return cls.refuses(spec)
 
     @abstractmethod
     def plan(self, spec: AttentionSpec, device: torch.device) -> Any:
@@ -79,3 +120,19 @@ class Backend(ABC):
         -------
         Tensor shaped like ``q``.
         """
+
+    def attend_partial(
+        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Attention to a part of the keys, with what is needed to merge it with other parts.
+
+        Backends that can do it have the feature ``partial``.
+
+        Returns
+        -------
+        out
+            As of :meth:`attend`.
+        lse
+            ``(..., T, H)``: logarithm of the sum of exponentials of each query's scores.
+        """
+        raise NotImplementedError(f"attention={self.name} gives no log-sum-exp")

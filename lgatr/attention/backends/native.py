@@ -1,21 +1,47 @@
-"""PyTorch's own scaled dot-product attention, on every device.
+"""PyTorch's own scaled dot-product attention, on every device, with every mask and score.
 
-Dense batches go to torch as they are. Packed batches are cut into runs of neighbouring events
-with equal length; each run is one batched call on a view, so nothing is padded and no dense
-block-diagonal mask is ever built. A batch sorted by length has the fewest runs.
+Dense batches go to torch as they are. Packed batches are cut into runs of events with equal length;
+each run is one batched call on a view, so nothing is padded and no dense block-diagonal mask is
+ever built. On CUDA a packed batch is one call of torch's memory-efficient kernel, which takes
+offsets in float32 too. Other patterns run block by block; see :mod:`lgatr.attention.scored`.
 
-While torch traces a program (compilation, export) the lengths are data, not numbers; there the same
-computation is one operator of its own, :func:`lgatr.kernels.packed.packed_attention`.
+While torch traces a program (compilation, export) the lengths are data, not numbers; there packed
+attention is one operator of its own, :func:`lgatr.kernels.packed.packed_attention`.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from lgatr.attention.backends.base import Backend, Capabilities
+from lgatr.attention.dropout import draw_seed
+from lgatr.attention.features import FEATURES
+from lgatr.attention.masks import Band, DenseMask
+from lgatr.attention.scored import Pattern, scored_attention
+from lgatr.attention.scores import DenseBias
 from lgatr.attention.spec import AttentionSpec
-from lgatr.kernels.packed import attention_by_runs, dense_attention, packed_attention, runs_of
+from lgatr.kernels.efficient import efficient_attention
+from lgatr.kernels.packed import (
+    arrangement_of,
+    attention_by_runs,
+    dense_attention,
+    needs_plain_formula,
+    packed_attention,
+)
+
+
+@lru_cache(maxsize=8)
+def _plain_causality(band: Band, queries: tuple[int, ...], keys: tuple[int, ...]) -> bool | None:
+    """Whether these events need torch's causal mask (True), none (False), or more (None)."""
+    equal = queries == keys
+    if band.right == 0 and band.left is None and (equal or not band.bottom_right):
+        return True
+    if band == Band(None, 0, True) and set(queries) == {1}:
+        return False  # one query, the last: it sees all keys
+    return None
 
 
 class NativeBackend(Backend):
@@ -23,25 +49,109 @@ class NativeBackend(Backend):
 
     name = "native"
     capabilities = Capabilities(
-        features=frozenset({"dense", "packed", "cross", "mask", "causal", "dropout", "scale"}),
+        features=frozenset(FEATURES),
         devices=frozenset({"cpu", "cuda", "mps"}),
         dtypes=frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16}),
     )
 
-    def plan(self, spec: AttentionSpec, device: torch.device) -> None:
-        """Nothing to prepare: the runs follow from the lengths, which the packing keeps."""
+    def plan(self, spec: AttentionSpec, device: torch.device) -> Tensor | None:
+        """Places of the keys in their storage; all else follows from the lengths."""
+        return None if spec.storage is None else spec.storage.index().to(device)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: None) -> Tensor:
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Tensor | None
+    ) -> Tensor:
         """See :meth:`Backend.attend`."""
-        queries, keys = spec.packing, spec.key_packing
-        if queries is None or keys is None:
-            return dense_attention(q, k, v, spec.mask, spec.causal, spec.dropout, spec.scale)
+        if spec.packing is None:
+            return self._dense(q, k, v, spec)
+        if plan is not None:
+            k, v = k.index_select(0, plan), v.index_select(0, plan)
         if torch.compiler.is_compiling():
-            if spec.dropout > 0.0:
-                raise ValueError("a compiled network has no dropout of packed attention weights")
-            return packed_attention(q, k, v, queries.ptr, keys.ptr, spec.causal, spec.scale)
-        runs = runs_of(queries.lengths, keys.lengths)
-        return attention_by_runs(q, k, v, runs, spec.causal, spec.dropout, spec.scale)
+            return self._traced(q, k, v, spec)
+        out = self._by_runs(q, k, v, spec)
+        return self._scored(q, k, v, spec, False)[0] if out is None else out
+
+    def attend_partial(
+        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`Backend.attend_partial`."""
+        if plan is not None:
+            k, v = k.index_select(0, plan), v.index_select(0, plan)
+        out, lse = self._scored(q, k, v, spec, True)
+        assert lse is not None
+        return out, lse
+
+    def _by_runs(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor | None:
+        """Packed attention without mask or causal, or None if the pattern is more than that."""
+        if spec.score is not None or spec.packing is None or spec.key_packing is None:
+            return None
+        on_cuda = q.device.type == "cuda" and not needs_plain_formula(q)
+        band = None if spec.mask is None else spec.mask.band()
+        if spec.mask is not None and band is None:
+            return None
+        queries, keys = spec.packing, spec.key_packing
+        if on_cuda and q.dtype != torch.float64:
+            out = efficient_attention(q, k, v, queries, keys, band, spec.dropout, spec.scale)
+            if out is not None:
+                return out
+        if spec.dropout > 0.0:
+            return None
+        causal = False
+        if band is not None:
+            needed = _plain_causality(band, queries.lengths, keys.lengths)
+            if needed is None:
+                return None
+            causal = needed
+        per_token = 4 * q.shape[1] * q.shape[2] * q.element_size()
+        arrangement = arrangement_of(queries.lengths, keys.lengths, per_token)
+        return attention_by_runs(q, k, v, arrangement, causal, 0.0, spec.scale)
+
+    @staticmethod
+    def _traced(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
+        assert spec.packing is not None and spec.key_packing is not None
+        if spec.dropout > 0.0:
+            raise ValueError("a compiled network has no dropout of packed attention weights")
+        if spec.score is not None or not (spec.mask is None or spec.causal):
+            raise ValueError("a compiled network has packed attention with Causal() or no mask")
+        return packed_attention(
+            q, k, v, spec.packing.ptr, spec.key_packing.ptr, spec.causal, spec.scale
+        )
+
+    def _dense(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
+        tracing = torch.compiler.is_compiling()
+        ours = spec.dropout > 0.0 and q.device.type == "cpu" and not tracing
+        if not ours:
+            table: Tensor | None = None
+            simple = spec.score is None and (spec.mask is None or spec.causal)
+            if isinstance(spec.mask, DenseMask) and spec.score is None:
+                simple, table = True, spec.mask.table
+            elif isinstance(spec.score, DenseBias) and spec.mask is None:
+                simple, table = True, spec.score.table
+            if simple:
+                return dense_attention(q, k, v, table, spec.causal, spec.dropout, spec.scale)
+        if tracing:
+            raise ValueError("a compiled network has Causal(), a tensor, or no mask")
+        return self._scored(q, k, v, spec, False)[0]
+
+    @staticmethod
+    def _scored(
+        q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, want_lse: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        pattern = Pattern(spec, q.device, q.shape[-1], draw_seed() if spec.dropout else 0)
+        if spec.packing is not None and spec.key_packing is not None:
+            lengths = spec.packing.lengths, spec.key_packing.lengths
+            return scored_attention(q, k, v, *lengths, pattern, want_lse)
+        batch, items = q.shape[:-3], q.shape[-3]
+        events = batch.numel()
+        lengths = (items,) * events, (k.shape[-3],) * events
+        q, k, v = (
+            x.expand(*batch, *x.shape[-3:]).reshape(events * x.shape[-3], *x.shape[-2:])
+            for x in (q, k, v)
+        )
+        out, lse = scored_attention(q, k, v, *lengths, pattern, want_lse)
+        if lse is not None:
+            lse = lse.view(*batch, items, -1)
+        return out.view(*batch, items, *out.shape[1:]), lse
 
 
 BACKEND = NativeBackend

@@ -1,8 +1,8 @@
 """xFormers' memory-efficient attention: packed sequences in float32 and half on CUDA.
 
-The packing is lowered to xFormers' own ``BlockDiagonalMask``. xFormers has no CPU operator:
-there the mask is still built, so that mistakes in a pattern show, and the native backend computes
-(the registry says so in a warning, and refuses with ``strict``).
+A pattern is lowered to xFormers' own mask classes. xFormers has no CPU operator: there the mask is
+still built, so that mistakes in a pattern show, and the native backend computes (the registry says
+so in a warning, and refuses with ``strict``).
 """
 
 from __future__ import annotations
@@ -13,9 +13,37 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lgatr.attention.backends.base import Backend, Capabilities
+from lgatr.attention.keys import GappyKeys, PaddedKeys, PagedKeys
+from lgatr.attention.masks import Band, DenseMask
+from lgatr.attention.packing import Packing
+from lgatr.attention.scores import DenseBias
 from lgatr.attention.spec import AttentionSpec
+
+# The kernels read rows in groups of eight.
+_STEP = 8
+
+
+def _band(spec: AttentionSpec) -> Band | None:
+    return None if spec.mask is None else spec.mask.band()
+
+
+def _interchangeable(spec: AttentionSpec) -> bool:
+    """Whether both corners are the same, queries and keys being the same events."""
+    return spec.packing is not None and spec.kv_packing in (None, spec.packing)
+
+
+def _leaves_queries_alone(spec: AttentionSpec, band: Band) -> bool:
+    """Whether some query of a packed batch has no key in the band."""
+    if spec.kv_packing is None:
+        return False
+    assert spec.packing is not None and spec.key_packing is not None
+    pairs = zip(spec.packing.lengths, spec.key_packing.lengths, strict=True)
+    if band.bottom_right:
+        return any(m < n for n, m in pairs)
+    return band.left is not None and any(n - band.left > m for n, m in pairs)
 
 
 class XformersBackend(Backend):
@@ -24,7 +52,23 @@ class XformersBackend(Backend):
     name = "xformers"
     priority = 10
     capabilities = Capabilities(
-        features=frozenset({"dense", "packed", "cross", "mask", "causal", "dropout", "scale"}),
+        features=frozenset(
+            {
+                "dense",
+                "packed",
+                "cross",
+                "mask",
+                "causal",
+                "causal_bottom_right",
+                "window",
+                "padded_keys",
+                "gappy_keys",
+                "paged_keys",
+                "dropout",
+                "scale",
+                "partial",
+            }
+        ),
         devices=frozenset({"cuda"}),
         dtypes=frozenset({torch.float32, torch.bfloat16, torch.float16}),
     )
@@ -34,6 +78,34 @@ class XformersBackend(Backend):
         """Whether the package is there, without importing it."""
         if importlib.util.find_spec("xformers") is None:
             return "not installed; pip install 'lgatr[xformers_attention]'"
+        return None
+
+    @classmethod
+    def refuses(cls, spec: AttentionSpec) -> str | None:
+        """Patterns for which xFormers has no mask class."""
+        if isinstance(spec.mask, DenseMask) and spec.score is not None:
+            return "one tensor, not a mask and a bias; add them up"
+        if spec.mask is None or isinstance(spec.mask, DenseMask):
+            return None
+        band = _band(spec)
+        if band is None or (spec.score is not None):
+            return "no mask class for this combination"
+        ahead = band.right != 0
+        corner = band.bottom_right or _interchangeable(spec)
+        if spec.storage is not None:
+            padded = isinstance(spec.storage, PaddedKeys)
+            if not band.bottom_right or band.right is None:
+                return "no mask class for stored keys but bands with bottom_right=True"
+            if (band.left is not None or ahead) and not (padded and band.left is not None):
+                return "no mask class for windows over these stored keys"
+        elif spec.packing is not None and ahead:
+            return "no mask class for packed windows that look ahead"
+        elif spec.packing is not None and _leaves_queries_alone(spec, band):
+            return "no queries without keys"
+        elif spec.packing is None and band != Band(None, 0, False) and not corner:
+            return "no mask class for dense windows but with bottom_right=True"
+        elif spec.packing is None and ahead and None in (band.left, band.right):
+            return "no mask class for dense windows without a limit"
         return None
 
     @staticmethod
@@ -51,37 +123,103 @@ class XformersBackend(Backend):
 
     def plan(self, spec: AttentionSpec, device: torch.device) -> Any:
         """The ``attn_bias`` object for :func:`xformers.ops.memory_efficient_attention`."""
-        fmha = self._ops().fmha
-        if spec.packing is not None:
-            keys = None if spec.kv_packing is None else list(spec.kv_packing.lengths)
-            mask = fmha.attn_bias.BlockDiagonalMask.from_seqlens(
-                list(spec.packing.lengths), keys, device=device
-            )
-            return mask.make_causal() if spec.causal else mask
-        if spec.causal:
-            return fmha.attn_bias.LowerTriangularMask()
-        return spec.mask
+        masks = self._ops().fmha.attn_bias
+        band = _band(spec)
+        if spec.packing is None:
+            return self._dense_plan(masks, spec, band)
+        queries = list(spec.packing.lengths)
+        if spec.storage is not None:
+            return self._stored_plan(masks, queries, spec.storage, band, device)
+        keys = list(spec.kv_packing.lengths) if isinstance(spec.kv_packing, Packing) else None
+        mask = masks.BlockDiagonalMask.from_seqlens(queries, keys, device=device)
+        if band is None:
+            return mask
+        if band.left is None:
+            return mask.make_causal_from_bottomright() if band.bottom_right else mask.make_causal()
+        if band.bottom_right:
+            return mask.make_local_attention_from_bottomright(band.left + 1)
+        return mask.make_local_attention(band.left + 1)
+
+    @staticmethod
+    def _dense_plan(masks: Any, spec: AttentionSpec, band: Band | None) -> Any:
+        if isinstance(spec.mask, DenseMask):
+            return spec.mask.table
+        if isinstance(spec.score, DenseBias):
+            return spec.score.table
+        if band is None:
+            return None
+        if band.right != 0:
+            return masks.LocalAttentionFromBottomRightMask(band.left, band.right)
+        if not band.bottom_right:
+            return masks.LowerTriangularMask()
+        mask = masks.LowerTriangularFromBottomRightMask()
+        return mask if band.left is None else mask.make_local_attention(band.left + 1)
+
+    @staticmethod
+    def _stored_plan(
+        masks: Any, queries: list[int], storage: Any, band: Band | None, device: torch.device
+    ) -> Any:
+        keys = list(storage.lengths)
+        if isinstance(storage, PaddedKeys):
+            if band is not None and band.left is not None:
+                kind = masks.BlockDiagonalLocalAttentionPaddedKeysMask
+                mask = kind.from_seqlens_local(
+                    queries, storage.padding, keys, band.left, band.right
+                )
+                return mask.to(device)
+            kind = masks.BlockDiagonalPaddedKeysMask
+            if band is not None:
+                kind = masks.BlockDiagonalCausalWithOffsetPaddedKeysMask
+            return kind.from_seqlens(queries, storage.padding, keys, device=device)
+        if isinstance(storage, PagedKeys):
+            kind = masks.PagedBlockDiagonalPaddedKeysMask
+            if band is not None:
+                kind = masks.PagedBlockDiagonalCausalWithOffsetPaddedKeysMask
+            tables = storage.tables.to(device, torch.int32)
+            return kind.from_seqlens(queries, keys, tables, storage.page_size, device=device)
+        assert isinstance(storage, GappyKeys)
+        kind = masks.BlockDiagonalGappyKeysMask
+        if band is not None:
+            kind = masks.BlockDiagonalCausalWithOffsetGappyKeysMask
+        # One more start: the end of the storage.
+        starts = [*storage.starts, storage.num_places]
+        return kind.from_seqlens(queries, starts, keys, device=device)
+
+    def _arguments(
+        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any
+    ) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+        heads, width = q.shape[-2:]
+        scale = width**-0.5 if spec.scale is None else spec.scale
+        parts = [x.unsqueeze(0) if x.dim() == 3 else x.flatten(0, -4) for x in (q, k, v)]
+        parts[1:] = [x.expand(*x.shape[:2], heads, x.shape[-1]) for x in parts[1:]]
+        pad = (0, -width % _STEP)
+        q, k, v = (F.pad(x, pad) if pad[1] else x for x in parts)
+        bias = self._dense_bias(plan, q, k) if isinstance(plan, Tensor) else plan
+        return (q, k, v), {"attn_bias": bias, "p": spec.dropout, "scale": scale}
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any) -> Tensor:
         """See :meth:`Backend.attend`."""
-        shape, heads = q.shape, q.shape[-2]
-        q, k, v = (x.unsqueeze(0) if x.dim() == 3 else x.flatten(0, -4) for x in (q, k, v))
-        k, v = (x.expand(*x.shape[:2], heads, x.shape[-1]) for x in (k, v))
-        bias = plan
-        if isinstance(plan, Tensor):
-            bias = self._dense_bias(plan, q, k)
-        out = self._ops().memory_efficient_attention(
-            q, k, v, attn_bias=bias, p=spec.dropout, scale=spec.scale
-        )
-        return out.reshape(shape)
+        tensors, options = self._arguments(q, k, v, spec, plan)
+        out = self._ops().memory_efficient_attention(*tensors, **options)
+        return out[..., : q.shape[-1]].reshape(q.shape)
+
+    def attend_partial(
+        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`Backend.attend_partial`; no gradients."""
+        tensors, options = self._arguments(q, k, v, spec, plan)
+        out, lse = self._ops().fmha.memory_efficient_attention_partial(*tensors, **options)
+        # (batch, heads, queries), possibly padded at the end
+        lse = lse.transpose(1, 2)[:, : tensors[0].shape[1]]
+        return out[..., : q.shape[-1]].reshape(q.shape), lse.reshape(q.shape[:-1])
 
     @staticmethod
     def _dense_bias(mask: Tensor, q: Tensor, k: Tensor) -> Tensor:
         if mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
         shape = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
-        # The kernels read rows in groups of eight: pad the storage, keep the shape.
-        width = -(-shape[-1] // 8) * 8
+        # Pad the storage, keep the shape.
+        width = -(-shape[-1] // _STEP) * _STEP
         storage = q.new_zeros(*shape[:-1], width)
         storage[..., : shape[-1]] = mask.to(q.dtype).expand(shape)
         return storage[..., : shape[-1]]

@@ -1,0 +1,79 @@
+"""Torch's own attention for packed sequences: flash-attention's kernel, half precision on CUDA."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lgatr.attention.backends.base import Backend, Capabilities
+from lgatr.attention.offsets import Offsets, offsets_of, refusal
+from lgatr.attention.spec import AttentionSpec
+
+
+@cache
+def _arguments() -> frozenset[str]:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return frozenset(inspect.signature(varlen_attn).parameters)
+
+
+class VarlenBackend(Backend):
+    """See the text of this file."""
+
+    name = "varlen"
+    priority = 15
+    capabilities = Capabilities(
+        features=frozenset({"packed", "cross", "causal", "causal_bottom_right", "window", "scale"}),
+        devices=frozenset({"cuda"}),
+        dtypes=frozenset({torch.bfloat16, torch.float16}),
+        max_head_width=256,
+    )
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Whether torch has the function."""
+        try:
+            import torch.nn.attention.varlen
+        except ImportError:
+            return f"needs torch >= 2.10, this is {torch.__version__}"
+        return None
+
+    @classmethod
+    def refuses(cls, spec: AttentionSpec) -> str | None:
+        """Bands from the bottom right; other windows than causality need a newer torch."""
+        reason = refusal(spec)
+        band = None if spec.mask is None else spec.mask.band()
+        if reason is None and band is not None and (band.left, band.right) != (None, 0):
+            return None if "window_size" in _arguments() else "no windows in this torch; update it"
+        return reason
+
+    def plan(self, spec: AttentionSpec, device: torch.device) -> Offsets:
+        """The offsets, maxima and window."""
+        return offsets_of(spec, device)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Offsets) -> Tensor:
+        """See :meth:`Backend.attend`."""
+        from torch.nn.attention.varlen import varlen_attn
+
+        width, options = q.shape[-1], dict[str, Any]()
+        if "window_size" in _arguments():
+            options["window_size"] = plan.window
+        else:
+            options["is_causal"] = plan.causal
+        scale = width**-0.5 if spec.scale is None else spec.scale
+        # Heads are padded to what the kernel reads at a time, which changes its default scale; the
+        # factor goes into the queries, so that it does not matter which torch takes ``scale``.
+        pad = (0, -width % 8)
+        padded = width + pad[1]
+        q = torch.nn.functional.pad(q * (scale * padded**0.5), pad)
+        k, v = (torch.nn.functional.pad(x, pad) for x in (k, v))
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+        out: Any = varlen_attn(q, k, v, *plan[:4], **options)
+        return out[..., :width]
+
+
+BACKEND = VarlenBackend

@@ -1,0 +1,43 @@
+"""Attention dropout that depends on a seed and on positions alone, not on who computes it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lgatr.attention.positions import Positions
+
+_MASK = 0xFFFFFFFF
+
+
+def draw_seed() -> int:
+    """A seed from torch's default generator on the CPU, so that no device is waited for."""
+    return int(torch.randint(0, 2**31 - 1, (1,)))
+
+
+def _mix(x: Tensor) -> Tensor:
+    # The finaliser of MurmurHash3: every bit of the input changes half of the output's bits.
+    x = x & _MASK
+    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & _MASK
+    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & _MASK
+    return x ^ (x >> 16)
+
+
+def kept(seed: int | Tensor, at: Positions, probability: float) -> Tensor:
+    """Which attention weights survive, True with chance ``1 - probability``.
+
+    Parameters
+    ----------
+    seed
+        Whole number.
+    at
+        Where the scores stand.
+    probability
+        Chance of being dropped.
+
+    Returns
+    -------
+    Boolean, broadcasting to ``(events, heads, queries, keys)``.
+    """
+    query = _mix(_mix(at.head.long() + seed) + at.q_token)
+    return _mix(query ^ (at.k_token * 0x9E3779B1)) >= int(probability * 2**32)

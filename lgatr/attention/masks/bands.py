@@ -1,0 +1,84 @@
+"""Masks by the distance between query and key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lgatr.attention.masks.base import Band, Mask
+from lgatr.attention.positions import Positions
+
+
+def _in_band(at: Positions, band: Band) -> Tensor:
+    distance = at.k - at.q
+    if band.bottom_right:
+        distance = distance - (at.k_length - at.q_length)
+    if band.right is None:
+        assert band.left is not None
+        return distance >= -band.left
+    allowed = distance <= band.right
+    return allowed if band.left is None else allowed & (distance >= -band.left)
+
+
+@dataclass(frozen=True)
+class Causal(Mask):
+    """A token attends to itself and to earlier tokens of its event.
+
+    Parameters
+    ----------
+    bottom_right
+        For cross-attention: the last query meets the last key (the queries continue the keys, as
+        with a key-value cache), instead of the first query the first key.
+    """
+
+    bottom_right: bool = False
+    feature = "causal"
+
+    def band(self) -> Band:
+        """See :meth:`Mask.band`."""
+        return Band(None, 0, self.bottom_right)
+
+    def allowed(self, at: Positions) -> Tensor:
+        """See :meth:`Mask.allowed`."""
+        return _in_band(at, self.band())
+
+    def features(self) -> frozenset[str]:
+        """See :meth:`Mask.features`."""
+        return frozenset({"causal_bottom_right" if self.bottom_right else "causal"})
+
+
+@dataclass(frozen=True)
+class SlidingWindow(Mask):
+    """A token attends to its neighbours in its event.
+
+    Parameters
+    ----------
+    left
+        How many earlier tokens; None for all.
+    right
+        How many later tokens; None for all. Not given, it equals ``left``.
+    bottom_right
+        As for :class:`Causal`.
+    """
+
+    left: int | None
+    right: int | None = -1
+    bottom_right: bool = False
+    feature = "window"
+
+    def __post_init__(self) -> None:
+        if self.right == -1:
+            object.__setattr__(self, "right", self.left)
+        if self.left is None and self.right is None:
+            raise ValueError("a window without limits is no mask")
+        if min(0 if n is None else n for n in (self.left, self.right)) < 0:
+            raise ValueError(f"a window reaches 0 or more tokens, not ({self.left}, {self.right})")
+
+    def band(self) -> Band:
+        """See :meth:`Mask.band`."""
+        return Band(self.left, self.right, self.bottom_right)
+
+    def allowed(self, at: Positions) -> Tensor:
+        """See :meth:`Mask.allowed`."""
+        return _in_band(at, self.band())

@@ -1,0 +1,219 @@
+"""What a mask is, and how masks combine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from lgatr.attention.positions import Positions
+
+M = TypeVar("M", bound="Movable")
+
+
+class Band(NamedTuple):
+    """Keys from ``left`` before to ``right`` after a query; None is without limit.
+
+    Distances count from the query's own position, or with ``bottom_right`` from that position
+    moved so that the last query meets the last key.
+    """
+
+    left: int | None
+    right: int | None
+    bottom_right: bool
+
+    def key_range(self, q: range, lengths: tuple[int, int]) -> range:
+        """Keys that some query of ``q`` may see, of an event with these lengths."""
+        shift = lengths[1] - lengths[0] if self.bottom_right else 0
+        start = 0 if self.left is None else q.start + shift - self.left
+        stop = lengths[1] if self.right is None else q.stop + shift + self.right
+        start = min(max(start, 0), lengths[1])
+        return range(start, max(start, min(stop, lengths[1])))
+
+
+def _tightest(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else min(a, b)
+
+
+class Movable:
+    """A frozen dataclass whose tensors can be moved to a device."""
+
+    def to(self: M, device: torch.device | str) -> M:
+        """The same with its tensors on ``device``."""
+        changed: dict[str, Any] = {}
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, (Tensor, Movable)):
+                moved = value.to(device)
+                if moved is not value:
+                    changed[field.name] = moved
+            elif isinstance(value, tuple) and any(isinstance(v, Movable) for v in value):
+                changed[field.name] = tuple(v.to(device) for v in value)
+        return replace(self, **changed) if changed else self  # type: ignore[type-var]
+
+
+class Mask(Movable, ABC):
+    """Which keys each query may attend to; combine with ``&``, ``|`` and ``~``.
+
+    Positions count inside an event, so that one mask serves events of any length. A query that
+    may attend to nothing gives zeros.
+    """
+
+    feature: ClassVar[str] = "mask_mod"
+    """The capability a backend needs to run this mask."""
+
+    @abstractmethod
+    def allowed(self, at: Positions) -> Tensor:
+        """Boolean, True where attention is allowed; broadcasts to ``at``.
+
+        Only arithmetic, comparisons and look-ups of captured tensors: backends compile this.
+        """
+
+    def band(self) -> Band | None:
+        """The mask as a :class:`Band`, if it is one."""
+        return None
+
+    def key_range(self, q: range, lengths: tuple[int, int], first_key: int) -> range:
+        """Keys outside of which no query of ``q`` may attend; need not be tight.
+
+        Parameters
+        ----------
+        q
+            Positions of queries.
+        lengths
+            Numbers of queries and keys of their event.
+        first_key
+            Key token at which the event starts.
+        """
+        band = self.band()
+        return range(lengths[1]) if band is None else band.key_range(q, lengths)
+
+    def check(self, events: int, queries: int, keys: int) -> None:
+        """Raise ``ValueError`` if the mask does not fit so many events and tokens."""
+
+    def features(self) -> frozenset[str]:
+        """Capabilities that a backend needs."""
+        return frozenset({self.feature})
+
+    def __and__(self, other: Mask) -> Mask:
+        return And((self, other))
+
+    def __or__(self, other: Mask) -> Mask:
+        return Or((self, other))
+
+    def __invert__(self) -> Mask:
+        return Not(self)
+
+
+@dataclass(frozen=True, eq=False)
+class And(Mask):
+    """Where all of ``parts`` allow it."""
+
+    parts: tuple[Mask, ...]
+
+    def allowed(self, at: Positions) -> Tensor:
+        """See :meth:`Mask.allowed`."""
+        result = self.parts[0].allowed(at)
+        for part in self.parts[1:]:
+            result = result & part.allowed(at)
+        return result
+
+    def band(self) -> Band | None:
+        """Bands of one corner overlap in a band."""
+        bands = [part.band() for part in self.parts]
+        result = bands[0]
+        for band in bands[1:]:
+            if result is None or band is None or result.bottom_right != band.bottom_right:
+                return None
+            left, right = _tightest(result.left, band.left), _tightest(result.right, band.right)
+            result = Band(left, right, result.bottom_right)
+        return result
+
+    def key_range(self, q: range, lengths: tuple[int, int], first_key: int) -> range:
+        """Overlap of the parts'."""
+        ranges = [part.key_range(q, lengths, first_key) for part in self.parts]
+        start = max(r.start for r in ranges)
+        return range(start, max(start, min(r.stop for r in ranges)))
+
+    def check(self, events: int, queries: int, keys: int) -> None:
+        """See :meth:`Mask.check`."""
+        for part in self.parts:
+            part.check(events, queries, keys)
+
+    def features(self) -> frozenset[str]:
+        """A band again, or whatever the parts need, arbitrarily combined."""
+        names = frozenset[str]().union(*(part.features() for part in self.parts))
+        return names if self.band() is not None else names | {"mask_mod"}
+
+
+@dataclass(frozen=True, eq=False)
+class Or(Mask):
+    """Where any of ``parts`` allows it."""
+
+    parts: tuple[Mask, ...]
+
+    def allowed(self, at: Positions) -> Tensor:
+        """See :meth:`Mask.allowed`."""
+        result = self.parts[0].allowed(at)
+        for part in self.parts[1:]:
+            result = result | part.allowed(at)
+        return result
+
+    def key_range(self, q: range, lengths: tuple[int, int], first_key: int) -> range:
+        """Hull of the parts'."""
+        ranges = [r for part in self.parts if (r := part.key_range(q, lengths, first_key))]
+        if not ranges:
+            return range(0)
+        return range(min(r.start for r in ranges), max(r.stop for r in ranges))
+
+    def check(self, events: int, queries: int, keys: int) -> None:
+        """See :meth:`Mask.check`."""
+        for part in self.parts:
+            part.check(events, queries, keys)
+
+    def features(self) -> frozenset[str]:
+        """Whatever the parts need, arbitrarily combined."""
+        return frozenset({"mask_mod"}).union(*(part.features() for part in self.parts))
+
+
+@dataclass(frozen=True, eq=False)
+class Not(Mask):
+    """Where ``part`` forbids it."""
+
+    part: Mask
+
+    def allowed(self, at: Positions) -> Tensor:
+        """See :meth:`Mask.allowed`."""
+        return ~self.part.allowed(at)
+
+    def check(self, events: int, queries: int, keys: int) -> None:
+        """See :meth:`Mask.check`."""
+        self.part.check(events, queries, keys)
+
+    def features(self) -> frozenset[str]:
+        """Whatever the part needs, arbitrarily combined."""
+        return self.part.features() | {"mask_mod"}
+
+
+MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class MaskMod(Mask):
+    """Any function of (event, head, query position, key position), as for FlexAttention.
+
+    Parameters
+    ----------
+    function
+        ``function(b, h, q, k)`` of whole-number tensors that broadcast, returning a boolean.
+    """
+
+    function: MaskFunction
+
+    def allowed(self, at: Positions) -> Tensor:
+        """See :meth:`Mask.allowed`."""
+        return self.function(at.event, at.head, at.q, at.k)

@@ -1,0 +1,128 @@
+"""Biases from pairs of particles, computed where the score is: no N x N tensor is kept.
+
+Legend: T particles of all events, H heads, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgatr.attention.positions import Positions
+from lgatr.attention.scores.base import Bias
+
+FEATURES = ("delta", "kt", "z", "m2")
+_SMALL = 1e-8
+# Under a square root: small enough not to show, and the gradient at zero is a number.
+_TINY = 1e-32
+
+
+def pair_features(a: Tensor, b: Tensor, names: tuple[str, ...] = FEATURES) -> Tensor:
+    r"""Logarithms of pairwise observables (Particle Transformer, arXiv:2202.03772, equation 3).
+
+    ``delta``: :math:`\ln\sqrt{(y_a - y_b)^2 + (\phi_a - \phi_b)^2}`; ``kt``:
+    :math:`\ln(\min(p_{T,a}, p_{T,b})\,\Delta)`; ``z``:
+    :math:`\ln(\min(p_{T,a}, p_{T,b}) / (p_{T,a} + p_{T,b}))`; ``m2``: :math:`\ln (p_a + p_b)^2`.
+    Arguments of logarithms are at least 1e-8.
+
+    Parameters
+    ----------
+    a, b
+        Momenta (E, px, py, pz), ``(..., 4)``, broadcasting to each other.
+    names
+        Which observables.
+
+    Returns
+    -------
+    ``(..., len(names))``.
+    """
+    return torch.stack([_feature(n, a.unbind(-1), b.unbind(-1)) for n in names], dim=-1)
+
+
+def _rapidity(p: tuple[Tensor, ...]) -> Tensor:
+    above, below = (p[0] + p[3]).clamp(min=_SMALL), (p[0] - p[3]).clamp(min=_SMALL)
+    return 0.5 * torch.log(above / below)
+
+
+def _transverse(p: tuple[Tensor, ...]) -> Tensor:
+    return torch.sqrt(p[1] * p[1] + p[2] * p[2] + _TINY)
+
+
+def _distance(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    y = _rapidity(a) - _rapidity(b)
+    # The angle between two vectors needs no wrapping to (-pi, pi].
+    phi = torch.atan2(a[1] * b[2] - a[2] * b[1], a[1] * b[1] + a[2] * b[2])
+    return torch.sqrt(y * y + phi * phi + _TINY)
+
+
+def _feature(name: str, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    if name == "m2":
+        s = [x + y for x, y in zip(a, b, strict=True)]
+        value = s[0] * s[0] - s[1] * s[1] - s[2] * s[2] - s[3] * s[3]
+    elif name == "delta":
+        value = _distance(a, b)
+    else:
+        smaller = torch.minimum(_transverse(a), _transverse(b))
+        if name == "kt":
+            value = smaller * _distance(a, b)
+        else:
+            value = smaller / (_transverse(a) + _transverse(b))
+    return torch.log(value.clamp(min=_SMALL))
+
+
+@dataclass(frozen=True, eq=False)
+class PairwiseBias(Bias):
+    r""":math:`s_{ij} + \sum_f w_{hf}\, u_f(p_i, p_j)`, with :func:`pair_features` u.
+
+    Everything is computed from the momenta of the two particles at hand, so that no backend needs
+    a tensor of all pairs.
+
+    Parameters
+    ----------
+    momenta
+        ``(T, 4)``, one for each token of the batch, in the order of the tokens.
+    weights
+        ``(heads, F)``; learned if it requires gradients.
+    names
+        F of ``delta``, ``kt``, ``z`` and ``m2``.
+    """
+
+    momenta: Tensor
+    weights: Tensor
+    names: tuple[str, ...] = FEATURES
+    feature = "pairwise"
+
+    def __post_init__(self) -> None:
+        unknown = set(self.names) - set(FEATURES)
+        if unknown or self.weights.dim() != 2 or self.weights.shape[1] != len(self.names):
+            raise ValueError(
+                f"PairwiseBias needs weights (heads, {len(self.names)}) for features out of "
+                f"{', '.join(FEATURES)}; got {tuple(self.weights.shape)} for {self.names}"
+            )
+
+    @property
+    def symmetry(self) -> str:  # type: ignore[override]
+        """Only the invariant mass of pairs is Lorentz invariant."""
+        return "lorentz" if set(self.names) <= {"m2"} else "beam"
+
+    def check(self, events: int, queries: int, keys: int) -> None:
+        """Self-attention of as many particles as there are momenta."""
+        if not queries == keys == len(self.momenta):
+            raise ValueError(
+                f"PairwiseBias holds {len(self.momenta)} momenta for self-attention of as many "
+                f"tokens, not of {queries} queries and {keys} keys"
+            )
+
+    def bias(self, at: Positions) -> Tensor:
+        """See :class:`Bias`."""
+        # Component by component: kernels that compute one score at a time have no vectors.
+        momenta = self.momenta.unbind(-1)
+        a, b = (tuple(p[t] for p in momenta) for t in (at.q_token, at.k_token))
+        total = None
+        for weight, name in zip(self.weights.unbind(-1), self.names, strict=True):
+            term = weight[at.head] * _feature(name, a, b)
+            total = term if total is None else total + term
+        assert total is not None
+        return total

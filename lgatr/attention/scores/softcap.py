@@ -1,0 +1,33 @@
+"""Bounded scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgatr.attention.positions import Positions
+from lgatr.attention.scores.base import ScoreMod
+
+
+@dataclass(frozen=True)
+class SoftCap(ScoreMod):
+    r""":math:`c \tanh(s_{ij} / c)` (arXiv:2408.00118).
+
+    Parameters
+    ----------
+    cap
+        c, above zero.
+    """
+
+    cap: float
+    feature = "softcap"
+
+    def __post_init__(self) -> None:
+        if self.cap <= 0.0:
+            raise ValueError(f"the cap of scores is above zero, not {self.cap}")
+
+    def __call__(self, score: Tensor, at: Positions) -> Tensor:
+        """See :class:`ScoreMod`."""
+        return self.cap * torch.tanh(score / self.cap)
