@@ -98,7 +98,7 @@ def select_backend(
         if not usable:
             raise ValueError(f"no attention backend runs on {device.type} in {dtype}")
         measured = choice.remembered(device, dtype, spec.packing is not None)
-        best = max(usable, key=lambda b: (b.name == measured, b.priority))()
+        best = max(usable, key=lambda b: (b.name == measured, b.preference(spec, device)))()
         return best, best
     if name not in table:
         raise ValueError(f"no attention backend {name!r}; choose from {', '.join(choices())}")

@@ -64,12 +64,17 @@ class Backend(ABC):
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
     priority: ClassVar[int] = 0
-    """``auto`` takes the usable backend with the highest priority."""
+    """``auto`` takes the usable backend with the highest preference, by default this number."""
 
     @classmethod
     def unavailable(cls) -> str | None:
         """Why this backend cannot be imported here, or None if it can."""
         return None
+
+    @classmethod
+    def preference(cls, spec: AttentionSpec, device: torch.device) -> int:
+        """How much ``auto`` wants this backend for ``spec``."""
+        return cls.priority
 
     @classmethod
     def refuses(cls, spec: AttentionSpec) -> str | None:

@@ -34,15 +34,21 @@ from lgatr.attention.spec import AttentionSpec
 BLOCK = 128
 # Kernels want heads at least this wide.
 _NARROWEST = 16
+_FEWEST = 4096
+_MOST_HEADS = 64
 
 Locate = Callable[[Tensor, Tensor, Tensor, Tensor], Positions]
 
 
-def _compiler(device_type: str) -> str:
-    """The compiler's backend: without a C++ compiler a CPU runs the formula itself."""
-    if device_type == "cpu" and shutil.which("c++") is None and shutil.which("g++") is None:
-        return "eager"
-    return "inductor"
+def _compiler(device_type: str, with_lse: bool) -> str:
+    """The compiler's backend: a CPU without C++ compiler runs the formula on all scores.
+
+    So does any CPU where the log-sum-exp is wanted, which inductor's kernel does not give.
+    """
+    if device_type != "cpu":
+        return "inductor"
+    without = shutil.which("c++") is None and shutil.which("g++") is None
+    return "eager" if without or with_lse else "inductor"
 
 
 def _call(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Any:
@@ -63,6 +69,22 @@ def _function(signature: str, compiler: str) -> Callable[..., Any]:
     function = FunctionType(code, globals(), f"flex_{signature}")
     function.__kwdefaults__ = _call.__kwdefaults__
     return torch.compile(function, dynamic=True, backend=compiler)
+
+
+def _of_few_sizes(x: Tensor) -> Tensor:
+    """A table padded to a power of two, with sizes that the compiler takes for constants.
+
+    Inductor's template for CPUs (torch 2.13) garbles the names of sizes that are not. Tables with
+    an entry for each head have a constant size already.
+    """
+    if x.shape[0] > _MOST_HEADS or x.dim() == 1:
+        size = max(1 << (x.shape[0] - 1).bit_length(), _FEWEST)
+        x = F.pad(x, (0, 0) * (x.dim() - 1) + (0, size - x.shape[0]))
+    else:
+        x = x.view(x.shape)
+    for dim in range(x.dim()):
+        torch._dynamo.mark_static(x, dim)
+    return x
 
 
 def _packed_positions(q_ptr: Tensor, k_ptr: Tensor, q_event: Tensor, k_event: Tensor) -> Locate:
@@ -143,14 +165,28 @@ class Lowering:
     """A pattern as FlexAttention wants it; made once for a forward pass."""
 
     def __init__(self, spec: AttentionSpec, device: torch.device) -> None:
-        self.mask = None if spec.mask is None else spec.mask.to(device)
-        self.score: ScoreMod | None = None if spec.score is None else spec.score.to(device)
         self.spec, self.device = spec, device
+        self.mask: Mask | None = None if spec.mask is None else spec.mask.map(*self._as_data)
+        self.score: ScoreMod | None = None
+        if spec.score is not None:
+            self.score = spec.score.map(*self._as_data)
         self.index = None if spec.storage is None else spec.storage.index().to(device)
         self.signature = " ".join(
             [structure(self.mask), structure(self.score), "dense" * (spec.packing is None)]
         )
         self._of_shape: tuple[tuple[int, int], Any, Locate] | None = None
+
+    @property
+    def _as_data(self) -> tuple[Callable[[Tensor], Tensor], Callable[[float], Tensor]]:
+        """How tensors and numbers are held: such that other values need no other program."""
+
+        def tensor(x: Tensor) -> Tensor:
+            return _of_few_sizes(x) if self.device.type == "cpu" else x.to(self.device)
+
+        def number(x: float) -> Tensor:
+            return torch.tensor(x, device="cpu").to(self.device, non_blocking=True)
+
+        return tensor, number
 
     def block_mask(self, queries: int, keys: int) -> tuple[Any, Locate]:
         """The block mask for ``queries`` and ``keys`` per sequence, and where scores stand."""
@@ -164,10 +200,10 @@ class Lowering:
         locate = _dense_positions(*numbers.unbind(0))
         if isinstance(self.mask, BlockMaskMod):
             return self.mask.block_mask, locate
-        if self.mask is None:
+        if self.mask is None or self.spec.mask is None:
             return None, locate
         ranges = [
-            self.mask.key_range(range(i, min(i + BLOCK, queries)), (queries, keys), 0)
+            self.spec.mask.key_range(range(i, min(i + BLOCK, queries)), (queries, keys), 0)
             for i in range(0, queries, BLOCK)
         ]
         first = torch.tensor([r.start // BLOCK for r in ranges], dtype=torch.int32)
@@ -182,11 +218,14 @@ class Lowering:
         packing, key_packing = packing.to(self.device), key_packing.to(self.device)
         q_event = packing.batch_index().int()
         k_event = q_event if key_packing is packing else key_packing.batch_index().int()
-        locate = _packed_positions(packing.ptr, key_packing.ptr, q_event, k_event)
+        q_ptr, k_ptr = packing.ptr, key_packing.ptr
         starts = torch.arange(0, queries, BLOCK, device=self.device)
         ends = (starts + BLOCK - 1).clamp(max=queries - 1)
-        first = key_packing.ptr[q_event[starts]] // BLOCK
-        last = (key_packing.ptr[q_event[ends] + 1] - 1) // BLOCK + 1
+        first = k_ptr[q_event[starts]] // BLOCK
+        last = (k_ptr[q_event[ends] + 1] - 1) // BLOCK + 1
+        if self.device.type == "cpu":
+            q_ptr, k_ptr, q_event, k_event = map(_of_few_sizes, (q_ptr, k_ptr, q_event, k_event))
+        locate = _packed_positions(q_ptr, k_ptr, q_event, k_event)
         mask_mod = _mask_mod(locate, self.mask, (q_event, k_event))
         columns = -(-keys // BLOCK)
         return _block_mask(first, last - first, columns, mask_mod, (queries, keys)), locate
@@ -215,7 +254,7 @@ class FlexBackend(Backend):
     """See the text of this file."""
 
     name = "flex"
-    priority = 5
+    priority = -5
     capabilities = Capabilities(
         features=frozenset(FEATURES),
         devices=frozenset({"cuda", "cpu"}),
@@ -231,6 +270,12 @@ class FlexBackend(Backend):
         except ImportError:
             return f"needs torch >= 2.7, this is {torch.__version__}"
         return None
+
+    @classmethod
+    def preference(cls, spec: AttentionSpec, device: torch.device) -> int:
+        """On CUDA before the native blocks, where the pattern is more than a band of keys."""
+        plain = spec.score is None and (spec.mask is None or spec.mask.band() is not None)
+        return cls.priority if plain or device.type != "cuda" else 5
 
     def plan(self, spec: AttentionSpec, device: torch.device) -> Lowering:
         """Functions and block mask, the latter made when the shapes are known."""
@@ -269,7 +314,7 @@ class FlexBackend(Backend):
         ]
         q, k, v = (F.pad(x.transpose(1, 2), pad) if pad[1] else x.transpose(1, 2) for x in parts)
         block_mask, locate = plan.block_mask(q.shape[2], k.shape[2])
-        compiler = _compiler(q.device.type)
+        compiler = _compiler(q.device.type, want_lse or spec.dropout > 0.0)
         flex = _function(plan.signature, compiler)
         options = {"block_mask": block_mask, "scale": scale, "enable_gqa": k.shape[1] != q.shape[1]}
         score_mod = plan.score_mod(locate, None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -40,20 +41,36 @@ def _tightest(a: int | None, b: int | None) -> int | None:
 
 
 class Movable:
-    """A frozen dataclass whose tensors can be moved to a device."""
+    """A frozen dataclass whose tensors can be replaced, and moved to a device."""
 
-    def to(self: M, device: torch.device | str) -> M:
-        """The same with its tensors on ``device``."""
+    def map(
+        self: M,
+        function: Callable[[Tensor], Tensor],
+        number: Callable[[float], Any] | None = None,
+    ) -> M:
+        """The same with ``function`` applied to each tensor, and ``number`` to each number."""
         changed: dict[str, Any] = {}
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            if isinstance(value, (Tensor, Movable)):
-                moved = value.to(device)
-                if moved is not value:
-                    changed[field.name] = moved
+            if isinstance(value, Tensor):
+                changed[field.name] = function(value)
+            elif isinstance(value, Movable):
+                changed[field.name] = value.map(function, number)
             elif isinstance(value, tuple) and any(isinstance(v, Movable) for v in value):
-                changed[field.name] = tuple(v.to(device) for v in value)
-        return replace(self, **changed) if changed else self  # type: ignore[type-var]
+                changed[field.name] = tuple(v.map(function, number) for v in value)
+            elif number is not None and type(value) in (int, float):
+                changed[field.name] = number(value)
+        if all(getattr(self, name) is value for name, value in changed.items()):
+            return self
+        # Checked when it was made; the checks would wait for a device.
+        result = copy.copy(self)
+        for name, value in changed.items():
+            object.__setattr__(result, name, value)
+        return result
+
+    def to(self: M, device: torch.device | str) -> M:
+        """The same with its tensors on ``device``."""
+        return self.map(lambda tensor: tensor.to(device))
 
 
 class Mask(Movable, ABC):

@@ -14,9 +14,8 @@ from lgatr.attention.positions import Positions
 from lgatr.attention.scores.base import Bias
 
 FEATURES = ("delta", "kt", "z", "m2")
-_SMALL = 1e-8
-# Under a square root: small enough not to show, and the gradient at zero is a number.
-_TINY = 1e-32
+# Below, numbers stand in the formulas: a compiler takes names for variables. 1e-8 is the smallest
+# argument of a logarithm; 1e-32 makes gradients of square roots at zero numbers, and does not show.
 
 
 def pair_features(a: Tensor, b: Tensor, names: tuple[str, ...] = FEATURES) -> Tensor:
@@ -42,19 +41,19 @@ def pair_features(a: Tensor, b: Tensor, names: tuple[str, ...] = FEATURES) -> Te
 
 
 def _rapidity(p: tuple[Tensor, ...]) -> Tensor:
-    above, below = (p[0] + p[3]).clamp(min=_SMALL), (p[0] - p[3]).clamp(min=_SMALL)
+    above, below = (p[0] + p[3]).clamp(min=1e-8), (p[0] - p[3]).clamp(min=1e-8)
     return 0.5 * torch.log(above / below)
 
 
 def _transverse(p: tuple[Tensor, ...]) -> Tensor:
-    return torch.sqrt(p[1] * p[1] + p[2] * p[2] + _TINY)
+    return torch.sqrt(p[1] * p[1] + p[2] * p[2] + 1e-32)
 
 
 def _distance(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     y = _rapidity(a) - _rapidity(b)
     # The angle between two vectors needs no wrapping to (-pi, pi].
     phi = torch.atan2(a[1] * b[2] - a[2] * b[1], a[1] * b[1] + a[2] * b[2])
-    return torch.sqrt(y * y + phi * phi + _TINY)
+    return torch.sqrt(y * y + phi * phi + 1e-32)
 
 
 def _feature(name: str, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -69,7 +68,7 @@ def _feature(name: str, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
             value = smaller * _distance(a, b)
         else:
             value = smaller / (_transverse(a) + _transverse(b))
-    return torch.log(value.clamp(min=_SMALL))
+    return torch.log(value.clamp(min=1e-8))
 
 
 @dataclass(frozen=True, eq=False)
