@@ -1,6 +1,7 @@
 """Attention: what may attend to what (packing, masks, scores), and who computes it (backends)."""
 
 from lgatr.attention.backends.base import Backend, Capabilities
+from lgatr.attention.cache import PagedCache
 from lgatr.attention.dispatch import Attention, prepare_attention
 from lgatr.attention.keys import GappyKeys, KeyStorage, PaddedKeys, PagedKeys
 from lgatr.attention.masks import (
@@ -53,6 +54,7 @@ __all__ = [
     "Neighbourhood",
     "Packing",
     "PaddedKeys",
+    "PagedCache",
     "PagedKeys",
     "PairwiseBias",
     "PrefixLM",

@@ -25,7 +25,7 @@ from lgatr.utils.autocast import full_precision
 _KEYWORDS = (
     "spec, packing, kv_packing, mask, score, dropout_p, scale, backend, strict, compute_dtype, "
     "head_width, attn_mask, attn_bias, is_causal, block_mask, score_mod, cu_seqlens_q, "
-    "cu_seqlens_k, max_seqlen_q, max_seqlen_k"
+    "cu_seqlens_k, max_seqlen_q, max_seqlen_k, cache"
 )
 
 
@@ -145,6 +145,7 @@ def prepare_attention(
     cu_seqlens_k: Tensor | None = None,
     max_seqlen_q: int | None = None,
     max_seqlen_k: int | None = None,
+    cache: tuple[Any, Any] | None = None,
     **unknown: Any,
 ) -> Attention:
     """Build the pattern, choose a backend, and lower the pattern for it.
@@ -181,6 +182,9 @@ def prepare_attention(
         As for flash-attention: offsets ``(B + 1,)`` of the events of queries and keys.
     max_seqlen_q, max_seqlen_k
         Accepted for compatibility; not needed.
+    cache
+        ``(PagedCache, sequences)`` for a step of a causal decoder, with ``packing`` of the new
+        tokens; see :func:`lgatr.attention.cache.decoding`.
 
     Raises
     ------
@@ -192,6 +196,13 @@ def prepare_attention(
     if unknown:
         raise TypeError(f"attention takes {_KEYWORDS}; not {', '.join(sorted(unknown))}")
     inside = _dtype(compute_dtype)
+    if cache is not None:
+        from lgatr.attention.cache import decoding
+
+        if packing is None or is_causal or mask is not None or spec is not None:
+            raise ValueError("a cache goes with the packing of the new tokens and nothing else")
+        pages, sequences = cache
+        return decoding(pages, sequences, packing, device, dtype, backend, strict)
     given = _given(
         packing=packing,
         kv_packing=kv_packing,

@@ -16,6 +16,11 @@ from lgatr.attention.spec import AttentionSpec
 
 ENTRY_POINT_GROUP = "lgatr.attention_backends"
 _NOT_BACKENDS = {"base"}
+APPROXIMATIONS = {
+    "performer": "its random features break Lorentz equivariance",
+    "linformer": "its projection of the keys breaks permutation symmetry",
+}
+"""Attention of linear cost that the equivariant networks refuse, and why."""
 
 
 class AttentionFallbackWarning(UserWarning):
@@ -86,6 +91,8 @@ def select_backend(
         If there is no such backend, it is not installed, or it cannot run ``spec``; the message
         names the backends that can.
     """
+    if name in APPROXIMATIONS:
+        raise ValueError(f"attention={name} is for other networks: {APPROXIMATIONS[name]}")
     if torch.compiler.is_compiling():
         return _traceable(name)
     table, training = backends(), torch.is_grad_enabled()
