@@ -96,8 +96,10 @@ class Performer(LinearCostAttention):
         blocks = []
         for _ in range(-(-num_features // head_width)):
             square = torch.randn(head_width, head_width, generator=generator, dtype=torch.float64)
-            # Orthogonal rows, each as long as a Gaussian vector.
-            rows = torch.linalg.qr(square)[0].T
+            # Orthogonal rows, each as long as a Gaussian vector. The signs make their directions
+            # uniform, which those of the decomposition alone are not.
+            rows, triangle = torch.linalg.qr(square)
+            rows = (rows * triangle.diagonal().sign()).T
             lengths = torch.randn(head_width, head_width, generator=generator).double().norm(dim=1)
             blocks.append(rows * lengths[:, None])
         projection = torch.cat(blocks)[:num_features]
