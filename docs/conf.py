@@ -15,6 +15,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Kernels on local sockets instead of open TCP ports.
 ConnectionFileMixin.transport.default_value = "ipc"
 
+# The tables of attention.md come from the backends themselves.
+from lgatr.attention.table import markdown  # noqa: E402
+
+_generated = Path(__file__).parent / "_generated"
+_generated.mkdir(exist_ok=True)
+(_generated / "backends.md").write_text(markdown())
+
 project = "lgatr"
 author = "The lgatr developers"
 version = release = package_version("lgatr")
@@ -26,7 +33,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_generated", "**.ipynb_checkpoints"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 

@@ -14,5 +14,14 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 
 @pytest.fixture(autouse=True)
+def no_measured_choice(tmp_path, monkeypatch) -> None:
+    """What a user measured on this machine changes no test."""
+    from lgatr.attention import choice
+
+    monkeypatch.setenv("LGATR_CACHE", str(tmp_path / "cache"))
+    choice._table.cache_clear()
+
+
+@pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)

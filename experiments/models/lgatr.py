@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,17 @@ class AttentionChoice:
         ``auto`` or a backend.
     strict
         Whether to fail where the backend has no kernel for the device.
+    compute_dtype
+        Format to compute attention in, such as ``bfloat16``; None is that of the network.
     """
 
     name: str
     strict: bool
+    compute_dtype: str | None = None
+
+    def keywords(self) -> dict[str, Any]:
+        """For a forward call of a network."""
+        return {"backend": self.name, "strict": self.strict, "compute_dtype": self.compute_dtype}
 
 
 @dataclass(frozen=True)
@@ -127,8 +135,7 @@ class LGATrTagger(nn.Module):
             channels,
             scalars,
             packing=packing,
-            backend=self.attention.name,
-            strict=self.attention.strict,
+            **self.attention.keywords(),
         )
         logits: Tensor = outputs[new[:, 0], :, 0]
         return logits

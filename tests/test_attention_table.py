@@ -1,0 +1,104 @@
+"""The table of backends, measuring, and what ``auto`` remembers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lgatr.attention import AttentionSpec, Packing, backends, choice, select_backend
+from lgatr.attention.__main__ import main, read_lengths
+from lgatr.attention.features import FEATURES, examples
+from lgatr.attention.table import markdown, properties
+
+CPU = torch.device("cpu")
+
+
+def test_the_table_names_everything():
+    page = markdown()
+    for name in (*backends(), *FEATURES):
+        assert f"| {name} |" in page
+
+
+def test_features_exist_and_examples_need_what_they_say():
+    for backend in backends().values():
+        assert backend.capabilities.features <= set(FEATURES)
+    for name, make in examples().items():
+        assert name in make().features()
+    assert set(FEATURES) - set(examples()) == {"dense", "mask", "partial"}
+
+
+def test_every_example_runs_natively():
+    for name, make in examples().items():
+        spec = make()
+        keys = spec.storage
+        places = 40 if keys is None or keys.num_places is None else keys.num_places
+        if keys is None:
+            places = spec.key_packing.num_tokens
+        q, k, v = (torch.randn(n, 2, 4) for n in (8, places, places))
+        planner, executor = select_backend("native", spec, CPU, torch.float32)
+        out = executor.attend(q, k, v, spec, planner.plan(spec, CPU))
+        assert out.shape == q.shape and out.isfinite().all(), name
+
+
+def test_main_prints_the_table(capsys):
+    main(["--device", "cpu"])
+    printed = capsys.readouterr().out
+    for name in backends():
+        assert name in printed
+
+
+@pytest.fixture
+def lengths_file(tmp_path):
+    path = tmp_path / "lengths.txt"
+    path.write_text("5 9 5\n3, 7\n")
+    return path
+
+
+def test_measure_is_remembered(lengths_file, capsys, monkeypatch):
+    small = ["--heads", "2", "--width", "8", "--repeats", "1", "--device", "cpu"]
+    main(["--measure", str(lengths_file), *small])
+    printed = capsys.readouterr()
+    assert "native, packed" in printed.out and "native, padded" in printed.out
+    assert "flash: not installed" in printed.err or "flash" in printed.out
+    assert list(json.loads(choice.path().read_text()).values()) == ["native"]
+    spec = AttentionSpec(packing=Packing.from_lengths([3]))
+    with torch.no_grad():
+        assert select_backend("auto", spec, CPU, torch.float32)[0].name == "native"
+        choice.remember(CPU, torch.float32, True, "flex")
+        assert select_backend("auto", spec, CPU, torch.float32)[0].name == "flex"
+    # Not where it cannot run: training on a CPU.
+    assert select_backend("auto", spec, CPU, torch.float32)[0].name == "native"
+
+
+def test_an_unreadable_choice_is_no_error():
+    choice.path().parent.mkdir(parents=True)
+    choice.path().write_text("{half a fi")
+    assert choice.remembered(CPU, torch.float32, True) is None
+
+
+def test_lengths_from_files(tmp_path, lengths_file):
+    assert read_lengths(lengths_file) == [5, 9, 5, 3, 7]
+    np.save(tmp_path / "n.npy", np.array([4, 0, 2]))
+    assert read_lengths(tmp_path / "n.npy") == [4, 2]
+    import h5py
+
+    with h5py.File(tmp_path / "jets.h5", "w") as file:
+        file["test/offsets"] = np.array([0, 3, 10])
+    assert read_lengths(tmp_path / "jets.h5") == [3, 7]
+
+
+@pytest.mark.parametrize("content", ["", "five"])
+def test_bad_files(tmp_path, content):
+    path = tmp_path / "bad.txt"
+    path.write_text(content)
+    with pytest.raises(SystemExit, match="error: "):
+        main(["--measure", str(path), "--device", "cpu"])
+    with pytest.raises(SystemExit, match="not a file"):
+        main(["--measure", str(tmp_path / "none"), "--device", "cpu"])
+
+
+def test_properties_know_about_inference():
+    assert properties()["flex"][0] == "cpu (inference), cuda"
