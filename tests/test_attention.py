@@ -138,39 +138,42 @@ def packed_spec(mask="none", score="none", keys=None, **more):
 FLEX_CASES = [(mask, "none") for mask in MASKS] + [("none", s) for s in SCORES if s != "none"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("cross", [False, True], ids=["self", "cross"])
 @pytest.mark.parametrize(("mask", "score"), FLEX_CASES)
 @pytest.mark.filterwarnings("ignore")
-def test_flex_equals_the_definition(mask, score, cross, monkeypatch):
+def test_flex_equals_the_definition(mask, score, cross, dtype, monkeypatch):
     """Without compilation, which changes no numbers; compiled in the slow tests."""
     from lgatr.attention.backends import flex
 
     monkeypatch.setattr(flex, "_compiler", lambda device, with_lse: "eager")
-    flex_inference("flex", mask, score, cross)
+    flex_inference("flex", mask, score, cross, dtype)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("mask", "score"), FLEX_CASES)
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_flex_equals_the_definition(mask, score):
-    flex_inference("flex", mask, score, False)
+    flex_inference("flex", mask, score, False, torch.float32)
 
 
-def flex_inference(name, mask, score, cross):
+def flex_inference(name, mask, score, cross, dtype):
     if cross and {mask, score} & ON_SELF_ONLY:
         pytest.skip("made for self-attention")
     keys = KEYS if cross else LENGTHS
     spec = packed_spec(mask, score, Packing.from_lengths(keys) if cross else None)
-    usable(name, spec, torch.float32, training=False)
-    values = tensors(LENGTHS, keys, torch.float32)
+    usable(name, spec, dtype, training=False)
+    values = tensors(LENGTHS, keys, dtype)
     allowed, bias = reference.tables(mask, score, LENGTHS, keys)
     with torch.no_grad():
-        attend = prepare_attention(torch.device("cpu"), torch.float32, spec=spec, backend=name)
+        attend = prepare_attention(torch.device("cpu"), dtype, spec=spec, backend=name)
         assert attend.backend.name == name
         ours, lse = attend(*values), attend.partial(*values)[1]
     theirs, their_lse = reference.attention(*values, allowed, bias, reference.SCORES[score][1])
-    agree(ours, theirs, torch.float32)
-    agree(lse, their_lse, torch.float32)
+    agree(ours, theirs, dtype)
+    finite = their_lse.isfinite()
+    assert torch.equal(lse.isfinite(), finite)
+    agree(lse[finite], their_lse[finite], dtype)
 
 
 @pytest.mark.parametrize("heads", [1, 2])

@@ -149,6 +149,9 @@ def attention_by_runs(
     scale: float | None = None,
 ) -> Tensor:
     """Attention on ``(T, H, D)`` and ``(U, K, D)``, one dense call for each run."""
+    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    if not (needs_grad or needs_plain_formula(q)):
+        return _without_gradients(q, k, v, arrangement, causal, dropout, scale)
     runs, q_order, k_order = arrangement
     if q_order is not None and k_order is not None:
         # Plain indexing where derivatives are taken that a custom function does not have.
@@ -176,6 +179,37 @@ def attention_by_runs(
         return out
     forth, back = q_order
     return out[back] if needs_plain_formula(out) else _Reorder.apply(out, back, forth)
+
+
+def _without_gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    arrangement: Arrangement,
+    causal: bool,
+    dropout: float,
+    scale: float | None,
+) -> Tensor:
+    """The same written run by run into its place: no second copy of anything."""
+    runs, q_order, k_order = arrangement
+    out = q.new_empty(*q.shape[:-1], v.shape[-1])
+    q_start = k_start = 0
+    for events, n, m in zip(*runs, strict=True):
+        q_place = slice(q_start, q_start + events * n)
+        k_place = slice(k_start, k_start + events * m)
+        q_start, k_start = q_place.stop, k_place.stop
+        if q_order is None or k_order is None:
+            parts = q[q_place], k[k_place], v[k_place]
+        else:
+            q_index, k_index = q_order[0][q_place], k_order[0][k_place]
+            parts = q[q_index], k[k_index], v[k_index]
+        run_q, run_k, run_v = (x.unflatten(0, (events, -1)) for x in parts)
+        part = dense_attention(run_q, run_k, run_v, None, causal, dropout, scale).flatten(0, 1)
+        if q_order is None:
+            out[q_place] = part
+        else:
+            out.index_copy_(0, q_index, part)
+    return out
 
 
 def _lengths(ptr: Tensor) -> tuple[int, ...]:
