@@ -24,7 +24,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lgatr.attention import Causal, ColumnRanges, Packing, SlidingWindow, prepare_attention
+from lgatr.attention import (
+    AttentionSpec,
+    Causal,
+    ColumnRanges,
+    Packing,
+    SlidingWindow,
+    prepare_attention,
+)
 from lgatr.attention.__main__ import read_lengths
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,6 +121,35 @@ def compare(lengths: list[int], width: int, rounds: int) -> dict[str, dict[str, 
     }
 
 
+def block_mask_cost(lengths: list[int], rounds: int) -> dict[str, float]:
+    """Milliseconds to make FlexAttention's block mask, ours and by torch's function."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    from lgatr.attention.backends.flex import Lowering
+
+    packing, cpu = Packing.from_lengths(lengths), torch.device("cpu")
+    tokens, event = packing.num_tokens, packing.batch_index()
+
+    def same(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return event[q] == event[k]
+
+    ways: dict[str, Callable[[], object]] = {
+        "from the offsets": lambda: Lowering(AttentionSpec(packing=packing), cpu).block_mask(
+            tokens, tokens
+        ),
+        "create_block_mask": lambda: create_block_mask(
+            same, None, None, tokens, tokens, device="cpu"
+        ),
+    }
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            found[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
 MEMORY = {
     "10,000 events x 50, forward": ("packed", 10_000),
     "5,000 events x 50, forward": ("packed", 5_000),
@@ -194,6 +230,8 @@ def main() -> None:
                 print(f"  {way:20}{row['forward']:9.1f} ms{row['both']:9.1f} ms with backward")
             ratios = {w: rows["native"]["both"] / rows[w]["both"] for w in ("split", "padded")}
             print(f"  native / split {ratios['split']:.2f}, native / padded {ratios['padded']:.2f}")
+    report["block mask of 128 events of 20 to 90, milliseconds"] = cost = block_mask_cost(drawn, 5)
+    print("\nblock mask: " + ", ".join(f"{name} {t:.1f} ms" for name, t in cost.items()))
     report["peak memory, MB"] = memory = measured_memory()
     print("\npeak memory")
     for name, megabytes in memory.items():

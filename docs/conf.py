@@ -1,26 +1,27 @@
 """Sphinx: the site built by ``make docs``."""
 
 import os
+import subprocess
 import sys
 from importlib.metadata import version as package_version
 from pathlib import Path
-
-from jupyter_client.connect import ConnectionFileMixin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # xFormers tells on import which kernels it lacks; notebooks should not.
 os.environ.setdefault("XFORMERS_IGNORE_FLASH_VERSION_CHECK", "1")
 # Notebooks work on small tensors: threads waiting for each other on a busy machine cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Kernels on local sockets instead of open TCP ports.
-ConnectionFileMixin.transport.default_value = "ipc"
-
 # The tables of attention.md come from the backends themselves.
-from lgatr.attention.table import markdown  # noqa: E402
-
 _generated = Path(__file__).parent / "_generated"
 _generated.mkdir(exist_ok=True)
-(_generated / "backends.md").write_text(markdown())
+_table = subprocess.run(
+    [sys.executable, "-m", "lgatr.attention", "--markdown"],
+    check=True,
+    capture_output=True,
+    text=True,
+    cwd=Path(__file__).resolve().parents[1],
+)
+(_generated / "backends.md").write_text(_table.stdout)
 
 project = "lgatr"
 author = "The lgatr developers"
@@ -33,7 +34,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "_generated", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_generated", "examples/attention_backend", "**.ipynb_checkpoints"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 

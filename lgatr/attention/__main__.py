@@ -22,7 +22,7 @@ from lgatr.attention.dispatch import prepare_attention
 from lgatr.attention.packing import Packing
 from lgatr.attention.registry import backends
 from lgatr.attention.spec import AttentionSpec
-from lgatr.attention.table import text
+from lgatr.attention.table import markdown, text
 
 
 def read_lengths(path: Path) -> list[int]:
@@ -163,7 +163,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=72, help="width of a head (default 72)")
     parser.add_argument("--dtype", default="float32", help="number format (default float32)")
     parser.add_argument("--repeats", type=int, default=5, help="timed calls of each (default 5)")
+    parser.add_argument("--markdown", action="store_true", help="print the tables for a page")
     options = parser.parse_args(arguments)
+    if options.markdown:
+        print(markdown())
+        return
     where = torch.device(options.device)
     print(text(where))
     if options.measure is None:
