@@ -8,7 +8,16 @@ import torch
 from attention_reference import HEADS, KEYS, LENGTHS
 from test_attention import MASKS, packed_spec, storages
 
-from lgatr.attention import ALiBi, AttentionSpec, Causal, Packing, SlidingWindow, SoftCap, backends
+from lgatr.attention import (
+    ALiBi,
+    AttentionSpec,
+    Causal,
+    DenseBias,
+    Packing,
+    SlidingWindow,
+    SoftCap,
+    backends,
+)
 from lgatr.attention.backends import flash
 from lgatr.attention.foreign import from_bias
 from lgatr.attention.positions import block_positions
@@ -131,6 +140,20 @@ class TestXformers:
             at = block_positions(range(1), 1, range(4), range(4), (4, 4), (0, 0))
             again = from_bias(bias)["mask"]
             assert torch.equal(again.allowed(at), mask.allowed(at))
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_causal_with_a_tensor(self):
+        table = torch.randn(3, 2, 5, 5)
+        spec = AttentionSpec(mask=Causal(), score=DenseBias(table))
+        assert refusal("xformers", spec) is None
+        backend = backends()["xformers"]()
+        q = torch.randn(3, 5, 2, 8)
+        _, options = backend._arguments(q, q, q, spec, backend.plan(spec, CPU))
+        bias = options["attn_bias"]
+        expected = table.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+        torch.testing.assert_close(bias.materialize((3, 2, 5, 5)), expected)
+        again = AttentionSpec(**from_bias(bias))
+        assert again.causal and torch.equal(again.score.table, table)
 
     def test_unknown_class(self):
         with pytest.raises(TypeError, match="BlockDiagonalMask"):

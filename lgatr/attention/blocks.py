@@ -7,10 +7,11 @@ lengths, or some queries of one long event with the keys that they may see.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from lgatr.attention.masks import Mask
 from lgatr.attention.positions import Positions, block_positions
@@ -28,6 +29,8 @@ class Block(NamedTuple):
     k: range
     lengths: tuple[int, int]
     first_tokens: tuple[int, int]
+    originals: tuple[Tensor, Tensor, Tensor] | None = None
+    """Where events were put in another order: their numbers and first tokens in the batch."""
 
     @property
     def whole(self) -> bool:
@@ -48,21 +51,41 @@ class Block(NamedTuple):
 
     def positions(self, heads: int, device: torch.device) -> Positions:
         """Where the scores of the block stand."""
-        return block_positions(
+        at = block_positions(
             self.events, heads, self.q, self.k, self.lengths, self.first_tokens, device
         )
+        if self.originals is None:
+            return at
+        event, q_start, k_start = (t.to(device).view(-1, 1, 1, 1) for t in self.originals)
+        return at._replace(event=event, q_token=q_start + at.q, k_token=k_start + at.k)
 
 
 def _queries_at_once(lengths: tuple[int, int], heads: int, mask: Mask | None, key: int) -> int:
     """How many queries of an event to take at a time; all, unless memory or work is saved."""
     n, m = lengths
     within_budget = max(BUDGET // (m * heads), 1)
-    if mask is None or n <= 2 * _QUERIES:
+    if mask is None or n <= SHORT:
         return min(n, within_budget)
     middle = range(n // 2, min(n // 2 + _QUERIES, n))
     if len(mask.key_range(middle, lengths, key)) <= m // 2:
         return min(n, _QUERIES)
     return min(n, within_budget)
+
+
+# Longer events are cut by what their mask hides, which goes by tokens in their own order.
+SHORT = 2 * _QUERIES
+
+
+def sorted_blocks(
+    queries: tuple[int, ...], keys: tuple[int, ...], order: tuple[int, ...], heads: int
+) -> Iterator[Block]:
+    """Blocks of short events put in another order."""
+    lengths = [tuple(table[i] for i in order) for table in (queries, keys)]
+    starts = [torch.tensor([0, *accumulate(table)]) for table in (queries, keys)]
+    numbers = torch.tensor(order)
+    for block in blocks_of(lengths[0], lengths[1], heads, None):
+        chosen = numbers[block.events.start : block.events.stop]
+        yield block._replace(originals=(chosen, starts[0][chosen], starts[1][chosen]))
 
 
 def blocks_of(

@@ -10,6 +10,7 @@ from torch import Tensor
 from lgatr.attention.keys import GappyKeys, KeyStorage, PaddedKeys, PagedKeys
 from lgatr.attention.masks import Causal, Mask, SlidingWindow
 from lgatr.attention.packing import Packing
+from lgatr.attention.scores import DenseBias
 
 Pattern = dict[str, Any]
 
@@ -64,6 +65,7 @@ _MASKS: dict[str, Callable[[Any], Mask | None]] = {
     "PagedBlockDiagonalPaddedKeysMask": lambda bias: None,
     "PagedBlockDiagonalCausalWithOffsetPaddedKeysMask": lambda bias: Causal(bottom_right=True),
     "LowerTriangularMask": lambda bias: Causal(),
+    "LowerTriangularMaskWithTensorBias": lambda bias: Causal(),
     "LowerTriangularFromBottomRightMask": lambda bias: Causal(bottom_right=True),
     "LowerTriangularFromBottomRightLocalAttentionMask": lambda bias: _window(bias, True),
     "LocalAttentionFromBottomRightMask": _both_ways,
@@ -90,6 +92,8 @@ def from_bias(bias: Any) -> Pattern:
         )
     mask = _MASKS[kind](bias)
     pattern = _events(bias) if hasattr(bias, "q_seqinfo") else {}
+    if hasattr(bias, "_bias"):
+        pattern["score"] = DenseBias(bias._bias)
     return pattern if mask is None else {**pattern, "mask": mask}
 
 

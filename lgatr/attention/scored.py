@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lgatr.attention.blocks import BUDGET, Block, blocks_of
+from lgatr.attention.blocks import BUDGET, SHORT, Block, blocks_of, sorted_blocks
 from lgatr.attention.dropout import kept
 from lgatr.attention.masks import Mask
 from lgatr.attention.positions import Positions
 from lgatr.attention.scores import ScoreMod
 from lgatr.attention.spec import AttentionSpec
+from lgatr.kernels.packed import Arrangement, arrangement_of, reorder
 
 # Scores of all blocks kept for the backward pass at most; beyond, they are computed again.
 _KEPT = 4 * BUDGET
@@ -214,7 +215,25 @@ def scored_attention(
     lse
         ``(T, H)`` logarithm of the sum of exponentials of a query's scores, or None.
     """
-    blocks = list(blocks_of(queries, keys, q.shape[1], pattern.mask))
+    heads = q.shape[1]
+    arrangement: Arrangement | None = None
+    if max(queries) <= SHORT:
+        arrangement = arrangement_of(queries, keys, 4 * heads * q.shape[2] * q.element_size())
+    if arrangement is None or arrangement.events is None:
+        blocks = list(blocks_of(queries, keys, heads, pattern.mask))
+        return _by_blocks(q, k, v, blocks, pattern, want_lse)
+    assert arrangement.q_order is not None and arrangement.k_order is not None
+    blocks = list(sorted_blocks(queries, keys, arrangement.events, heads))
+    q = reorder(q, arrangement.q_order)
+    k, v = (reorder(x, arrangement.k_order) for x in (k, v))
+    out, lse = _by_blocks(q, k, v, blocks, pattern, want_lse)
+    undo = (arrangement.q_order[1], arrangement.q_order[0])
+    return reorder(out, undo), None if lse is None else reorder(lse, undo)
+
+
+def _by_blocks(
+    q: Tensor, k: Tensor, v: Tensor, blocks: list[Block], pattern: Pattern, want_lse: bool
+) -> tuple[Tensor, Tensor | None]:
     scores = sum(len(b.q_tokens) * len(b.k) for b in blocks) * q.shape[1]
     learned = pattern.learned()
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *learned))

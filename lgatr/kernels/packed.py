@@ -37,7 +37,7 @@ def runs_of(queries: tuple[int, ...], keys: tuple[int, ...]) -> Runs:
     return Runs(events, lengths, key_lengths)
 
 
-def needs_plain_formula(q: Tensor) -> bool:
+def needs_plain_formula() -> bool:
     """Whether derivatives are being taken that the fused kernels do not have.
 
     Those are forward-mode derivatives (``jvp``, ``jacfwd``) and everything inside ``torch.func``
@@ -46,17 +46,19 @@ def needs_plain_formula(q: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     transforms = getattr(torch._C, "_functorch", None)
-    if transforms is not None and transforms.is_functorch_wrapped_tensor(q):
+    # Inside a transformation custom functions fail even on tensors that it does not touch.
+    if transforms is not None and transforms.peek_interpreter_stack() is not None:
         return True
     return getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
 
 
 class Arrangement(NamedTuple):
-    """Runs, and the order of the tokens that has them; None is the order as it is."""
+    """Runs, and the order of events and tokens that has them; None is the order as it is."""
 
     runs: Runs
     q_order: tuple[Tensor, Tensor] | None
     k_order: tuple[Tensor, Tensor] | None
+    events: tuple[int, ...] | None = None
 
 
 # What one call costs, and what moving a byte costs, in seconds (CPU, forward and backward).
@@ -98,7 +100,17 @@ def arrangement_of(
     q_order = _token_order(queries, order)
     k_order = q_order if keys == queries else _token_order(keys, order)
     sorted_runs = runs_of(tuple(queries[i] for i in order), tuple(keys[i] for i in order))
-    return Arrangement(sorted_runs, q_order, k_order)
+    return Arrangement(sorted_runs, q_order, k_order, tuple(order))
+
+
+def reorder(x: Tensor, order: tuple[Tensor, Tensor]) -> Tensor:
+    """Tokens in another order ``(forth, back)``."""
+    order = (order[0].to(x.device), order[1].to(x.device))
+    # Plain indexing where derivatives are taken that a custom function does not have.
+    if needs_plain_formula():
+        return x[order[0]]
+    moved: Tensor = _Reorder.apply(x, *order)
+    return moved
 
 
 class _Reorder(torch.autograd.Function):
@@ -132,7 +144,7 @@ def dense_attention(
         k, v = (x.expand(*x.shape[:-3], heads, *x.shape[-2:]) for x in (k, v))
     elif k.shape[-3] != heads:
         k, v = (x.repeat_interleave(heads // x.shape[-3], dim=-3) for x in (k, v))
-    with sdpa_kernel(SDPBackend.MATH) if needs_plain_formula(q) else nullcontext():
+    with sdpa_kernel(SDPBackend.MATH) if needs_plain_formula() else nullcontext():
         out = F.scaled_dot_product_attention(
             q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale
         )
@@ -150,16 +162,11 @@ def attention_by_runs(
 ) -> Tensor:
     """Attention on ``(T, H, D)`` and ``(U, K, D)``, one dense call for each run."""
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    if not (needs_grad or needs_plain_formula(q)):
+    if not (needs_grad or needs_plain_formula()):
         return _without_gradients(q, k, v, arrangement, causal, dropout, scale)
-    runs, q_order, k_order = arrangement
+    runs, q_order, k_order, _ = arrangement
     if q_order is not None and k_order is not None:
-        # Plain indexing where derivatives are taken that a custom function does not have.
-        if needs_plain_formula(q):
-            q, k, v = q[q_order[0]], k[k_order[0]], v[k_order[0]]
-        else:
-            q = _Reorder.apply(q, *q_order)
-            k, v = (_Reorder.apply(x, *k_order) for x in (k, v))
+        q, k, v = reorder(q, q_order), reorder(k, k_order), reorder(v, k_order)
     # One split is one autograd node whose gradient is one concatenation; slices by index
     # would each allocate and zero-fill a gradient of the whole batch.
     queries, keys = runs.tokens(runs.queries), runs.tokens(runs.keys)
@@ -177,8 +184,7 @@ def attention_by_runs(
     out = torch.cat(outputs)
     if q_order is None:
         return out
-    forth, back = q_order
-    return out[back] if needs_plain_formula(out) else _Reorder.apply(out, back, forth)
+    return reorder(out, (q_order[1], q_order[0]))
 
 
 def _without_gradients(
@@ -191,7 +197,7 @@ def _without_gradients(
     scale: float | None,
 ) -> Tensor:
     """The same written run by run into its place: no second copy of anything."""
-    runs, q_order, k_order = arrangement
+    runs, q_order, k_order, _ = arrangement
     out = q.new_empty(*q.shape[:-1], v.shape[-1])
     q_start = k_start = 0
     for events, n, m in zip(*runs, strict=True):
@@ -201,7 +207,8 @@ def _without_gradients(
         if q_order is None or k_order is None:
             parts = q[q_place], k[k_place], v[k_place]
         else:
-            q_index, k_index = q_order[0][q_place], k_order[0][k_place]
+            q_index = q_order[0][q_place].to(q.device)
+            k_index = k_order[0][k_place].to(q.device)
             parts = q[q_index], k[k_index], v[k_index]
         run_q, run_k, run_v = (x.unflatten(0, (events, -1)) for x in parts)
         part = dense_attention(run_q, run_k, run_v, None, causal, dropout, scale).flatten(0, 1)

@@ -85,7 +85,7 @@ class NativeBackend(Backend):
         """Packed attention without mask or causal, or None if the pattern is more than that."""
         if spec.score is not None or spec.packing is None or spec.key_packing is None:
             return None
-        on_cuda = q.device.type == "cuda" and not needs_plain_formula(q)
+        on_cuda = q.device.type == "cuda" and not needs_plain_formula()
         band = None if spec.mask is None else spec.mask.band()
         if spec.mask is not None and band is None:
             return None

@@ -35,6 +35,10 @@ def _interchangeable(spec: AttentionSpec) -> bool:
     return spec.packing is not None and spec.kv_packing in (None, spec.packing)
 
 
+def _causal_with_tensor(spec: AttentionSpec) -> bool:
+    return spec.packing is None and spec.causal and isinstance(spec.score, DenseBias)
+
+
 def _leaves_queries_alone(spec: AttentionSpec, band: Band) -> bool:
     """Whether some query of a packed batch has no key in the band."""
     if spec.kv_packing is None:
@@ -88,6 +92,8 @@ class XformersBackend(Backend):
         if spec.mask is None or isinstance(spec.mask, DenseMask):
             return None
         band = _band(spec)
+        if _causal_with_tensor(spec):
+            return None
         if band is None or (spec.score is not None):
             return "no mask class for this combination"
         ahead = band.right != 0
@@ -142,6 +148,8 @@ class XformersBackend(Backend):
 
     @staticmethod
     def _dense_plan(masks: Any, spec: AttentionSpec, band: Band | None) -> Any:
+        if _causal_with_tensor(spec):
+            return masks.LowerTriangularMask()  # the tensor is added when the shapes are known
         if isinstance(spec.mask, DenseMask):
             return spec.mask.table
         if isinstance(spec.score, DenseBias):
@@ -195,6 +203,9 @@ class XformersBackend(Backend):
         pad = (0, -width % _STEP)
         q, k, v = (F.pad(x, pad) if pad[1] else x for x in parts)
         bias = self._dense_bias(plan, q, k) if isinstance(plan, Tensor) else plan
+        if _causal_with_tensor(spec):
+            assert isinstance(spec.score, DenseBias)
+            bias = plan.add_bias(self._dense_bias(spec.score.table, q, k))
         return (q, k, v), {"attn_bias": bias, "p": spec.dropout, "scale": scale}
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any) -> Tensor:
