@@ -18,7 +18,7 @@ from lgatr.attention.masks import Mask
 from lgatr.attention.positions import Positions
 from lgatr.attention.scores import ScoreMod
 from lgatr.attention.spec import AttentionSpec
-from lgatr.kernels.packed import Arrangement, arrangement_of, reorder
+from lgatr.kernels.packed import Arrangement, arrangement_of, needs_plain_formula, reorder
 
 # Scores of all blocks kept for the backward pass at most; beyond, they are computed again.
 _KEPT = 4 * BUDGET
@@ -138,9 +138,7 @@ class _Recomputed(torch.autograd.Function):
         """Fill the outputs block by block."""
         ctx.save_for_backward(q, k, v)
         ctx.blocks, ctx.pattern, ctx.want_lse = blocks, pattern, want_lse
-        out = q.new_empty(*q.shape[:2], v.shape[-1])
-        dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-        lse = q.new_empty(q.shape[:2] if want_lse else (0,), dtype=dtype)
+        out, lse = _empty_results(q, v, want_lse)
         for block in blocks:
             k_tokens = block.k_tokens
             part, total = _attend_block(
@@ -219,16 +217,54 @@ def scored_attention(
     arrangement: Arrangement | None = None
     if max(queries) <= SHORT:
         arrangement = arrangement_of(queries, keys, 4 * heads * q.shape[2] * q.element_size())
+    needs_grad = torch.is_grad_enabled() and any(
+        x.requires_grad for x in (q, k, v, *pattern.learned())
+    )
+    plain = needs_plain_formula()
     if arrangement is None or arrangement.events is None:
         blocks = list(blocks_of(queries, keys, heads, pattern.mask))
+        if not (needs_grad or plain):
+            return _without_gradients(q, k, v, blocks, None, pattern, want_lse)
         return _by_blocks(q, k, v, blocks, pattern, want_lse)
     assert arrangement.q_order is not None and arrangement.k_order is not None
     blocks = list(sorted_blocks(queries, keys, arrangement.events, heads))
+    if not (needs_grad or plain):
+        forth = (arrangement.q_order[0], arrangement.k_order[0])
+        return _without_gradients(q, k, v, blocks, forth, pattern, want_lse)
     q = reorder(q, arrangement.q_order)
     k, v = (reorder(x, arrangement.k_order) for x in (k, v))
     out, lse = _by_blocks(q, k, v, blocks, pattern, want_lse)
     undo = (arrangement.q_order[1], arrangement.q_order[0])
     return reorder(out, undo), None if lse is None else reorder(lse, undo)
+
+
+def _without_gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: list[Block],
+    order: tuple[Tensor, Tensor] | None,
+    pattern: Pattern,
+    want_lse: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Block by block into its place; with an order, blocks count tokens in it."""
+    out, lse = _empty_results(q, v, want_lse)
+    for block in blocks:
+        q_place: Tensor | slice = slice(block.q_tokens.start, block.q_tokens.stop)
+        k_place: Tensor | slice = slice(block.k_tokens.start, block.k_tokens.stop)
+        if order is not None:
+            q_place, k_place = order[0][q_place].to(q.device), order[1][k_place].to(q.device)
+        part, total = _attend_block(q[q_place], k[k_place], v[k_place], block, pattern, want_lse)
+        out[q_place] = part
+        if want_lse and total is not None:
+            lse[q_place] = total
+    return out, lse if want_lse else None
+
+
+def _empty_results(q: Tensor, v: Tensor, want_lse: bool) -> tuple[Tensor, Tensor]:
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    lse = q.new_empty(q.shape[:2] if want_lse else (0,), dtype=dtype)
+    return q.new_empty(*q.shape[:2], v.shape[-1]), lse
 
 
 def _by_blocks(
