@@ -86,7 +86,7 @@ def assert_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
 
 class TestBadCommands:
     def test_unknown_choices(self, tmp_path):
-        assert_one_line(run("attention=flasch"), "auto, native, xformers")
+        assert_one_line(run("attention=flasch"), "auto, flash, flex, native, varlen, xformers")
         assert_one_line(run("experiment=toptag"), *EXPERIMENTS)
 
     def test_unknown_option(self):
