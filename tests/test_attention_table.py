@@ -100,5 +100,21 @@ def test_bad_files(tmp_path, content):
         main(["--measure", str(tmp_path / "none"), "--device", "cpu"])
 
 
+@pytest.mark.parametrize("name", ["bad.npy", "bad.h5"])
+def test_damaged_files(tmp_path, name):
+    (tmp_path / name).write_text("junk")
+    with pytest.raises(SystemExit, match="error: .*or damaged"):
+        main(["--measure", str(tmp_path / name), "--device", "cpu"])
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [(["--device", "foo"], "--device foo"), (["--device", "cpu", "--events", "0"], "at least 1")],
+)
+def test_bad_options(options, match):
+    with pytest.raises(SystemExit, match=f"error: .*{match}"):
+        main(options)
+
+
 def test_properties_know_about_inference():
     assert properties()["flex"][0] == "cpu (inference), cuda"

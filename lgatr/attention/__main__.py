@@ -38,7 +38,10 @@ def read_lengths(path: Path) -> list[int]:
     if path.suffix == ".npy":
         import numpy as np
 
-        values = np.load(path, allow_pickle=False).ravel().tolist()
+        try:
+            values = np.load(path, allow_pickle=False).ravel().tolist()
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path} is no .npy file of numbers, or damaged") from error
     elif path.suffix in (".h5", ".hdf5"):
         values = _from_hdf5(path)
     else:
@@ -46,7 +49,9 @@ def read_lengths(path: Path) -> list[int]:
     try:
         lengths = [int(v) for v in values]
     except ValueError as error:
-        raise ValueError(f"{path} holds something that is no whole number: {error}") from None
+        raise ValueError(
+            f"{path} holds something that is no whole number; give one length for each event"
+        ) from error
     lengths = [n for n in lengths if n > 0]
     if not lengths:
         raise ValueError(f"{path} holds no lengths above zero")
@@ -68,8 +73,11 @@ def _from_hdf5(path: Path) -> list[int]:
             values = item[:]
             found.extend((values[1:] - values[:-1]).tolist())
 
-    with h5py.File(path) as file:
-        file.visititems(visit)
+    try:
+        with h5py.File(path) as file:
+            file.visititems(visit)
+    except OSError as error:
+        raise ValueError(f"{path} is no HDF5 file, or damaged") from error
     if not found:
         raise ValueError(f"{path} has no data set named lengths, offsets or ptr")
     return found
@@ -168,7 +176,14 @@ def main(arguments: list[str] | None = None) -> None:
     if options.markdown:
         print(markdown())
         return
-    where = torch.device(options.device)
+    try:
+        where = torch.device(options.device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError):
+        sys.exit(f"error: --device {options.device} is not there; try --device cpu")
+    for name in ("events", "heads", "width", "repeats"):
+        if getattr(options, name) < 1:
+            sys.exit(f"error: --{name} must be at least 1")
     print(text(where))
     if options.measure is None:
         return
