@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import networks
 import numpy as np
 import pytest
 import torch
 
 from lgatr.attention import AttentionSpec, Packing, backends, choice, select_backend
-from lgatr.attention.__main__ import main, read_lengths
+from lgatr.attention.__main__ import main
+from lgatr.attention.event_lengths import read_lengths
 from lgatr.attention.features import FEATURES, examples
 from lgatr.attention.table import markdown, properties
 
@@ -71,6 +73,25 @@ def test_measure_is_remembered(lengths_file, capsys, monkeypatch):
         assert select_backend("auto", spec, CPU, torch.float32)[0].name == "flex"
     # Not where it cannot run: training on a CPU.
     assert select_backend("auto", spec, CPU, torch.float32)[0].name == "native"
+
+
+@pytest.mark.parametrize("kind", networks.KINDS)
+def test_measure_a_network(kind, lengths_file, tmp_path, capsys):
+    networks.build(kind).save_pretrained(tmp_path / "net")
+    main(["--measure", str(lengths_file), "--model", str(tmp_path / "net"), "--repeats", "1",
+          "--device", "cpu"])  # fmt: skip
+    printed = capsys.readouterr().out
+    assert (
+        f"{kind.__name__} of " in printed
+        and "native, packed" in printed
+        and "native, padded" in printed
+    )
+    assert list(json.loads(choice.path().read_text()).values()) == ["native"]
+
+
+def test_measure_no_network(lengths_file, tmp_path):
+    with pytest.raises(SystemExit, match="error: .*no such file"):
+        main(["--measure", str(lengths_file), "--model", str(tmp_path), "--device", "cpu"])
 
 
 def test_an_unreadable_choice_is_no_error():

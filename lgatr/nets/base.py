@@ -24,10 +24,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Network(nn.Module):
     """A stack of blocks that can be compiled, checkpointed, saved, and built again.
 
-    Subclasses set ``block_method``, the method of their blocks that works on hidden states.
+    Subclasses set ``block_method``, the method of their blocks that works on hidden states;
+    ``representations`` of their inputs and outputs; and ``input_channels``, the constructor's
+    arguments with the channels of each input.
     """
 
     block_method: ClassVar[str]
+    representations: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]]
+    input_channels: ClassVar[tuple[str, ...]]
 
     def __init__(self, checkpoint_blocks: bool, naive_amp: bool) -> None:
         super().__init__()
@@ -74,6 +78,29 @@ class Network(nn.Module):
         if not torch.compiler.is_compiling():
             self.last_attention = attend
 
+    def random_inputs(self, *leading: int) -> tuple[Tensor | None, ...]:
+        """Normally distributed inputs, for trying and measuring.
+
+        Parameters
+        ----------
+        *leading
+            ``T`` for a packed batch, ``events, items`` for a dense one.
+
+        Returns
+        -------
+        One tensor for each positional input, None where it has no channels.
+        """
+        like = next(self.parameters())
+        numbers = {"multivector": (16,), "vector": (4,), "scalar": ()}
+        shapes = [
+            (*leading, self.arguments[channels], *numbers[kind])
+            for channels, kind in zip(self.input_channels, self.representations[0], strict=True)
+        ]
+        return tuple(
+            torch.randn(shape, dtype=like.dtype, device=like.device) if 0 not in shape else None
+            for shape in shapes
+        )
+
     def save_pretrained(self, directory: str | Path) -> Path:
         """Write ``model.safetensors``: the weights, with the constructor's arguments inside.
 
@@ -94,6 +121,8 @@ class Network(nn.Module):
     ) -> N:
         """Build a network from what :meth:`save_pretrained` wrote.
 
+        ``Network.from_pretrained`` builds any kind of network, a subclass only its own.
+
         Parameters
         ----------
         source
@@ -110,14 +139,21 @@ class Network(nn.Module):
         ValueError
             If the file holds another kind of network or was not written by this library.
         """
-        arguments, state, dtype = read_pretrained(source, cls.__name__)
-        net = cls(**{**arguments, **overrides}).to(device=device, dtype=dtype)
+        name, arguments, state, dtype = read_pretrained(source)
+        kinds = {kind.__name__: kind for kind in (cls, *_subclasses(cls))}
+        if name not in kinds:
+            raise ValueError(f"{source}: holds a {name}; use {name}.from_pretrained")
+        net = kinds[name](**{**arguments, **overrides}).to(device=device, dtype=dtype)
         net.load_state_dict(state, strict=True)
         return net.eval()
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled code belongs to this process.
         return {**super().__getstate__(), "_compiled": None, "last_attention": None}  # type: ignore[misc]
+
+
+def _subclasses(kind: type[N]) -> list[type[N]]:
+    return [k for child in kind.__subclasses__() for k in (child, *_subclasses(child))]
 
 
 def _call(block: nn.Module, method: str, naive: bool, *inputs: Any) -> Any:

@@ -58,6 +58,12 @@ class ConditionalLGATr(Network):
         ("multivector", "scalar"),
     )
 
+    input_channels = (
+        "in_mv_channels",
+        "mv_channels_cond",
+        "in_s_channels",
+        "s_channels_cond",
+    )
     block_method = "forward_sectors"
 
     def __init__(

@@ -51,6 +51,7 @@ class ConditionalLGATrSlim(Network):
         ("vector", "scalar"),
     )
 
+    input_channels = ("in_v_channels", "v_channels_cond", "in_s_channels", "s_channels_cond")
     block_method = "attend"
 
     def __init__(

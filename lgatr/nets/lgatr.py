@@ -57,6 +57,7 @@ class LGATr(Network):
 
     representations = (("multivector", "scalar"), ("multivector", "scalar"))
 
+    input_channels = ("in_mv_channels", "in_s_channels")
     block_method = "forward_sectors"
 
     def __init__(

@@ -47,6 +47,7 @@ class LGATrSlim(Network):
 
     representations = (("vector", "scalar"), ("vector", "scalar"))
 
+    input_channels = ("in_v_channels", "in_s_channels")
     block_method = "attend"
 
     def __init__(

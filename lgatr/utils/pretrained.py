@@ -43,9 +43,9 @@ def write_pretrained(
 
 
 def read_pretrained(
-    source: str | Path, kind: str
-) -> tuple[dict[str, Any], dict[str, Tensor], torch.dtype]:
-    """Arguments, weights, and their number format; see :meth:`Network.from_pretrained`."""
+    source: str | Path,
+) -> tuple[str, dict[str, Any], dict[str, Tensor], torch.dtype]:
+    """Kind, arguments, weights, and their format; see :meth:`Network.from_pretrained`."""
     library = _safetensors()
     path = Path(source)
     path = path / FILE_NAME if path.is_dir() else path
@@ -59,7 +59,5 @@ def read_pretrained(
         raise ValueError(f"{path}: not a safetensors file or damaged ({error})") from error
     if _KIND not in header:
         raise ValueError(f"{path}: holds weights without their network; use load_checkpoint")
-    if header[_KIND] != kind:
-        raise ValueError(f"{path}: holds a {header[_KIND]}; use {header[_KIND]}.from_pretrained")
     dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
-    return json.loads(header[_ARGUMENTS]), state, dtype
+    return header[_KIND], json.loads(header[_ARGUMENTS]), state, dtype

@@ -3,10 +3,10 @@
 from lgatr.attention.scores.base import (
     Bias,
     Chain,
-    DenseBias,
     ScoreMod,
     ScoreModFunction,
 )
+from lgatr.attention.scores.dense import DenseBias
 from lgatr.attention.scores.pairwise import FEATURES, PairwiseBias, pair_features
 from lgatr.attention.scores.position import ALiBi, RelativePosition
 from lgatr.attention.scores.softcap import SoftCap

@@ -10,7 +10,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from lgatr.attention.masks.base import Movable
-from lgatr.attention.masks.dense import entry
 from lgatr.attention.positions import Positions
 
 
@@ -126,22 +125,3 @@ class ScoreModFunction(ScoreMod):
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
         """See :class:`ScoreMod`."""
         return self.function(score, at.event, at.head, at.q, at.k)
-
-
-@dataclass(frozen=True, eq=False)
-class DenseBias(Bias):
-    """A tensor with something to add to each score; for dense batches.
-
-    Parameters
-    ----------
-    table
-        Broadcasts to ``(events, heads, queries, keys)``.
-    """
-
-    table: Tensor
-    feature = "mask"
-    symmetry = "none"
-
-    def bias(self, at: Positions) -> Tensor:
-        """See :class:`Bias`."""
-        return entry(self.table, at)
