@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import h5py
+import jetfiles
 import networks
 import numpy as np
 import pytest
@@ -104,11 +106,21 @@ def test_lengths_from_files(tmp_path, lengths_file):
     assert read_lengths(lengths_file) == [5, 9, 5, 3, 7]
     np.save(tmp_path / "n.npy", np.array([4, 0, 2]))
     assert read_lengths(tmp_path / "n.npy") == [4, 2]
-    import h5py
-
     with h5py.File(tmp_path / "jets.h5", "w") as file:
         file["test/offsets"] = np.array([0, 3, 10])
     assert read_lengths(tmp_path / "jets.h5") == [3, 7]
+
+
+def test_lengths_of_padded_events(tmp_path):
+    momenta = np.ones((3, 5, 4), dtype=np.float32)
+    momenta[0, 2:] = momenta[2, 4:] = 0
+    with h5py.File(tmp_path / "padded.h5", "w") as file:
+        file["names"] = [b"a", b"b"]
+        file["jets"] = momenta
+    assert read_lengths(tmp_path / "padded.h5") == [2, 5, 4]
+    jets, labels = jetfiles.random_jets(20, seed=0)
+    jetfiles.write_pandas(tmp_path / "table.h5", jets, labels)
+    assert read_lengths(tmp_path / "table.h5") == (jets[..., 0] > 0).sum(1).tolist()
 
 
 @pytest.mark.parametrize("content", ["", "five"])
@@ -121,10 +133,12 @@ def test_bad_files(tmp_path, content):
         main(["--measure", str(tmp_path / "none"), "--device", "cpu"])
 
 
-@pytest.mark.parametrize("name", ["bad.npy", "bad.h5"])
-def test_damaged_files(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "match"), [("bad.npy", "or damaged"), ("bad.h5", "no readable HDF5")]
+)
+def test_damaged_files(tmp_path, name, match):
     (tmp_path / name).write_text("junk")
-    with pytest.raises(SystemExit, match="error: .*or damaged"):
+    with pytest.raises(SystemExit, match=f"error: .*{match}"):
         main(["--measure", str(tmp_path / name), "--device", "cpu"])
 
 

@@ -16,6 +16,7 @@ CODE = [*LIBRARY, *(ROOT / "experiments").rglob("*.py"), *(ROOT / "data").rglob(
 # A storey may import from the storeys before it, and from itself.
 STOREYS = ["algebra", "layout", "kernels", "attention", "primitives", "layers", "nets"]
 FREE = {"utils", "interface"}
+OPTIONAL = ("xformers", "safetensors", "numpy", "h5py", "hdf5plugin")
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:
@@ -40,7 +41,7 @@ def test_library_imports_torch_alone_and_points_down(path):
             assert (
                 package == "torch"
                 or package in sys.stdlib_module_names
-                or (package in ("xformers", "safetensors", "numpy", "h5py") and not at_top)
+                or (package in OPTIONAL and not at_top)
             )
         # A command line stands on top of all storeys: nothing imports it.
         elif parts[0] in STOREYS and parts[-1] != "__main__" and rest and rest[0] not in FREE:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import Any
+
+MOST = 10_000
+"""Padded events that are looked at."""
 
 
 def read_lengths(path: Path) -> list[int]:
-    """Lengths of events from a text file, ``.npy``, or HDF5 with ``lengths`` or ``offsets``.
+    """Lengths of events from a text file, ``.npy``, or HDF5.
+
+    HDF5 files have a data set ``lengths``, ``num_constituents``, ``offsets`` or ``ptr``; or events
+    padded by zeros, as ``(events, particles, features)`` or as a pandas table of momenta such as
+    that of the top-tagging data set.
 
     Raises
     ------
@@ -45,23 +54,46 @@ def _from_npy(path: Path) -> list[int | str]:
 def _from_hdf5(path: Path) -> list[int | str]:
     import h5py
 
+    with contextlib.suppress(ImportError):
+        import hdf5plugin  # noqa: F401  (compressions that pandas uses)
+
     found: list[int | str] = []
 
     def visit(name: str, item: object) -> None:
-        if found or not isinstance(item, h5py.Dataset) or item.ndim != 1:
-            return
-        last = name.rsplit("/", 1)[-1]
-        if last in ("lengths", "num_constituents"):
-            found.extend(item[:].tolist())
-        elif last in ("offsets", "ptr"):
-            values = item[:]
-            found.extend((values[1:] - values[:-1]).tolist())
+        if not found and isinstance(item, h5py.Dataset):
+            found.extend(_from_dataset(name.rsplit("/", 1)[-1], item))
 
     try:
         with h5py.File(path) as file:
             file.visititems(visit)
     except OSError as error:
-        raise ValueError(f"{path} is no HDF5 file, or damaged") from error
+        raise ValueError(f"{path} is no readable HDF5 file: {error}") from error
     if not found:
-        raise ValueError(f"{path} has no data set named lengths, offsets or ptr")
+        raise ValueError(
+            f"{path} has no data set named lengths, offsets or ptr, and none with events padded "
+            "by zeros"
+        )
     return found
+
+
+def _from_dataset(name: str, item: Any) -> list[int]:
+    """Lengths that an HDF5 data set holds, or of the events in it; nothing if it has neither."""
+    import numpy as np
+
+    if item.dtype.names is not None:  # a pandas table
+        wide = [n for n in item.dtype.names if item.dtype[n].shape[:1] > (4,)]
+        rows = item[:MOST][wide[0]] if wide else np.empty((0, 0))
+        # (E, px, py, pz) of each particle, then zeros, then columns about the event
+        return _leading(rows[:, : rows.shape[1] // 4 * 4].reshape(len(rows), -1, 4))
+    if item.dtype.kind not in "iuf":
+        return []
+    if item.ndim == 1 and name in ("lengths", "num_constituents"):
+        return item[:].tolist()
+    if item.ndim == 1 and name in ("offsets", "ptr"):
+        return np.diff(item[:]).tolist()
+    return _leading(item[:MOST]) if item.ndim == 3 else []
+
+
+def _leading(events: Any) -> list[int]:
+    """Number of rows before the first that is all zeros, by event."""
+    return (events != 0).any(-1).cumprod(-1).sum(-1).tolist() if events.size else []
