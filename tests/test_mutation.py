@@ -54,10 +54,10 @@ def checks():
             del sys.modules[name]
     import lgatr
     products = importlib.import_module("lgatr.kernels.products")
-    products._terms.cache_clear()
     products.PAIR_PRODUCTS = algebra.PAIR_PRODUCTS
     products._PRODUCT_TABLE = products._dense_table(products.PRODUCT_ROLES)
     from lgatr import primitives
+    from lgatr.layout import from_sectors, to_sectors
     from lgatr.layers import EquiLayerNorm, EquiLinear, SlimSelfAttention
     def close(a, b):
         return torch.allclose(a, b, rtol=1e-10, atol=1e-10)
@@ -78,10 +78,20 @@ def checks():
     def slim_is_equivariant():
         out, _ = slim(transform(vectors, matrix, "slim vector"), scalars)
         return close(out, transform(slim(vectors, scalars)[0], matrix, "slim vector"))
+    def reference(a, b):
+        left, right = to_sectors(a.unsqueeze(-2)), to_sectors(b.unsqueeze(-2))
+        return from_sectors(products.signed_products_reference(left, right))[0].squeeze(-2)
+    def gradients_are_right():
+        a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
+        ours = torch.autograd.grad(primitives.geometric_product(a, b), (a, b), x)
+        theirs = torch.autograd.grad(reference(a, b), (a, b), x)
+        return all(close(*pair) for pair in zip(ours, theirs))
     return [
         tables_are_right,
         slim_is_equivariant,
         lambda: close(primitives.geometric_product(x, y), expected_product),
+        lambda: close(reference(x, y), expected_product),
+        gradients_are_right,
         lambda: close(primitives.reverse(x), expected_reverse),
         lambda: close(primitives.grade_involute(x), expected_involute),
         lambda: close(primitives.inner_product(x, y), expected_inner),
@@ -91,10 +101,14 @@ def checks():
     ]
 
 def flips(name):
-    table = getattr(algebra, name)
+    table = getattr(owner, name)
     for i, entry in enumerate(table):
         if isinstance(entry, int):
             yield table[:i] + (-entry,) + table[i + 1:]
+        elif name.startswith("LEFT"):
+            for j, part in enumerate(entry):
+                row = entry[:j] + (part._replace(sign=-part.sign),) + entry[j + 1:]
+                yield table[:i] + (row,) + table[i + 1:]
         elif name == "PRODUCT":
             for j, (blade, sign) in enumerate(entry):
                 row = entry[:j] + ((blade, -sign),) + entry[j + 1:]
@@ -104,13 +118,14 @@ def flips(name):
 
 assert not fails(), "the checks fail without a flip"
 name = sys.argv[1]
-original = getattr(algebra, name)
+owner = importlib.import_module("lgatr.kernels.weyl") if name.startswith("LEFT") else algebra
+original = getattr(owner, name)
 survivors = []
 for i, flipped in enumerate(flips(name)):
-    setattr(algebra, name, flipped)
+    setattr(owner, name, flipped)
     if not fails():
         survivors.append(i)
-setattr(algebra, name, original)
+setattr(owner, name, original)
 assert not fails(), "the tables were not restored"
 print(len(list(flips(name))), "flips, survivors:", survivors)
 sys.exit(bool(survivors))
@@ -127,6 +142,8 @@ TABLES = {
     "PAIR_SIGNS": 16,
     "PAIR_METRIC": 8,
     "PAIR_PRODUCTS": 256,
+    "LEFT": 16,  # of lgatr.kernels.weyl
+    "LEFT_DAGGER": 16,
 }
 
 

@@ -18,7 +18,8 @@ from lgatr.attention.masks import Mask
 from lgatr.attention.positions import Positions
 from lgatr.attention.scores import ScoreMod
 from lgatr.attention.spec import AttentionSpec
-from lgatr.kernels.packed import Arrangement, arrangement_of, needs_plain_formula, reorder
+from lgatr.kernels.derivatives import needs_plain_formula
+from lgatr.kernels.packed import Arrangement, arrangement_of, reorder
 
 # Scores of all blocks kept for the backward pass at most; beyond, they are computed again.
 _KEPT = 4 * BUDGET

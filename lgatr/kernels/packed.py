@@ -6,7 +6,7 @@ Legend: T query tokens, U key tokens, B events, H heads, K key-value heads (H or
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lgatr.kernels.derivatives import needs_plain_formula
+from lgatr.kernels.runs import RunsStage
 
 
 class Runs(NamedTuple):
@@ -35,21 +38,6 @@ def runs_of(queries: tuple[int, ...], keys: tuple[int, ...]) -> Runs:
     found = [(len(list(group)), n, m) for (n, m), group in groupby(zip(queries, keys, strict=True))]
     events, lengths, key_lengths = zip(*found, strict=True)
     return Runs(events, lengths, key_lengths)
-
-
-def needs_plain_formula() -> bool:
-    """Whether derivatives are being taken that the fused kernels do not have.
-
-    Those are forward-mode derivatives (``jvp``, ``jacfwd``) and everything inside ``torch.func``
-    transformations such as ``vmap``. Torch has no public question for either.
-    """
-    if torch.compiler.is_compiling():
-        return False
-    transforms = getattr(torch._C, "_functorch", None)
-    # Inside a transformation custom functions fail even on tensors that it does not touch.
-    if transforms is not None and transforms.peek_interpreter_stack() is not None:
-        return True
-    return getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
 
 
 class Arrangement(NamedTuple):
@@ -167,6 +155,25 @@ def attention_by_runs(
     runs, q_order, k_order, _ = arrangement
     if q_order is not None and k_order is not None:
         q, k, v = reorder(q, q_order), reorder(k, k_order), reorder(v, k_order)
+    if RunsStage.applies(q, k, v) and dropout == 0.0:
+        stage = RunsStage(partial(_joined_runs, runs, causal, 0.0, scale), *runs, causal, scale)
+        (out,) = stage(q, k, v)
+    else:
+        out = _joined_runs(runs, causal, dropout, scale, q, k, v)
+    if q_order is None:
+        return out
+    return reorder(out, (q_order[1], q_order[0]))
+
+
+def _joined_runs(
+    runs: Runs,
+    causal: bool,
+    dropout: float,
+    scale: float | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+) -> Tensor:
     # One split is one autograd node whose gradient is one concatenation; slices by index
     # would each allocate and zero-fill a gradient of the whole batch.
     queries, keys = runs.tokens(runs.queries), runs.tokens(runs.keys)
@@ -181,10 +188,7 @@ def attention_by_runs(
             queries_of_run, keys_of_run, values_of_run, None, causal, dropout, scale
         )
         outputs.append(out.flatten(0, 1))
-    out = torch.cat(outputs)
-    if q_order is None:
-        return out
-    return reorder(out, (q_order[1], q_order[0]))
+    return torch.cat(outputs)
 
 
 def _without_gradients(

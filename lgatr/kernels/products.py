@@ -4,20 +4,20 @@ A bilinear map given by a table of terms ``out[k] += sign * x[i] * y[j]`` has de
 same kind: with respect to x they are ``sum sign * g[k] * y[j]``, collected in i. One function,
 told which role (i, j or k) each operand plays, is therefore its own gradient, to any order.
 
-Each term is one fused multiply-add over a plane of all tokens and channels, accumulated in
-place: no intermediate, no gather, and no scatter whose order could vary between runs.
+With the geometric product's terms these are geometric products too, of Hermitian conjugates, so
+all are computed by :mod:`lgatr.kernels.weyl`; the table itself is the reference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lgatr.algebra import NUM_PAIRS, PAIR_PRODUCTS
+from lgatr.kernels.weyl import product, product_gradients
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
 
 Roles = tuple[int, int, int]
@@ -26,24 +26,11 @@ Roles = tuple[int, int, int]
 PRODUCT_ROLES: Roles = (0, 1, 2)
 
 
-def _empty_like(x: Sectors) -> Sectors:
-    return Sectors(torch.empty_like(x.z), torch.empty_like(x.v), torch.empty_like(x.b))
-
-
 def _planes(x: Sectors) -> list[Tensor]:
     """The 16 coefficients in the pair basis, each a view ``(T, C)``."""
     c = x.mv_channels
     rows = [x.z, *x.v.unbind(0), *x.b.unbind(0)]
     return [row[..., :c] for row in rows] + [row[..., c : 2 * c] for row in rows]
-
-
-@cache
-def _terms(roles: Roles) -> list[list[tuple[int, int, int]]]:
-    """For each result plane its terms (first operand, second operand, sign), a positive first."""
-    rows: list[list[tuple[int, int, int]]] = [[] for _ in range(2 * NUM_PAIRS)]
-    for term in PAIR_PRODUCTS:
-        rows[term[roles[2]]].append((term[roles[0]], term[roles[1]], term.sign))
-    return [sorted(row, key=lambda t: -t[2]) for row in rows]
 
 
 def _dense_table(roles: Roles) -> tuple[float, ...]:
@@ -75,20 +62,41 @@ def signed_products_reference(x: Sectors, y: Sectors, roles: Roles = PRODUCT_ROL
     return Sectors(pairs[0], pairs[1 : 1 + NUM_VECTORS], pairs[1 + NUM_VECTORS :])
 
 
+# With u = x y, and + for the Hermitian conjugate: u = x y, g_x = g_u y+, g_y = x+ g_u; whichever of
+# the two operands comes first. Flags: exchange the operands, conjugate the left, the right.
+_AS_PRODUCT: dict[Roles, tuple[bool, bool, bool]] = {
+    (0, 1, 2): (False, False, False),
+    (1, 0, 2): (True, False, False),
+    (2, 1, 0): (False, False, True),
+    (1, 2, 0): (True, False, True),
+    (0, 2, 1): (False, True, False),
+    (2, 0, 1): (True, True, False),
+}
+
+
 def _signed_products(x: Sectors, y: Sectors, roles: Roles) -> Sectors:
-    out = _empty_like(x)
-    left, right = _planes(x), _planes(y)
-    for plane, ((i, j, _), *rest) in zip(_planes(out), _terms(roles), strict=True):
-        torch.mul(left[i], right[j], out=plane)
-        for i, j, sign in rest:
-            plane.addcmul_(left[i], right[j], value=sign)
-    return out
+    exchange, left, right = _AS_PRODUCT[roles]
+    return product(y, x, left, right) if exchange else product(x, y, left, right)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...]) -> None:
     *tensors, roles = inputs
     ctx.roles = _roles(roles)
     ctx.save_for_backward(*tensors)
+
+
+def _gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients as signed products, which have derivatives and can be traced."""
+    tensors = ctx.saved_tensors
+    x, y, g = Sectors(*tensors[:3]), Sectors(*tensors[3:]), Sectors(*grads)
+    left, right, out = ctx.roles
+    gx: tuple[Tensor | None, ...] = (None,) * 3
+    gy: tuple[Tensor | None, ...] = (None,) * 3
+    if any(ctx.needs_input_grad[:3]):
+        gx = signed_products(g, y, (out, right, left))
+    if any(ctx.needs_input_grad[3:6]):
+        gy = signed_products(x, g, (left, out, right))
+    return (*gx, *gy, None)
 
 
 class _SignedProducts(torch.autograd.Function):
@@ -105,16 +113,12 @@ class _SignedProducts(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.roles != PRODUCT_ROLES or torch.is_grad_enabled():
+            return _gradients(ctx, *grads)
         tensors = ctx.saved_tensors
-        x, y, g = Sectors(*tensors[:3]), Sectors(*tensors[3:]), Sectors(*grads)
-        left, right, out = ctx.roles
-        gx: tuple[Tensor | None, ...] = (None,) * 3
-        gy: tuple[Tensor | None, ...] = (None,) * 3
-        if any(ctx.needs_input_grad[:3]):
-            gx = signed_products(g, y, (out, right, left))
-        if any(ctx.needs_input_grad[3:6]):
-            gy = signed_products(x, g, (left, out, right))
-        return (*gx, *gy, None)
+        x, y = Sectors(*tensors[:3]), Sectors(*tensors[3:])
+        of_x, of_y = product_gradients(x, y, Sectors(*grads))
+        return (*of_x, *of_y, None)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
@@ -171,15 +175,11 @@ def _fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     return z, v, b
 
 
-def _operator_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    return _SignedProducts.backward(ctx, *grads)
-
-
 _LIBRARY.impl("signed_products", _operator, "CompositeExplicitAutograd")
 torch.library.register_fake("lgatr::signed_products", _fake, lib=_LIBRARY)
 torch.library.register_autograd(
     "lgatr::signed_products",
-    _operator_backward,
+    _gradients,
     setup_context=lambda ctx, inputs, output: _save(ctx, inputs),
     lib=_LIBRARY,
 )

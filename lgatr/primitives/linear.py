@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lgatr.algebra import (
     GRADES,
@@ -19,6 +18,7 @@ from lgatr.algebra import (
     NUM_GRADES,
     REVERSE_SIGNS,
 )
+from lgatr.kernels.matmul import linear
 from lgatr.layout import Sectors, constant, from_sectors, to_sectors
 from lgatr.primitives.config import PrimitivesConfig
 from lgatr.utils.autocast import full_precision, keeps_precision
@@ -153,12 +153,12 @@ def sector_linear(x: Sectors, matrices: SectorMatrices) -> Sectors:
     Under autocast the invariants are multiplied in its format, vectors and bivectors in that of
     the weights; see :mod:`lgatr.utils.autocast`.
     """
-    z = F.linear(x.z, matrices.z, matrices.bias)
+    z = linear(x.z, matrices.z, matrices.bias)
     if not keeps_precision(x.z.device.type):
-        return Sectors(z, F.linear(x.v, matrices.v), F.linear(x.b, matrices.b))
+        return Sectors(z, linear(x.v, matrices.v), linear(x.b, matrices.b))
     precise = matrices.v.dtype
     with full_precision(x.z.device.type):
-        v, b = F.linear(x.v.to(precise), matrices.v), F.linear(x.b.to(precise), matrices.b)
+        v, b = linear(x.v.to(precise), matrices.v), linear(x.b.to(precise), matrices.b)
     return Sectors(z.to(precise), v, b)
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lgatr.algebra import METRIC
+from lgatr.kernels.matmul import linear
 from lgatr.utils.autocast import full_precision, keeps_precision
 
 EPSILON = 0.01
@@ -39,11 +39,11 @@ def vector_linear(
         ``(P, J)`` and ``(P,)``, or None.
     """
     if weight_s is not None:
-        scalars = F.linear(scalars, weight_s, bias)
+        scalars = linear(scalars, weight_s, bias)
     if not keeps_precision(vectors.device.type):
-        return F.linear(vectors, weight_v), scalars
+        return linear(vectors, weight_v), scalars
     with full_precision(vectors.device.type):
-        return F.linear(vectors.to(weight_v.dtype), weight_v), scalars.to(weight_v.dtype)
+        return linear(vectors.to(weight_v.dtype), weight_v), scalars.to(weight_v.dtype)
 
 
 def inverse_rms(vectors: Tensor, scalars: Tensor, epsilon: float = EPSILON) -> Tensor:

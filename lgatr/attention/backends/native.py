@@ -23,12 +23,12 @@ from lgatr.attention.masks import Band, DenseMask
 from lgatr.attention.scored import Pattern, scored_attention
 from lgatr.attention.scores import DenseBias
 from lgatr.attention.spec import AttentionSpec
+from lgatr.kernels.derivatives import needs_plain_formula
 from lgatr.kernels.efficient import efficient_attention
 from lgatr.kernels.packed import (
     arrangement_of,
     attention_by_runs,
     dense_attention,
-    needs_plain_formula,
     packed_attention,
 )
 

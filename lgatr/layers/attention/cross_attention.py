@@ -96,9 +96,9 @@ class CrossAttention(nn.Module):
             Prepared attention.
         """
         normalise = self.norm is not None
-        q = head_projection(self.q_linear, x, 1, self.heads, (True,), normalise).squeeze(-3)
-        kv = head_projection(self.kv_linear, condition, 2, self.kv_heads, (False, False), normalise)
-        k, v = kv.unbind(-3)
+        (q,) = head_projection(self.q_linear, x, 1, self.heads, (True,), normalise)
+        plain = (False, False)
+        k, v = head_projection(self.kv_linear, condition, 2, self.kv_heads, plain, normalise)
         heads = sectors_from_heads(attend(q, k, v), self.mv_channels)
         out = sector_linear(heads, joining_matrices(self.out_linear, self.heads, self.head_scale))
         return out if self.dropout is None else self.dropout.forward_sectors(out)

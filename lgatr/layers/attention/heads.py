@@ -6,13 +6,16 @@ Legend: T tokens, H heads, c and cs multivector and scalar channels per head, D 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
+from lgatr.kernels.heads import HeadsStage
 from lgatr.layers.linear import EquiLinear
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, from_sectors
 from lgatr.primitives.attention import sector_heads
 from lgatr.primitives.linear import ScalarMixing, SectorMatrices, sector_linear, sector_matrices
+from lgatr.primitives.normalization import EPSILON
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Attention on heads ``(..., T, H, D)``; see :class:`lgatr.attention.Attention`."""
@@ -25,8 +28,8 @@ def head_projection(
     heads: int,
     metric: tuple[bool, ...],
     normalise: bool = True,
-) -> Tensor:
-    """Project to (normalised) heads: ``(..., parts, H, D)``.
+) -> tuple[Tensor, ...]:
+    """Project to (normalised) heads: for each part ``(..., H, D)``.
 
     The parameters order output channels as (part, channel, head). Reordering the small weights
     puts each head's channels side by side, so the large activations need not be transposed.
@@ -50,9 +53,17 @@ def head_projection(
     )
     weight = by_head(linear.weight, mv)
     assert weight is not None
-    y = sector_linear(x, sector_matrices(weight, mixing, out_groups=parts * heads))
-    grouped = Sectors(*(t.unflatten(-1, (parts, heads, -1)) for t in y))
-    return sector_heads(grouped, metric, normalise)
+    matrices = sector_matrices(weight, mixing, out_groups=parts * heads)
+
+    def formula(z: Tensor, v: Tensor, b: Tensor, *map: Any) -> tuple[Tensor, ...]:
+        y = sector_linear(Sectors(z, v, b), SectorMatrices(*map))
+        grouped = Sectors(*(t.unflatten(-1, (parts, heads, -1)) for t in y))
+        return sector_heads(grouped, metric, normalise).unbind(-3)
+
+    stage = HeadsStage(formula, heads, metric, s // (parts * heads), EPSILON if normalise else None)
+    leading = x.z.shape[:-1]
+    outputs = stage(x.z.flatten(0, -2), x.v.flatten(1, -2), x.b.flatten(1, -2), *matrices)
+    return tuple(out.view(*leading, *out.shape[1:]) for out in outputs)
 
 
 def joining_matrices(

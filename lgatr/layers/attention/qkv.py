@@ -101,7 +101,7 @@ class QKVModule(_QKV):
         """See the base class."""
         if additional_qk is not None:
             x = concat_channels(x, additional_qk)
-        q, k, v = head_projection(self.in_linear, x, 3, self.heads, metric).unbind(-3)
+        q, k, v = head_projection(self.in_linear, x, 3, self.heads, metric)
         return q, k, v
 
 
@@ -142,10 +142,10 @@ class MultiQueryQKVModule(_QKV):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See the base class."""
         qk = x if additional_qk is None else concat_channels(x, additional_qk)
-        q = head_projection(self.q_linear, qk, 1, self.heads, metric[:1])
-        k = head_projection(self.k_linear, qk, 1, 1, metric[1:2])
-        v = head_projection(self.v_linear, x, 1, 1, metric[2:])
-        return q.squeeze(-3), k.squeeze(-3), v.squeeze(-3)
+        (q,) = head_projection(self.q_linear, qk, 1, self.heads, metric[:1])
+        (k,) = head_projection(self.k_linear, qk, 1, 1, metric[1:2])
+        (v,) = head_projection(self.v_linear, x, 1, 1, metric[2:])
+        return q, k, v
 
 
 def as_additional(

@@ -1,0 +1,260 @@
+"""From hidden states to attention heads: a linear map, the norm of each head, and flattening.
+
+Legend: T tokens, P parts (queries, keys, values), H heads, N = P H, c and cs multivector and
+scalar channels per head, w = 2 c, D = 8 w + cs.
+
+A head is short, and vector units want long rows. So between the matrix products and the heads
+everything works on planes ``(T, N w)``, one for each row of pairs; sums over the channels of a
+head, and factors for all of them, are products with small tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from lgatr.kernels.matmul import input_gradient, product, weight_gradient
+from lgatr.kernels.stage import Optionals, Stage, Tensors
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS
+
+_ROWS = 1 + NUM_VECTORS + NUM_BIVECTORS
+_VECTORS, _BIVECTORS = slice(1, 1 + NUM_VECTORS), slice(1 + NUM_VECTORS, _ROWS)
+_LAYER_NORM = 1e-5
+
+
+@cache
+def _collect(groups: int, width: int, value: float, dtype: torch.dtype) -> Tensor:
+    """``(N width, N)``: the sum over each group's entries, times ``value``."""
+    with torch.inference_mode(False):
+        return (value * torch.eye(groups, dtype=dtype)).repeat_interleave(width, 0)
+
+
+@cache
+def _spread(
+    heads: int, metric: tuple[bool, ...], width: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """``(N, N w)``: each group's factor for its entries, with the signs of the inner product.
+
+    One table is for scalars and the first vector row, one for all later rows.
+    """
+    with torch.inference_mode(False):
+        eye = torch.eye(heads * len(metric), dtype=dtype).repeat_interleave(width, 1)
+        sign = torch.tensor([-1.0 if part else 1.0 for part in metric], dtype=dtype)
+        sign = sign.repeat_interleave(heads)[:, None].expand(-1, width // 2)
+        one = torch.ones_like(sign)
+        first, later = torch.cat([one, sign], 1), torch.cat([sign, one], 1)
+        return eye * first.flatten(), eye * later.flatten()
+
+
+def _signed_squares(v: Tensor, b: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Invariant squares of the vectors ``(T, N w)``, and of the bivectors ``(T, N c)``."""
+    squares = v[0] * v[0]
+    for row in v[1:]:
+        squares.addcmul_(row, row, value=-1)
+    pairs = b[0] * b[0]
+    for row in b[1:]:
+        pairs.addcmul_(row, row)
+    pairs = pairs.unflatten(-1, (-1, 2, width // 2))
+    return squares, (pairs[..., 1, :] - pairs[..., 0, :]).flatten(1)
+
+
+def _copy_short(source: Tensor, target: Tensor) -> None:
+    """Copy ``(T, N, w)`` with a short last dimension: in pieces of 16 bytes where it has those."""
+    piece = 16 // source.element_size()
+    if source.shape[-1] % piece == 0 and all(
+        x.storage_offset() % piece == 0 and x.stride(0) % piece == x.stride(1) % piece == 0
+        for x in (source, target)
+    ):
+        source, target = source.view(torch.complex128), target.view(torch.complex128)
+    target.copy_(source)
+
+
+def _joined(parts: Tensors) -> Tensor:
+    """P tensors ``(T, H, D)`` as one ``(T, N, D)``: a view where they lie side by side."""
+    first = parts[0]
+    t, heads, d = first.shape
+    n = heads * len(parts)
+    strides, storage = (n * d, d, 1), first.untyped_storage().data_ptr()
+    if all(
+        x.stride() == strides
+        and x.untyped_storage().data_ptr() == storage
+        and x.storage_offset() == first.storage_offset() + i * heads * d
+        for i, x in enumerate(parts)
+    ):
+        return first.as_strided((t, n, d), strides)
+    return torch.stack(parts, dim=1).flatten(1, 2)
+
+
+def _present(inputs: Optionals) -> list[Tensor]:
+    return [x for x in inputs if x is not None]
+
+
+@dataclass(frozen=True)
+class HeadsStage(Stage):
+    """Linear map, norm of each head, signs of the inner product, flattening.
+
+    Inputs are the state ``z (T, .)``, ``v (4, T, .)``, ``b (3, T, .)``, the matrices of the three
+    sectors with rows ordered by head, and the bias or None; outputs are P tensors ``(T, H, D)``.
+
+    Parameters
+    ----------
+    formula
+        The plain formula.
+    heads, metric
+        Number of heads, and for each part whether it gets the signs of the inner product.
+    scalars
+        Scalar channels per head.
+    epsilon
+        Floor of the mean squared norm; None leaves the heads as they are.
+    """
+
+    formula: Callable[..., Tensors]
+    heads: int
+    metric: tuple[bool, ...]
+    scalars: int
+    epsilon: float | None
+
+    @property
+    def _groups(self) -> int:
+        return self.heads * len(self.metric)
+
+    def plain(self, *inputs: Tensor | None) -> Tensors:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return self.formula(*inputs)
+
+    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        xz, xv, xb, mz, mv, mb = _present(inputs[:6])
+        bias, n, t = inputs[6], self._groups, len(xz)
+        w = len(mv) // n
+        z = product(xz, self._rows(mz, w), None if bias is None else self._rows(bias, w))
+        v = product(xv.flatten(0, 1), mv).view(NUM_VECTORS, t, n * w)
+        b = product(xb.flatten(0, 1), mb).view(NUM_BIVECTORS, t, n * w)
+        multivector, s = z[:, : n * w], z[:, n * w :].unflatten(-1, (n, self.scalars))
+        factor = self._factor(multivector, v, b, w)
+        first, later = self._factors(factor, w)
+        multivector.mul_(first)
+        v[0].mul_(first)
+        v[1:].mul_(later)
+        b.mul_(later)
+        heads = z.new_empty(t, n, _ROWS * w + self.scalars)
+        scale = factor
+        if self.scalars and self.epsilon is not None:
+            s, _, scale = torch.native_layer_norm(s, (self.scalars,), None, None, _LAYER_NORM)
+        start = 0
+        for row in (multivector, s.flatten(1), *v, *b):
+            width = row.shape[-1] // n
+            _copy_short(row.unflatten(-1, (n, width)), heads[..., start : start + width])
+            start += width
+        return heads.unflatten(1, (-1, self.heads)).unbind(1), (factor, scale)
+
+    def backward(
+        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        xz, xv, xb, mz, mv, mb = _present(inputs[:6])
+        n, t, factor = self._groups, len(xz), kept[0]
+        w = len(mv) // n
+        h, hs = self._planes(outputs, w)
+        g, gs = self._planes(grads, w)
+        scale = self._norm_gradient(h, g, factor, w)
+        first, later = self._factors(factor, w)
+        dz = h.new_empty(t, n * (w + self.scalars))
+        torch.mul(g[0], first, out=dz[:, : n * w])
+        g[1].mul_(first)
+        g[2:].mul_(later)
+        if scale is not None:
+            first, vectors, bivectors = scale
+            dz[:, : n * w].addcmul_(h[0], first)
+            g[1].addcmul_(h[1], vectors[0])
+            g[2 : 1 + NUM_VECTORS].addcmul_(h[2 : 1 + NUM_VECTORS], vectors[1])
+            g[_BIVECTORS].addcmul_(h[_BIVECTORS], bivectors)
+            gs = self._scalar_gradient(hs, gs, kept[1])
+        dz[:, n * w :] = gs.flatten(1)
+        dv, db = g[_VECTORS].flatten(0, 1), g[_BIVECTORS].flatten(0, 1)
+        return (
+            input_gradient(dz, self._rows(mz, w)),
+            input_gradient(dv, mv).view(xv.shape),
+            input_gradient(db, mb).view(xb.shape),
+            self._rows_back(weight_gradient(dz, xz), w),
+            weight_gradient(dv, xv.flatten(0, 1)),
+            weight_gradient(db, xb.flatten(0, 1)),
+            None if inputs[6] is None else self._rows_back(dz.sum(0), w),
+        )
+
+    def _rows(self, matrix: Tensor, w: int) -> Tensor:
+        """Rows ordered by head as all multivectors, then all scalars."""
+        by_head = matrix.unflatten(0, (self._groups, -1))
+        return torch.cat([by_head[:, :w].flatten(0, 1), by_head[:, w:].flatten(0, 1)])
+
+    def _rows_back(self, matrix: Tensor, w: int) -> Tensor:
+        n = self._groups
+        parts = matrix[: n * w].unflatten(0, (n, w)), matrix[n * w :].unflatten(0, (n, -1))
+        return torch.cat(parts, 1).flatten(0, 1)
+
+    def _factors(self, factor: Tensor, w: int) -> tuple[Tensor, Tensor]:
+        """The factor of each head, spread over its entries and signed: two planes."""
+        first, later = _spread(self.heads, self.metric, w, factor.dtype)
+        return factor @ first, factor @ later
+
+    def _factor(self, z: Tensor, v: Tensor, b: Tensor, w: int) -> Tensor:
+        """What normalises each head, ``(T, N)``."""
+        n = self._groups
+        if self.epsilon is None:
+            return z.new_ones(len(z), n)
+        squares, bivectors = _signed_squares(v, b, w)
+        squares.abs_().addcmul_(z, z)
+        norm = squares @ _collect(n, w, 2.0 / w, z.dtype)
+        norm.addmm_(bivectors.abs_(), _collect(n, w // 2, 2.0 / w, z.dtype))
+        return norm.clamp_(min=self.epsilon).rsqrt_()
+
+    def _planes(self, parts: Tensors, w: int) -> tuple[Tensor, Tensor]:
+        """Heads by row of pairs ``(8, T, N w)``, and their scalars ``(T, N, cs)``."""
+        heads = _joined(parts)
+        planes = heads.new_empty(_ROWS, *heads.shape[:2], w)
+        planes[0] = heads[..., :w]
+        later = heads[..., w + self.scalars :].unflatten(-1, (-1, w))
+        planes[1:] = later.movedim(-2, 0)
+        return planes.flatten(2), heads[..., w : w + self.scalars]
+
+    def _norm_gradient(
+        self, h: Tensor, g: Tensor, factor: Tensor, w: int
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor] | None:
+        r"""What multiplies the heads h in the gradient through the norm, by row of pairs.
+
+        With :math:`h = f x`, :math:`f = (\\sum_i |x|_i^2 / c)^{-1/2}`, the gradient of x is
+        :math:`f (g - \\eta h \\sum_i g_i h_i / c)` with :math:`\\eta` half the derivative of
+        :math:`|x|^2` with respect to x, over x; just :math:`f g` where the floor is reached.
+        """
+        if self.epsilon is None:
+            return None
+        n = self._groups
+        inner = g[0] * h[0]
+        for row in range(1, _ROWS):
+            inner.addcmul_(g[row], h[row])
+        total = inner @ _collect(n, w, -2.0 / w, h.dtype)
+        limit = self.epsilon**-0.5 * (1 - 4 * torch.finfo(h.dtype).eps)
+        total.mul_(factor).masked_fill_(factor >= limit, 0.0)
+        first, later = self._factors(total, w)
+        squares, bivectors = _signed_squares(h[_VECTORS], h[_BIVECTORS], w)
+        squares.sign_()
+        vectors = first * squares, (later * squares).neg_()
+        signs = bivectors.sign_().unflatten(-1, (n, w // 2))
+        pairs = later.unflatten(-1, (n, 2, w // 2))
+        pairs[..., 1, :].mul_(signs)
+        pairs[..., 0, :].mul_(signs.neg_())
+        return first, vectors, later
+
+    def _scalar_gradient(self, h: Tensor, g: Tensor, scale: Tensor) -> Tensor:
+        """The gradient through the layer norm of scalars, from its results h."""
+        if not self.scalars:
+            return g
+        zero, one = torch.zeros_like(scale), torch.ones_like(scale)
+        inside = torch.ops.aten.native_layer_norm_backward(
+            g, h, (self.scalars,), zero, one, None, None, (True, False, False)
+        )[0]
+        return inside.mul_(scale)

@@ -1,0 +1,101 @@
+"""Packed attention on CPUs: one call of torch's fused kernel for each run of equal events.
+
+Outputs and gradients are written into their places: nothing is split, and nothing joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lgatr.kernels.stage import Optionals, Stage, Tensors
+
+_FLASH: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+_FLASH_BACKWARD: Any = getattr(
+    torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None
+)
+
+
+@dataclass(frozen=True)
+class RunsStage(Stage):
+    """Attention inside runs of events; inputs q ``(T, H, D)``, k and v ``(U, H, D)``.
+
+    Parameters
+    ----------
+    formula
+        The plain formula.
+    events, queries, keys
+        Of each run: how many events, and how many queries and keys each has.
+    causal, scale
+        As for :func:`torch.nn.functional.scaled_dot_product_attention`.
+    """
+
+    formula: Callable[..., Tensor]
+    events: tuple[int, ...]
+    queries: tuple[int, ...]
+    keys: tuple[int, ...]
+    causal: bool
+    scale: float | None
+
+    @staticmethod
+    def applies(q: Tensor, k: Tensor, v: Tensor) -> bool:
+        """Whether torch has its fused kernel, and for these."""
+        return (
+            _FLASH is not None
+            and _FLASH_BACKWARD is not None
+            and q.device.type == "cpu"
+            and q.dtype in (torch.float32, torch.float64)
+            and q.shape[1:] == k.shape[1:] == v.shape[1:]
+            and q.stride(-1) == k.stride(-1) == v.stride(-1) == 1
+        )
+
+    def plain(self, *inputs: Tensor | None) -> Tensors:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        with sdpa_kernel(SDPBackend.MATH):  # the one whose derivatives have derivatives
+            return (self.formula(*inputs),)
+
+    def _runs(self, queries: Tensors, keys: Tensors) -> Iterator[list[Tensor]]:
+        """The part of each tensor that belongs to a run: ``(events, H, items, D)``."""
+        q_start = k_start = 0
+        for events, n, m in zip(self.events, self.queries, self.keys, strict=True):
+            q_stop, k_stop = q_start + events * n, k_start + events * m
+            parts = [x[q_start:q_stop] for x in queries] + [x[k_start:k_stop] for x in keys]
+            q_start, k_start = q_stop, k_stop
+            yield [x.unflatten(0, (events, -1)).transpose(1, 2) for x in parts]
+
+    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        q, k, v = inputs
+        assert q is not None and k is not None and v is not None
+        out = torch.empty(q.shape, dtype=q.dtype)
+        sums = []
+        for q_run, place, k_run, v_run in self._runs((q, out), (k, v)):
+            result, lse = _FLASH(q_run, k_run, v_run, 0.0, self.causal, scale=self.scale)
+            place.copy_(result)
+            sums.append(lse)
+        return (out,), tuple(sums)
+
+    def backward(
+        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        q, k, v = inputs
+        assert q is not None and k is not None and v is not None
+        if len(q) == len(k):  # side by side, as they came from one projection
+            gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
+        else:
+            gradients = tuple(torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
+        of_queries = (grads[0], q, outputs[0], gradients[0])
+        runs = self._runs(of_queries, (k, v, *gradients[1:]))
+        for (grad, q_run, out, to_q, k_run, v_run, *to_kv), lse in zip(runs, kept, strict=True):
+            found = _FLASH_BACKWARD(
+                grad, q_run, k_run, v_run, out, lse, 0.0, self.causal, scale=self.scale
+            )
+            for place, gradient in zip((to_q, *to_kv), found, strict=True):
+                place.copy_(gradient)
+        return gradients
