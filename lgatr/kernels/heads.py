@@ -17,13 +17,15 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from lgatr.kernels.matmul import input_gradient, product, weight_gradient
+from lgatr.kernels.matmul import input_gradient, product
+from lgatr.kernels.scratch import scratch
 from lgatr.kernels.stage import Optionals, Stage, Tensors
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS
 
 _ROWS = 1 + NUM_VECTORS + NUM_BIVECTORS
 _VECTORS, _BIVECTORS = slice(1, 1 + NUM_VECTORS), slice(1 + NUM_VECTORS, _ROWS)
 _LAYER_NORM = 1e-5
+_TOKENS = 1024
 
 
 @cache
@@ -131,60 +133,84 @@ class HeadsStage(Stage):
         xz, xv, xb, mz, mv, mb = _present(inputs[:6])
         bias, n, t = inputs[6], self._groups, len(xz)
         w = len(mv) // n
-        z = product(xz, self._rows(mz, w), None if bias is None else self._rows(bias, w))
-        v = product(xv.flatten(0, 1), mv).view(NUM_VECTORS, t, n * w)
-        b = product(xb.flatten(0, 1), mb).view(NUM_BIVECTORS, t, n * w)
-        multivector, s = z[:, : n * w], z[:, n * w :].unflatten(-1, (n, self.scalars))
-        factor = self._factor(multivector, v, b, w)
-        first, later = self._factors(factor, w)
-        multivector.mul_(first)
-        v[0].mul_(first)
-        v[1:].mul_(later)
-        b.mul_(later)
-        heads = z.new_empty(t, n, _ROWS * w + self.scalars)
-        scale = factor
-        if self.scalars and self.epsilon is not None:
-            s, _, scale = torch.native_layer_norm(s, (self.scalars,), None, None, _LAYER_NORM)
-        start = 0
-        for row in (multivector, s.flatten(1), *v, *b):
-            width = row.shape[-1] // n
-            _copy_short(row.unflatten(-1, (n, width)), heads[..., start : start + width])
-            start += width
-        return heads.unflatten(1, (-1, self.heads)).unbind(1), (factor, scale)
+        rows, rows_bias = self._rows(mz, w), None if bias is None else self._rows(bias, w)
+        heads = xz.new_empty(t, n, _ROWS * w + self.scalars)
+        factors, scales = xz.new_empty(t, n), xz.new_empty(t, n, 1)
+        for piece in self._pieces(t):
+            z = product(xz[piece], rows, rows_bias)
+            v = product(xv[:, piece].flatten(0, 1), mv).view(NUM_VECTORS, -1, n * w)
+            b = product(xb[:, piece].flatten(0, 1), mb).view(NUM_BIVECTORS, -1, n * w)
+            multivector, s = z[:, : n * w], z[:, n * w :].unflatten(-1, (n, self.scalars))
+            factor = factors[piece] = self._factor(multivector, v, b, w)
+            first, later = self._factors(factor, w)
+            multivector.mul_(first)
+            v[0].mul_(first)
+            v[1:].mul_(later)
+            b.mul_(later)
+            if self.scalars and self.epsilon is not None:
+                s, _, scale = torch.native_layer_norm(s, (self.scalars,), None, None, _LAYER_NORM)
+                scales[piece] = scale
+            start = 0
+            for row in (multivector, s.flatten(1), *v, *b):
+                width = row.shape[-1] // n
+                place = heads[piece, :, start : start + width]
+                _copy_short(row.unflatten(-1, (n, width)), place)
+                start += width
+        return heads.unflatten(1, (-1, self.heads)).unbind(1), (factors, scales)
 
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
         """See :class:`~lgatr.kernels.stage.Stage`."""
         xz, xv, xb, mz, mv, mb = _present(inputs[:6])
-        n, t, factor = self._groups, len(xz), kept[0]
+        n, t, has_bias = self._groups, len(xz), inputs[6] is not None
         w = len(mv) // n
-        h, hs = self._planes(outputs, w)
-        g, gs = self._planes(grads, w)
-        scale = self._norm_gradient(h, g, factor, w)
+        rows, heads, grad = self._rows(mz, w), _joined(outputs), _joined(grads)
+        gradients = [torch.empty_like(x) for x in (xz, xv, xb)]
+        of_weights = [torch.zeros_like(m) for m in (rows, mv, mb)]
+        of_bias = xz.new_zeros(len(rows))
+        for piece in self._pieces(t):
+            dz, dv, db = self._through_heads(heads[piece], grad[piece], piece, kept, w)
+            gradients[0][piece] = input_gradient(dz, rows)
+            of_weights[0].addmm_(dz.t(), xz[piece])
+            if has_bias:
+                of_bias += dz.sum(0)
+            for i, (d, x, m) in enumerate(((dv, xv, mv), (db, xb, mb)), start=1):
+                d = d.flatten(0, 1)
+                gradients[i][:, piece] = input_gradient(d, m).unflatten(0, (len(x), -1))
+                of_weights[i].addmm_(d.t(), x[:, piece].flatten(0, 1))
+        of_weights[0] = self._rows_back(of_weights[0], w)
+        return *gradients, *of_weights, self._rows_back(of_bias, w) if has_bias else None
+
+    def _through_heads(
+        self, heads: Tensor, grad: Tensor, piece: slice, kept: Tensors, w: int
+    ) -> Tensors:
+        """The gradients of what the matrix products gave, from heads ``(T, N, D)`` and theirs."""
+        n, factor = self._groups, kept[0][piece]
+        h, hs = self._planes("heads", heads, w)
+        g, gs = self._planes("gradients of heads", grad, w)
+        through_norm = self._norm_gradient(h, g, factor, w)
         first, later = self._factors(factor, w)
-        dz = h.new_empty(t, n * (w + self.scalars))
+        dz = scratch("gradient of scalars", (len(h[0]), n * (w + self.scalars)), h)
         torch.mul(g[0], first, out=dz[:, : n * w])
         g[1].mul_(first)
         g[2:].mul_(later)
-        if scale is not None:
-            first, vectors, bivectors = scale
+        if through_norm is not None:
+            first, vectors, bivectors = through_norm
             dz[:, : n * w].addcmul_(h[0], first)
             g[1].addcmul_(h[1], vectors[0])
             g[2 : 1 + NUM_VECTORS].addcmul_(h[2 : 1 + NUM_VECTORS], vectors[1])
             g[_BIVECTORS].addcmul_(h[_BIVECTORS], bivectors)
-            gs = self._scalar_gradient(hs, gs, kept[1])
+            gs = self._scalar_gradient(hs, gs, kept[1][piece])
         dz[:, n * w :] = gs.flatten(1)
-        dv, db = g[_VECTORS].flatten(0, 1), g[_BIVECTORS].flatten(0, 1)
-        return (
-            input_gradient(dz, self._rows(mz, w)),
-            input_gradient(dv, mv).view(xv.shape),
-            input_gradient(db, mb).view(xb.shape),
-            self._rows_back(weight_gradient(dz, xz), w),
-            weight_gradient(dv, xv.flatten(0, 1)),
-            weight_gradient(db, xb.flatten(0, 1)),
-            None if inputs[6] is None else self._rows_back(dz.sum(0), w),
-        )
+        return dz, g[_VECTORS], g[_BIVECTORS]
+
+    @staticmethod
+    def _pieces(tokens: int) -> list[slice]:
+        """Tokens to work on at a time, so that all planes stay in the caches."""
+        count = -(-tokens // _TOKENS)
+        size = -(-tokens // count)
+        return [slice(start, start + size) for start in range(0, tokens, size)]
 
     def _rows(self, matrix: Tensor, w: int) -> Tensor:
         """Rows ordered by head as all multivectors, then all scalars."""
@@ -212,10 +238,9 @@ class HeadsStage(Stage):
         norm.addmm_(bivectors.abs_(), _collect(n, w // 2, 2.0 / w, z.dtype))
         return norm.clamp_(min=self.epsilon).rsqrt_()
 
-    def _planes(self, parts: Tensors, w: int) -> tuple[Tensor, Tensor]:
-        """Heads by row of pairs ``(8, T, N w)``, and their scalars ``(T, N, cs)``."""
-        heads = _joined(parts)
-        planes = heads.new_empty(_ROWS, *heads.shape[:2], w)
+    def _planes(self, name: str, heads: Tensor, w: int) -> tuple[Tensor, Tensor]:
+        """Heads by row of pairs ``(8, T, N w)`` in a scratch buffer; their scalars."""
+        planes = scratch(name, (_ROWS, *heads.shape[:2], w), heads)
         planes[0] = heads[..., :w]
         later = heads[..., w + self.scalars :].unflatten(-1, (-1, w))
         planes[1:] = later.movedim(-2, 0)

@@ -60,17 +60,9 @@ def input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """``grad.T @ x``, the gradient of ``product(x, weight)`` with respect to ``weight (O, I)``.
 
-    oneDNN has this product of two tall matrices as the gradient of a convolution of width one.
+    oneDNN would have to transpose both; that costs more than it gains.
     """
-    (t, o), i = grad.shape, x.shape[1]
-    if not _applies(x, grad.t()):
-        return grad.t() @ x
-    as_image = (m.view(1, t, 1, -1).permute(0, 3, 1, 2) for m in (grad, x))
-    weight = grad.new_empty(o, i, 1, 1)
-    gradient: Tensor = torch.ops.aten.convolution_backward(
-        *as_image, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
-    )[1]
-    return gradient.view(o, i)
+    return grad.t() @ x
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

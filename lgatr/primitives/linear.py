@@ -6,6 +6,7 @@ H head groups, G = 16 blades.
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from lgatr.algebra import (
     NUM_GRADES,
     REVERSE_SIGNS,
 )
+from lgatr.kernels.linear import LinearStage, Placement, PlacementStage
 from lgatr.kernels.matmul import linear
 from lgatr.layout import Sectors, constant, from_sectors, to_sectors
 from lgatr.primitives.config import PrimitivesConfig
@@ -89,8 +91,66 @@ def _with_pseudoscalar(x: Tensor, channels: int, dim: int) -> Tensor:
     return x.unflatten(dim, (channels, 2))
 
 
+def _by_head(x: Tensor | None, parts: int, heads: int) -> Tensor | None:
+    """Rows ordered (part, channel, head) as (part, head, channel)."""
+    if x is None or parts == 0:
+        return x
+    return (
+        x.unflatten(0, (parts, x.shape[0] // (parts * heads), heads)).transpose(1, 2).flatten(0, 2)
+    )
+
+
+def _matrices(
+    out_groups: int, in_groups: int, parts: int, *parameters: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """The plain formula of :func:`sector_matrices`."""
+    weight, s2mvs, mvs2s, s2s, mv_bias, s_bias = parameters
+    assert weight is not None
+    if parts:
+        heads = out_groups // parts
+        weight, s2mvs, mvs2s, s2s, mv_bias, s_bias = (_by_head(x, parts, heads) for x in parameters)
+        assert weight is not None
+    o, i = weight.shape[0], weight.shape[1]
+    go, gi = out_groups, in_groups
+    table = constant(_block_table(weight.shape[2]), weight.device, weight.dtype)
+    with full_precision(weight.device.type):
+        blocks = weight @ table.view(weight.shape[2], -1)
+    blocks = blocks.view(go, o // go, gi, i // gi, 3, 2, 2)
+    # (sector, group, p | p I, channel) for rows, (group, p | p I, channel) for columns
+    blocks = blocks.permute(4, 0, 5, 1, 2, 6, 3).reshape(3, go, 2 * o // go, gi, 2 * i // gi)
+    z, v, b = blocks.unbind(0)
+    if s2mvs is not None:
+        s_in = s2mvs.shape[1]
+        columns = _with_pseudoscalar(s2mvs, o, 0).view(go, o // go, 2, gi, s_in // gi)
+        z = torch.cat([z, columns.transpose(1, 2).flatten(1, 2)], dim=-1)
+    if mvs2s is not None:
+        s_out = mvs2s.shape[0]
+        rows = _with_pseudoscalar(mvs2s, i, 1).view(go, s_out // go, gi, i // gi, 2)
+        rows = rows.transpose(-1, -2).flatten(-2)
+        if s2s is not None:
+            rows = torch.cat([rows, s2s.view(go, s_out // go, gi, s2s.shape[1] // gi)], dim=-1)
+        z = torch.cat([z, rows], dim=1)
+    return (
+        z.flatten(2).flatten(0, 1),
+        v.reshape(2 * o, 2 * i),
+        b.reshape(2 * o, 2 * i),
+        _sector_bias(mv_bias, s_bias, o, go),
+    )
+
+
+@lru_cache(maxsize=64)
+def _placement(
+    out_groups: int, in_groups: int, parts: int, *shapes: torch.Size | None
+) -> Placement:
+    return Placement(partial(_matrices, out_groups, in_groups, parts), shapes)
+
+
 def sector_matrices(
-    weight: Tensor, mixing: ScalarMixing, out_groups: int = 1, in_groups: int = 1
+    weight: Tensor,
+    mixing: ScalarMixing,
+    out_groups: int = 1,
+    in_groups: int = 1,
+    parts: int = 0,
 ) -> SectorMatrices:
     """Assemble the sector matrices of an equivariant linear map from its public parameters.
 
@@ -105,45 +165,31 @@ def sector_matrices(
         Weights of the auxiliary scalars, and the biases.
     out_groups, in_groups
         Number of channel groups, each of which holds equally many channels.
+    parts
+        If above 0, output channels are ordered (part, channel, head) and are put in order
+        (part, head, channel), so that groups are heads; of small weights rather than of large
+        activations.
     """
-    o, i = weight.shape[0], weight.shape[1]
-    go, gi = out_groups, in_groups
-    table = constant(_block_table(weight.shape[2]), weight.device, weight.dtype)
-    with full_precision(weight.device.type):
-        blocks = weight @ table.view(weight.shape[2], -1)
-    blocks = blocks.view(go, o // go, gi, i // gi, 3, 2, 2)
-    # (sector, group, p | p I, channel) for rows, (group, p | p I, channel) for columns
-    blocks = blocks.permute(4, 0, 5, 1, 2, 6, 3).reshape(3, go, 2 * o // go, gi, 2 * i // gi)
-    z, v, b = blocks.unbind(0)
-    if mixing.s2mvs is not None:
-        s_in = mixing.s2mvs.shape[1]
-        s2mvs = _with_pseudoscalar(mixing.s2mvs, o, 0).view(go, o // go, 2, gi, s_in // gi)
-        z = torch.cat([z, s2mvs.transpose(1, 2).flatten(1, 2)], dim=-1)
-    if mixing.mvs2s is not None:
-        s_out = mixing.mvs2s.shape[0]
-        mvs2s = _with_pseudoscalar(mixing.mvs2s, i, 1)
-        rows = mvs2s.view(go, s_out // go, gi, i // gi, 2).transpose(-1, -2).flatten(-2)
-        if mixing.s2s is not None:
-            s_in = mixing.s2s.shape[1]
-            s2s = mixing.s2s.view(go, s_out // go, gi, s_in // gi)
-            rows = torch.cat([rows, s2s], dim=-1)
-        z = torch.cat([z, rows], dim=1)
-    return SectorMatrices(
-        z.flatten(2).flatten(0, 1),
-        v.reshape(2 * o, 2 * i),
-        b.reshape(2 * o, 2 * i),
-        _sector_bias(mixing, o, go),
-    )
+    parameters = (weight, *mixing)
+    formula = partial(_matrices, out_groups, in_groups, parts)
+    if torch.compiler.is_compiling():
+        return SectorMatrices(*formula(*parameters))  # type: ignore[arg-type]
+    shapes = (None if x is None else x.shape for x in parameters)
+    stage = PlacementStage(formula, _placement(out_groups, in_groups, parts, *shapes))
+    z, v, b, *bias = stage(*parameters)
+    return SectorMatrices(z, v, b, bias[0] if bias else None)
 
 
-def _sector_bias(mixing: ScalarMixing, channels: int, groups: int) -> Tensor | None:
+def _sector_bias(
+    mv_bias: Tensor | None, s_bias: Tensor | None, channels: int, groups: int
+) -> Tensor | None:
     parts = []
-    if mixing.mv_bias is not None:
-        bias = _with_pseudoscalar(mixing.mv_bias, channels, 0)
+    if mv_bias is not None:
+        bias = _with_pseudoscalar(mv_bias, channels, 0)
         bias = bias.view(groups, channels // groups, 2)
         parts.append(bias.transpose(1, 2).flatten(1))
-    if mixing.s_bias is not None:
-        parts.append(mixing.s_bias.view(groups, -1))
+    if s_bias is not None:
+        parts.append(s_bias.view(groups, -1))
     return torch.cat(parts, dim=-1).flatten() if parts else None
 
 
@@ -153,13 +199,19 @@ def sector_linear(x: Sectors, matrices: SectorMatrices) -> Sectors:
     Under autocast the invariants are multiplied in its format, vectors and bivectors in that of
     the weights; see :mod:`lgatr.utils.autocast`.
     """
-    z = linear(x.z, matrices.z, matrices.bias)
-    if not keeps_precision(x.z.device.type):
-        return Sectors(z, linear(x.v, matrices.v), linear(x.b, matrices.b))
-    precise = matrices.v.dtype
-    with full_precision(x.z.device.type):
-        v, b = linear(x.v.to(precise), matrices.v), linear(x.b.to(precise), matrices.b)
-    return Sectors(z.to(precise), v, b)
+    return Sectors(*LinearStage(_linear)(*x, *matrices))
+
+
+def _linear(
+    z: Tensor, v: Tensor, b: Tensor, of_z: Tensor, of_v: Tensor, of_b: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The plain formula of :func:`sector_linear`."""
+    z = linear(z, of_z, bias)
+    if not keeps_precision(z.device.type):
+        return z, linear(v, of_v), linear(b, of_b)
+    precise = of_v.dtype
+    with full_precision(z.device.type):
+        return z.to(precise), linear(v.to(precise), of_v), linear(b.to(precise), of_b)
 
 
 def equi_linear(x: Tensor, coeffs: Tensor, *, config: PrimitivesConfig | None = None) -> Tensor:

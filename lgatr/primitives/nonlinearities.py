@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from lgatr.kernels.gate import GateStage
 from lgatr.layout import Sectors
 from lgatr.utils.nonlinearities import NONLINEARITIES, get_nonlinearity
 
@@ -20,13 +22,26 @@ def sector_gate(
 
     Auxiliary scalars go through ``scalar_function``, or ``function`` if that is None.
     """
-    c = x.mv_channels
-    gate = function(x.z[..., :c])
+    of_scalars = scalar_function or function
+    formula = partial(_plain_gate, function, of_scalars)
+    return Sectors(*GateStage(formula, function, of_scalars)(*x))
+
+
+def _plain_gate(
+    function: Callable[[Tensor], Tensor],
+    scalar_function: Callable[[Tensor], Tensor],
+    z: Tensor,
+    v: Tensor,
+    b: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The plain formula of :func:`sector_gate`."""
+    c2, s = v.shape[-1], z[..., v.shape[-1] :]
+    gate = function(z[..., : c2 // 2])
     gate = torch.cat([gate, gate], dim=-1)
-    z = x.z[..., : 2 * c] * gate
-    if x.s_channels:
-        z = torch.cat([z, (scalar_function or function)(x.scalars)], dim=-1)
-    return Sectors(z, x.v * gate, x.b * gate)
+    z = z[..., :c2] * gate
+    if s.shape[-1]:
+        z = torch.cat([z, scalar_function(s)], dim=-1)
+    return z, v * gate, b * gate
 
 
 __all__ = ["NONLINEARITIES", "get_nonlinearity", "sector_gate"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lgatr.kernels.norm import NormStage
 from lgatr.layout import Sectors
 from lgatr.primitives.invariants import abs_squared_norm, sector_squared_norm
 
@@ -67,11 +70,25 @@ def sector_layer_norm(
     gain
         Factor on the multivectors.
     """
-    c2 = 2 * x.mv_channels
-    factor = inverse_norm(x, epsilon)
+    formula = partial(_plain_norm, epsilon, gain)
+    return Sectors(*NormStage(formula, epsilon, gain)(*x, weight_mv, weight_s))
+
+
+def _plain_norm(
+    epsilon: float,
+    gain: float,
+    z: Tensor,
+    v: Tensor,
+    b: Tensor,
+    weight_mv: Tensor | None,
+    weight_s: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The plain formula of :func:`sector_layer_norm`."""
+    c2, s = v.shape[-1], z[..., v.shape[-1] :]
+    factor = inverse_norm(Sectors(z, v, b), epsilon)
     if gain != 1.0:
         factor = factor * gain
-    z, v, b = x.z[..., :c2], x.v, x.b
+    z = z[..., :c2]
     if weight_mv is None:
         z, v, b = z * factor, v * factor, b * factor
     else:
@@ -79,7 +96,6 @@ def sector_layer_norm(
         z = z * (torch.cat([grades[0], grades[4]]) * factor)
         v = v * (torch.cat([grades[1], grades[3]]) * factor)
         b = b * (torch.cat([grades[2], grades[2]]) * factor)
-    if x.s_channels:
-        s = x.scalars
+    if s.shape[-1]:
         z = torch.cat([z, F.layer_norm(s, s.shape[-1:], weight_s)], dim=-1)
-    return Sectors(z, v, b)
+    return z, v, b

@@ -14,7 +14,7 @@ from lgatr.kernels.heads import HeadsStage
 from lgatr.layers.linear import EquiLinear
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, from_sectors
 from lgatr.primitives.attention import sector_heads
-from lgatr.primitives.linear import ScalarMixing, SectorMatrices, sector_linear, sector_matrices
+from lgatr.primitives.linear import SectorMatrices, sector_linear, sector_matrices
 from lgatr.primitives.normalization import EPSILON
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -36,31 +36,16 @@ def head_projection(
     """
     linear.check_channels(x)
 
-    def by_head(weight: Tensor | None, channels: int) -> Tensor | None:
-        if weight is None:
-            return None
-        split = weight.reshape(parts, channels // (parts * heads), heads, -1)
-        return split.transpose(1, 2).reshape(weight.shape)
-
-    raw = linear.mixing()
-    mv, s = linear.out_mv_channels, linear.out_s_channels
-    mixing = ScalarMixing(
-        by_head(raw.s2mvs, mv),
-        by_head(raw.mvs2s, s),
-        by_head(raw.s2s, s),
-        by_head(raw.mv_bias, mv),
-        by_head(raw.s_bias, s),
-    )
-    weight = by_head(linear.weight, mv)
-    assert weight is not None
-    matrices = sector_matrices(weight, mixing, out_groups=parts * heads)
+    s = linear.out_s_channels
+    groups = parts * heads
+    matrices = sector_matrices(linear.weight, linear.mixing(), out_groups=groups, parts=parts)
 
     def formula(z: Tensor, v: Tensor, b: Tensor, *map: Any) -> tuple[Tensor, ...]:
         y = sector_linear(Sectors(z, v, b), SectorMatrices(*map))
         grouped = Sectors(*(t.unflatten(-1, (parts, heads, -1)) for t in y))
         return sector_heads(grouped, metric, normalise).unbind(-3)
 
-    stage = HeadsStage(formula, heads, metric, s // (parts * heads), EPSILON if normalise else None)
+    stage = HeadsStage(formula, heads, metric, s // groups, EPSILON if normalise else None)
     leading = x.z.shape[:-1]
     outputs = stage(x.z.flatten(0, -2), x.v.flatten(1, -2), x.b.flatten(1, -2), *matrices)
     return tuple(out.view(*leading, *out.shape[1:]) for out in outputs)

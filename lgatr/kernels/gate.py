@@ -1,0 +1,81 @@
+"""Scalar gates: every multivector times a function of its scalar.
+
+Legend: T tokens, C multivector channels, w = 2 C, S scalar channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgatr.kernels.stage import Optionals, Stage, Tensors
+
+Function = Callable[[Tensor], Tensor]
+
+
+def _pullback(function: Function, x: Tensor, grad: Tensor) -> Tensor:
+    """``grad`` times the derivative of an elementwise function at ``x``."""
+    with torch.enable_grad():
+        at = x.detach().requires_grad_()
+        return torch.autograd.grad(function(at), at, grad)[0]
+
+
+@dataclass(frozen=True)
+class GateStage(Stage):
+    """Inputs and outputs are z, v and b.
+
+    Parameters
+    ----------
+    formula
+        The plain formula.
+    function
+        Of the scalars of multivectors.
+    scalar_function
+        Of the auxiliary scalars.
+    """
+
+    formula: Callable[..., Tensors]
+    function: Function
+    scalar_function: Function
+
+    def plain(self, *inputs: Tensor | None) -> Tensors:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return self.formula(*inputs)
+
+    def _gate(self, z: Tensor, c: int) -> Tensor:
+        gate = self.function(z[..., :c])
+        return torch.cat([gate, gate], dim=-1)
+
+    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        z, v, b = inputs
+        assert z is not None and v is not None and b is not None
+        w = v.shape[-1]
+        gate, out = self._gate(z, w // 2), torch.empty_like(z)
+        torch.mul(z[..., :w], gate, out=out[..., :w])
+        if z.shape[-1] > w:
+            out[..., w:] = self.scalar_function(z[..., w:])
+        return (out, v * gate, b * gate), ()
+
+    def backward(
+        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        z, v, b = inputs
+        assert z is not None and v is not None and b is not None
+        gz, gv, gb = grads
+        w = v.shape[-1]
+        c = w // 2
+        gate, dz = self._gate(z, c), torch.empty_like(z)
+        of_gate = gz[..., :w] * z[..., :w]
+        for g, x in ((gv, v), (gb, b)):
+            for g_row, row in zip(g.unbind(0), x.unbind(0), strict=True):
+                of_gate.addcmul_(g_row, row)
+        torch.mul(gz[..., :w], gate, out=dz[..., :w])
+        dz[..., :c] += _pullback(self.function, z[..., :c], of_gate[..., :c] + of_gate[..., c:])
+        if z.shape[-1] > w:
+            dz[..., w:] = _pullback(self.scalar_function, z[..., w:], gz[..., w:])
+        return dz, gv * gate, gb * gate

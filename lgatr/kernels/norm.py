@@ -1,0 +1,147 @@
+"""The equivariant layer norm, with its gradient in as few passes as it takes.
+
+Legend: T tokens, C multivector channels, w = 2 C, S scalar channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgatr.kernels.stage import Optionals, Stage, Tensors
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS
+
+_LAYER_NORM = 1e-5
+
+
+def _signed_squares(v: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Invariant squares of the vectors ``(T, w)``, and of the bivectors ``(T, C)``."""
+    vectors = v[0] * v[0]
+    for i in range(1, NUM_VECTORS):
+        vectors.addcmul_(v[i], v[i], value=-1)
+    pairs = b[0] * b[0]
+    for i in range(1, NUM_BIVECTORS):
+        pairs.addcmul_(b[i], b[i])
+    c = pairs.shape[-1] // 2
+    return vectors, pairs[..., c:] - pairs[..., :c]
+
+
+def _gains(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gain of each grade ``(C, 5)`` for the rows of the three sectors."""
+    scalar, vector, bivector, axial, pseudoscalar = weight.unbind(-1)
+    return (
+        torch.cat([scalar, pseudoscalar]),
+        torch.cat([vector, axial]),
+        torch.cat([bivector, bivector]),
+    )
+
+
+@dataclass(frozen=True)
+class NormStage(Stage):
+    """Inputs z, v, b, the gain of each channel and grade or None, of each scalar or None.
+
+    Parameters
+    ----------
+    formula
+        The plain formula.
+    epsilon
+        Floor of the mean squared norm.
+    gain
+        Factor on the multivectors.
+    """
+
+    formula: Callable[..., Tensors]
+    epsilon: float
+    gain: float
+
+    def plain(self, *inputs: Tensor | None) -> Tensors:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return self.formula(*inputs)
+
+    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        z, v, b, weight, weight_s = inputs
+        assert z is not None and v is not None and b is not None
+        w = v.shape[-1]
+        multivector, s = z[..., :w], z[..., w:]
+        vectors, bivectors = _signed_squares(v, b)
+        total = vectors.abs_().addcmul_(multivector, multivector).sum(-1, keepdim=True)
+        total += bivectors.abs_().sum(-1, keepdim=True)
+        factor = total.mul_(2.0 / w).clamp_(min=self.epsilon).rsqrt_()
+        scale = factor if self.gain == 1.0 else factor * self.gain
+        out_z, out_v, out_b = torch.empty_like(z), v * scale, b * scale
+        normed = torch.mul(multivector, scale, out=out_z[..., :w])
+        if weight is not None:
+            for out, gain in zip((normed, out_v, out_b), _gains(weight), strict=True):
+                out.mul_(gain)
+        kept = [factor]
+        if s.shape[-1]:
+            out_s, *moments = torch.native_layer_norm(s, s.shape[-1:], weight_s, None, _LAYER_NORM)
+            out_z[..., w:] = out_s
+            kept += moments
+        return (out_z, out_v, out_b), tuple(kept)
+
+    def backward(
+        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        r"""With :math:`y = f x` and :math:`f = (|x|^2 / C)^{-1/2}`, the gradient of x is
+        :math:`f g - f^3 \eta x (g \cdot x) / C`, where :math:`2 \eta x` is the derivative of
+        :math:`|x|^2`; just :math:`f g` where the floor is reached.
+        """
+        z, v, b, weight, weight_s = inputs
+        assert z is not None and v is not None and b is not None
+        factor, *moments = kept
+        gz, gv, gb = grads
+        w = v.shape[-1]
+        multivector, g = z[..., :w], gz[..., :w]
+        # g . x by channel; summed over channels, weighted by the gains, for the norm, and over
+        # tokens for the gains.
+        products = [g * multivector, gv[0] * v[0], gb[0] * b[0]]
+        for i in range(1, NUM_VECTORS):
+            products[1].addcmul_(gv[i], v[i])
+        for i in range(1, NUM_BIVECTORS):
+            products[2].addcmul_(gb[i], b[i])
+        of_weight: Tensor | None = None
+        gains = None if weight is None else _gains(weight)
+        if gains is not None:
+            rows = factor.flatten().mul(self.gain).unsqueeze(0)
+            sums = [(rows @ p.flatten(0, -2)).view(2, -1) for p in products]
+            of_weight = torch.stack(
+                [sums[0][0], sums[1][0], sums[2].sum(0), sums[1][1], sums[0][1]], dim=-1
+            )
+            for p, gain in zip(products, gains, strict=True):
+                p.mul_(gain)
+        inner = products[0].add_(products[1]).add_(products[2]).sum(-1, keepdim=True)
+        limit = self.epsilon**-0.5 * (1 - 4 * torch.finfo(z.dtype).eps)
+        through = (factor**3).mul_(inner).mul_(-self.gain * 2.0 / w)
+        through.masked_fill_(factor >= limit, 0.0)
+        scale = factor if self.gain == 1.0 else factor * self.gain
+        dz, dv, db = torch.empty_like(z), gv * scale, gb * scale
+        of_multivector = torch.mul(g, scale, out=dz[..., :w])
+        if gains is not None:
+            for d, gain in zip((of_multivector, dv, db), gains, strict=True):
+                d.mul_(gain)
+        of_multivector.addcmul_(multivector, through)
+        vectors, bivectors = _signed_squares(v, b)
+        signs = vectors.sign_().mul_(through)
+        dv[0].addcmul_(v[0], signs)
+        dv[1:].addcmul_(v[1:], signs, value=-1)
+        signs = bivectors.sign_().mul_(through)
+        db[..., w // 2 :].addcmul_(b[..., w // 2 :], signs)
+        db[..., : w // 2].addcmul_(b[..., : w // 2], signs, value=-1)
+        of_weight_s: Tensor | None = None
+        if z.shape[-1] > w:
+            of_s, of_weight_s, _ = torch.ops.aten.native_layer_norm_backward(
+                gz[..., w:],
+                z[..., w:],
+                (z.shape[-1] - w,),
+                *moments,
+                weight_s,
+                None,
+                (True, weight_s is not None, False),
+            )
+            dz[..., w:] = of_s
+        return dz, dv, db, of_weight, of_weight_s
