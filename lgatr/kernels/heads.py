@@ -96,6 +96,48 @@ def _present(inputs: Optionals) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
+class FromHeadsStage(Stage):
+    """Undo the flattening: heads ``(T, H, D)`` to z, v and b with channels ordered by head.
+
+    Parameters
+    ----------
+    formula
+        The plain formula.
+    width
+        Numbers of a row of pairs in a head.
+    """
+
+    formula: Callable[..., Tensors]
+    width: int
+
+    def plain(self, *inputs: Tensor | None) -> Tensors:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return self.formula(*inputs)
+
+    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        (heads,) = _present(inputs)
+        t, n, d = heads.shape
+        split = d - (_ROWS - 1) * self.width
+        rows = heads[..., split:].unflatten(-1, (-1, self.width)).movedim(-2, 0)
+        rows = rows.contiguous().flatten(2)
+        z = heads[..., :split].reshape(t, n * split)
+        return (z, rows[:NUM_VECTORS], rows[NUM_VECTORS:]), ()
+
+    def backward(
+        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        (heads,) = _present(inputs)
+        n, out, start = heads.shape[1], torch.empty(heads.shape, dtype=heads.dtype), 0
+        for row in (grads[0], *grads[1], *grads[2]):
+            width = row.shape[-1] // n
+            _copy_short(row.unflatten(-1, (n, width)), out[..., start : start + width])
+            start += width
+        return (out,)
+
+
+@dataclass(frozen=True)
 class HeadsStage(Stage):
     """Linear map, norm of each head, signs of the inner product, flattening.
 
@@ -119,6 +161,7 @@ class HeadsStage(Stage):
     metric: tuple[bool, ...]
     scalars: int
     epsilon: float | None
+    needs_outputs = True
 
     @property
     def _groups(self) -> int:

@@ -72,11 +72,9 @@ class NormStage(Stage):
         total += bivectors.abs_().sum(-1, keepdim=True)
         factor = total.mul_(2.0 / w).clamp_(min=self.epsilon).rsqrt_()
         scale = factor if self.gain == 1.0 else factor * self.gain
-        out_z, out_v, out_b = torch.empty_like(z), v * scale, b * scale
-        normed = torch.mul(multivector, scale, out=out_z[..., :w])
-        if weight is not None:
-            for out, gain in zip((normed, out_v, out_b), _gains(weight), strict=True):
-                out.mul_(gain)
+        of_z, of_v, of_b = (scale,) * 3 if weight is None else (scale * g for g in _gains(weight))
+        out_z, out_v, out_b = torch.empty_like(z), v * of_v, b * of_b
+        torch.mul(multivector, of_z, out=out_z[..., :w])
         kept = [factor]
         if s.shape[-1]:
             out_s, *moments = torch.native_layer_norm(s, s.shape[-1:], weight_s, None, _LAYER_NORM)
@@ -92,9 +90,12 @@ class NormStage(Stage):
         :math:`|x|^2`; just :math:`f g` where the floor is reached.
         """
         z, v, b, weight, weight_s = inputs
-        assert z is not None and v is not None and b is not None
         factor, *moments = kept
         gz, gv, gb = grads
+        # Without its inputs the stage uses its outputs, y = f x, and the same formula over f.
+        from_outputs = z is None
+        if z is None or v is None or b is None:
+            z, v, b = outputs
         w = v.shape[-1]
         multivector, g = z[..., :w], gz[..., :w]
         # g . x by channel; summed over channels, weighted by the gains, for the norm, and over
@@ -105,25 +106,27 @@ class NormStage(Stage):
         for i in range(1, NUM_BIVECTORS):
             products[2].addcmul_(gb[i], b[i])
         of_weight: Tensor | None = None
-        gains = None if weight is None else _gains(weight)
-        if gains is not None:
-            rows = factor.flatten().mul(self.gain).unsqueeze(0)
+        scale = factor if self.gain == 1.0 else factor * self.gain
+        of_z, of_v, of_b = (scale,) * 3
+        if weight is not None:
+            gains = _gains(weight)
+            rows = scale.flatten().unsqueeze(0)
             sums = [(rows @ p.flatten(0, -2)).view(2, -1) for p in products]
             of_weight = torch.stack(
                 [sums[0][0], sums[1][0], sums[2].sum(0), sums[1][1], sums[0][1]], dim=-1
             )
             for p, gain in zip(products, gains, strict=True):
                 p.mul_(gain)
+            of_z, of_v, of_b = (scale * gain for gain in gains)
         inner = products[0].add_(products[1]).add_(products[2]).sum(-1, keepdim=True)
         limit = self.epsilon**-0.5 * (1 - 4 * torch.finfo(z.dtype).eps)
-        through = (factor**3).mul_(inner).mul_(-self.gain * 2.0 / w)
+        if from_outputs:
+            through = inner.mul_(factor).mul_(-2.0 / (w * self.gain))
+        else:
+            through = (factor**3).mul_(inner).mul_(-self.gain * 2.0 / w)
         through.masked_fill_(factor >= limit, 0.0)
-        scale = factor if self.gain == 1.0 else factor * self.gain
-        dz, dv, db = torch.empty_like(z), gv * scale, gb * scale
-        of_multivector = torch.mul(g, scale, out=dz[..., :w])
-        if gains is not None:
-            for d, gain in zip((of_multivector, dv, db), gains, strict=True):
-                d.mul_(gain)
+        dz, dv, db = torch.empty_like(gz), gv * of_v, gb * of_b
+        of_multivector = torch.mul(g, of_z, out=dz[..., :w])
         of_multivector.addcmul_(multivector, through)
         vectors, bivectors = _signed_squares(v, b)
         signs = vectors.sign_().mul_(through)
@@ -134,14 +137,25 @@ class NormStage(Stage):
         db[..., : w // 2].addcmul_(b[..., : w // 2], signs, value=-1)
         of_weight_s: Tensor | None = None
         if z.shape[-1] > w:
+            mean, spread = moments
+            after = spread
+            if from_outputs:
+                mean, spread = torch.zeros_like(mean), torch.ones_like(spread)
             of_s, of_weight_s, _ = torch.ops.aten.native_layer_norm_backward(
                 gz[..., w:],
                 z[..., w:],
                 (z.shape[-1] - w,),
-                *moments,
+                mean,
+                spread,
                 weight_s,
                 None,
                 (True, weight_s is not None, False),
             )
-            dz[..., w:] = of_s
+            dz[..., w:] = of_s.mul_(after) if from_outputs else of_s
         return dz, dv, db, of_weight, of_weight_s
+
+
+class NormOfOutputs(NormStage):
+    """The norm without gains, whose gradient needs its outputs and not its inputs."""
+
+    needs_outputs = True

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lgatr.algebra import NUM_PAIRS, PAIR_PRODUCTS
+from lgatr.kernels.stage import Optionals, Stage, Tensors
 from lgatr.kernels.weyl import product, product_gradients
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
 
@@ -204,3 +205,32 @@ def signed_products(x: Sectors, y: Sectors, roles: Roles = PRODUCT_ROLES) -> Sec
 
 
 assert NUM_BIVECTORS == 3, "the last three pairs are the bivectors"
+
+
+class ProductStage(Stage):
+    """The geometric product of the first half of the channels with the second half.
+
+    Inputs are z, v and b of both, side by side in the last dimension; outputs those of the product.
+    """
+
+    def plain(self, *inputs: Tensor | None) -> Tensors:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return signed_products(*_halves(inputs))
+
+    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return product(*_halves(inputs)), ()
+
+    def backward(
+        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        found = [torch.empty(x.shape, dtype=x.dtype) for x in inputs if x is not None]
+        product_gradients(*_halves(inputs), Sectors(*grads), _halves(found))
+        return found
+
+
+def _halves(joined: Optionals) -> tuple[Sectors, Sectors]:
+    """Both operands, as views."""
+    left, right = zip(*(x.chunk(2, dim=-1) for x in joined if x is not None), strict=True)
+    return Sectors(*left), Sectors(*right)

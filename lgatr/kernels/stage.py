@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ Optionals = Sequence[Tensor | None]
 class Stage(ABC):
     """One stage; attributes hold its settings, and tensors are passed."""
 
+    needs_outputs: ClassVar[bool] = False
+    """Whether :meth:`backward` looks at the outputs; else they are not kept for it."""
+
     @abstractmethod
     def plain(self, *inputs: Tensor | None) -> Tensors:
         """The outputs, by ordinary operations."""
@@ -36,7 +39,7 @@ class Stage(ABC):
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        """The gradient of each input."""
+        """The gradient of each input; ``outputs`` is empty unless :attr:`needs_outputs`."""
 
     def __call__(self, *inputs: Tensor | None) -> Tensors:
         """The outputs, by whichever way is right here."""
@@ -60,8 +63,9 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, stage: Stage, *inputs: Tensor | None) -> Tensors:
         outputs, kept = stage.forward(*inputs)
-        ctx.stage, ctx.counts = stage, (len(inputs), len(outputs))
-        ctx.save_for_backward(*inputs, *outputs, *kept)
+        seen = outputs if stage.needs_outputs else ()
+        ctx.stage, ctx.counts = stage, (len(inputs), len(seen))
+        ctx.save_for_backward(*inputs, *seen, *kept)
         return outputs
 
     @staticmethod
@@ -88,3 +92,57 @@ def _differentiable(
         next(found) if need and x is not None else None
         for x, need in zip(inputs, needed, strict=True)
     ]
+
+
+class Then(Stage):
+    """Two stages, one after the other, without keeping what is between them.
+
+    Inputs are those of the first stage, then those of the second that the first does not give.
+
+    Parameters
+    ----------
+    first, second
+        The stages.
+    count
+        Inputs of the first.
+    middle
+        What the gradient of the second needs of its inputs from the first: ``"nothing"``, or they
+        are computed ``"again"``, or kept after all (``"kept"``).
+    """
+
+    def __init__(self, first: Stage, second: Stage, count: int, middle: str) -> None:
+        self.first, self.second, self.count, self.middle = first, second, count, middle
+        self.needs_outputs = second.needs_outputs  # type: ignore[misc]
+
+    def plain(self, *inputs: Tensor | None) -> Tensors:
+        """See :class:`Stage`."""
+        return self.second.plain(*self.first.plain(*inputs[: self.count]), *inputs[self.count :])
+
+    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        """See :class:`Stage`."""
+        between, _ = self.first.forward(*inputs[: self.count])
+        outputs, kept = self.second.forward(*between, *inputs[self.count :])
+        return outputs, (*(between if self.middle == "kept" else ()), *kept)
+
+    def backward(
+        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        """See :class:`Stage`."""
+        own, other = inputs[: self.count], inputs[self.count :]
+        between: Optionals
+        kept_first: Tensors = ()
+        if self.middle == "kept":
+            width = self.second_inputs
+            between, kept = kept[:width], kept[width:]
+        elif self.middle == "again":
+            between, kept_first = self.first.forward(*own)
+        else:
+            between = [None] * self.second_inputs
+        found = self.second.backward([*between, *other], outputs, kept, grads)
+        width = len(between)
+        seen = tuple(x for x in between if x is not None)
+        of_between = tuple(x for x in found[:width] if x is not None)
+        return *self.first.backward(own, seen, kept_first, of_between), *found[width:]
+
+    second_inputs: ClassVar[int] = 3
+    """Tensors between the stages: the three sectors."""

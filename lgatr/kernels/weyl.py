@@ -233,9 +233,11 @@ def product(x: Sectors, y: Sectors, x_dagger: bool = False, y_dagger: bool = Fal
     return out
 
 
-def product_gradients(x: Sectors, y: Sectors, grad: Sectors) -> tuple[Sectors, Sectors]:
-    """The gradients of x and y, given that of their product."""
-    gx, gy = _empty(x), _empty(y)
+def product_gradients(
+    x: Sectors, y: Sectors, grad: Sectors, places: tuple[Sectors, Sectors] | None = None
+) -> tuple[Sectors, Sectors]:
+    """The gradients of x and y, given that of their product; written into ``places`` if given."""
+    gx, gy = places or (_empty(x), _empty(y))
     for left, right, g, place_x, place_y in _pieces((x, y, grad, gx, gy)):
         space = _workspace(left)
         w = _components(g, space.a)

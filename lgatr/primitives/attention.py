@@ -9,6 +9,7 @@ the queries, so any attention backend computes equivariant attention without kno
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,10 @@ from torch.nn import functional as F
 
 from lgatr.algebra import INNER_SIGNS, PAIR_METRIC
 from lgatr.attention import prepare_attention
+from lgatr.kernels.heads import FromHeadsStage
+from lgatr.kernels.stage import Then
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
+from lgatr.primitives.linear import LINEAR, SectorMatrices
 from lgatr.primitives.normalization import inverse_norm
 
 # sector_heads multiplies the first vector row like the scalars, all later rows with the opposite.
@@ -71,6 +75,29 @@ def sectors_from_heads(x: Tensor, mv_channels: int) -> Sectors:
     z, v, b = x.split([x.shape[-1] - rows, NUM_VECTORS * c2, NUM_BIVECTORS * c2], dim=-1)
     v, b = (t.unflatten(-1, (-1, c2)).movedim(-2, 0).flatten(-2) for t in (v, b))
     return Sectors(z.flatten(-2), v, b)
+
+
+def sector_linear_of_heads(x: Tensor, mv_channels: int, matrices: SectorMatrices) -> Sectors:
+    """A linear map of :func:`sectors_from_heads`, as one stage.
+
+    Parameters
+    ----------
+    x
+        ``(..., T, H, D)``.
+    mv_channels
+        Multivector channels per head.
+    matrices
+        Of the map, for channels ordered by head.
+    """
+    leading = x.shape[:-2]
+    formula = partial(_plain_sectors, mv_channels)
+    stage = Then(FromHeadsStage(formula, 2 * mv_channels), LINEAR, count=1, middle="again")
+    z, v, b = stage(x.flatten(0, -3), *matrices)
+    return Sectors(z.unflatten(0, leading), v.unflatten(1, leading), b.unflatten(1, leading))
+
+
+def _plain_sectors(mv_channels: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return sectors_from_heads(x, mv_channels)
 
 
 def scaled_dot_product_attention(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lgatr.kernels.products import signed_products
+from lgatr.kernels.products import ProductStage, signed_products
+from lgatr.kernels.stage import Then
 from lgatr.layout import Sectors, from_sectors, to_sectors
 from lgatr.primitives.config import PrimitivesConfig
+from lgatr.primitives.linear import LINEAR, SectorMatrices
 
 
 def sector_product(x: Sectors, y: Sectors, bivector: bool = True) -> Sectors:
@@ -21,6 +23,31 @@ def sector_product(x: Sectors, y: Sectors, bivector: bool = True) -> Sectors:
         If False, the bivectors of the result are set to zero.
     """
     out = signed_products(x, y)
+    return out if bivector else out._replace(b=torch.zeros_like(out.b))
+
+
+_BILINEAR = Then(LINEAR, ProductStage(), count=7, middle="kept")
+
+
+def sector_bilinear(
+    x: Sectors, left: SectorMatrices, right: SectorMatrices, bivector: bool = True
+) -> Sectors:
+    """The geometric product of two linear maps of a state, by one matrix product per sector.
+
+    Parameters
+    ----------
+    x
+        The state.
+    left, right
+        The maps, to multivectors without auxiliary scalars; both with a bias, or neither.
+    bivector
+        If False, the bivectors of the result are set to zero.
+    """
+    matrices = [torch.cat([a, b]) for a, b in zip(left[:3], right[:3], strict=True)]
+    bias = None
+    if left.bias is not None and right.bias is not None:
+        bias = torch.cat([left.bias, right.bias])
+    out = Sectors(*_BILINEAR(*x, *matrices, bias))
     return out if bivector else out._replace(b=torch.zeros_like(out.b))
 
 

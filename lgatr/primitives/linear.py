@@ -199,7 +199,7 @@ def sector_linear(x: Sectors, matrices: SectorMatrices) -> Sectors:
     Under autocast the invariants are multiplied in its format, vectors and bivectors in that of
     the weights; see :mod:`lgatr.utils.autocast`.
     """
-    return Sectors(*LinearStage(_linear)(*x, *matrices))
+    return Sectors(*LINEAR(*x, *matrices))
 
 
 def _linear(
@@ -212,6 +212,10 @@ def _linear(
     precise = of_v.dtype
     with full_precision(z.device.type):
         return z.to(precise), linear(v.to(precise), of_v), linear(b.to(precise), of_b)
+
+
+LINEAR = LinearStage(_linear)
+"""What :func:`sector_linear` runs, to be joined with other stages."""
 
 
 def equi_linear(x: Tensor, coeffs: Tensor, *, config: PrimitivesConfig | None = None) -> Tensor:

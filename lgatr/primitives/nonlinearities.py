@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from lgatr.kernels.gate import GateStage
+from lgatr.kernels.stage import Then
 from lgatr.layout import Sectors
+from lgatr.primitives.linear import LINEAR, SectorMatrices
 from lgatr.utils.nonlinearities import NONLINEARITIES, get_nonlinearity
 
 
@@ -25,6 +27,18 @@ def sector_gate(
     of_scalars = scalar_function or function
     formula = partial(_plain_gate, function, of_scalars)
     return Sectors(*GateStage(formula, function, of_scalars)(*x))
+
+
+def sector_gated_linear(
+    x: Sectors,
+    function: Callable[[Tensor], Tensor],
+    scalar_function: Callable[[Tensor], Tensor] | None,
+    matrices: SectorMatrices,
+) -> Sectors:
+    """A linear map of :func:`sector_gate`, as one stage."""
+    of_scalars = scalar_function or function
+    gate = GateStage(partial(_plain_gate, function, of_scalars), function, of_scalars)
+    return Sectors(*Then(gate, LINEAR, count=3, middle="again")(*x, *matrices))
 
 
 def _plain_gate(
@@ -44,4 +58,4 @@ def _plain_gate(
     return z, v * gate, b * gate
 
 
-__all__ = ["NONLINEARITIES", "get_nonlinearity", "sector_gate"]
+__all__ = ["NONLINEARITIES", "get_nonlinearity", "sector_gate", "sector_gated_linear"]

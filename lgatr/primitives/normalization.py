@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lgatr.kernels.norm import NormStage
+from lgatr.kernels.norm import NormOfOutputs, NormStage
+from lgatr.kernels.stage import Then
 from lgatr.layout import Sectors
 from lgatr.primitives.invariants import abs_squared_norm, sector_squared_norm
+from lgatr.primitives.linear import LINEAR, SectorMatrices
 
 EPSILON = 0.01
 """Floor of the mean squared norm. Large, because light-like components do not count in it."""
@@ -72,6 +74,15 @@ def sector_layer_norm(
     """
     formula = partial(_plain_norm, epsilon, gain)
     return Sectors(*NormStage(formula, epsilon, gain)(*x, weight_mv, weight_s))
+
+
+def sector_linear_norm(
+    x: Sectors, matrices: SectorMatrices, epsilon: float = EPSILON, gain: float = 1.0
+) -> Sectors:
+    """:func:`sector_layer_norm` without learned gains of a linear map, as one stage."""
+    norm = NormOfOutputs(partial(_plain_norm, epsilon, gain), epsilon, gain)
+    stage = Then(LINEAR, norm, count=7, middle="nothing")
+    return Sectors(*stage(*x, *matrices, None, None))
 
 
 def _plain_norm(

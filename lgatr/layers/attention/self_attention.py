@@ -18,9 +18,8 @@ from lgatr.layers.base import public
 from lgatr.layers.dropout import GradeDropout
 from lgatr.layers.linear import EquiLinear
 from lgatr.layout import Sectors, to_sectors
-from lgatr.primitives.attention import sectors_from_heads
+from lgatr.primitives.attention import sector_linear_of_heads
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
-from lgatr.primitives.linear import sector_linear
 from lgatr.utils.config import cast_config
 
 
@@ -76,8 +75,8 @@ class SelfAttention(nn.Module):
             Further channels for queries and keys.
         """
         q, k, v = self.qkv_module.forward_sectors(x, additional_qk)
-        heads = sectors_from_heads(attend(q, k, v), self.mv_channels)
-        out = sector_linear(heads, joining_matrices(self.out_linear, self.heads, self.head_scale))
+        matrices = joining_matrices(self.out_linear, self.heads, self.head_scale)
+        out = sector_linear_of_heads(attend(q, k, v), self.mv_channels, matrices)
         return out if self.dropout is None else self.dropout.forward_sectors(out)
 
     def forward(

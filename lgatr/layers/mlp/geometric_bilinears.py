@@ -8,8 +8,9 @@ from lgatr.layers.base import SectorModule
 from lgatr.layers.layer_norm import EquiLayerNorm
 from lgatr.layers.linear import EquiLinear
 from lgatr.layout import Sectors
-from lgatr.primitives.bilinear import sector_product
+from lgatr.primitives.bilinear import sector_bilinear
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
+from lgatr.primitives.normalization import sector_linear_norm
 
 
 class GeometricBilinear(SectorModule):
@@ -61,8 +62,10 @@ class GeometricBilinear(SectorModule):
 
     def forward_sectors(self, x: Sectors) -> Sectors:
         """See :class:`~lgatr.layers.base.SectorModule`."""
-        left, right = self.linear_left.forward_sectors(x), self.linear_right.forward_sectors(x)
-        product = sector_product(left, right, self.bivector)
+        self.linear_left.check_channels(x)
+        left, right = self.linear_left.matrices(), self.linear_right.matrices()
+        product = sector_bilinear(x, left, right, self.bivector)
         if x.s_channels:
             product = product._replace(z=torch.cat([product.z, x.scalars], dim=-1))
-        return self.norm.forward_sectors(self.linear_out.forward_sectors(product))
+        matrices = self.linear_out.matrices()
+        return sector_linear_norm(product, matrices, self.norm.epsilon, self.norm.gain)

@@ -12,6 +12,7 @@ from lgatr.layers.mlp.geometric_bilinears import GeometricBilinear
 from lgatr.layers.mlp.nonlinearities import ScalarGatedNonlinearity
 from lgatr.layout import Sectors
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
+from lgatr.primitives.nonlinearities import sector_gated_linear
 from lgatr.utils.config import cast_config
 
 
@@ -54,7 +55,17 @@ class GeoMLP(SectorModule):
 
     def forward_sectors(self, x: Sectors) -> Sectors:
         """See :class:`~lgatr.layers.base.SectorModule`."""
+        gate: ScalarGatedNonlinearity | None = None
         for layer in self.layers:
+            if isinstance(layer, ScalarGatedNonlinearity):
+                gate = layer  # runs with the linear layer behind it
+                continue
             assert isinstance(layer, SectorModule)
-            x = layer.forward_sectors(x)
+            if gate is not None and isinstance(layer, EquiLinear):
+                layer.check_channels(x)
+                functions = gate.function, gate.scalar_function
+                x = sector_gated_linear(x, *functions, layer.matrices())
+                gate = None
+            else:
+                x = layer.forward_sectors(x)
         return x
