@@ -1,0 +1,80 @@
+"""Where the time of a training step goes on a CPU, beside what the machine could do at best."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as torch_profile
+
+import lgatr
+from benchmarks.machine import ceilings
+from benchmarks.speed import MODELS, batch_lengths
+
+GROUPS = {
+    "matrix products": ("_linear_pointwise", "aten::mm", "aten::addmm", "aten::bmm"),
+    "attention": ("_scaled_dot_product",),
+    "arithmetic by element": ("mul", "add", "sub", "neg", "abs", "sgn", "sign", "gelu", "rsqrt",
+                              "clamp", "sum", "layer_norm", "where", "masked_fill", "sigmoid"),
+    "moving and filling": ("copy", "cat", "fill", "zero", "clone", "contiguous", "index"),
+}  # fmt: skip
+
+
+def profile(model: str, events: int) -> None:
+    """Print time by kind of operation, for one training step."""
+    network, arguments, _ = MODELS[model]
+    net = getattr(lgatr, network)(**arguments)
+    lengths = batch_lengths(events)
+    packing = lgatr.Packing.from_lengths(lengths)
+    inputs = net.random_inputs(packing.num_tokens)
+
+    def step() -> None:
+        net.zero_grad(set_to_none=True)
+        out, out_s = net(*inputs, packing=packing)
+        (out.square().mean() + (0.0 if out_s is None else out_s.mean())).backward()
+
+    for _ in range(3):
+        step()
+    start = time.perf_counter()
+    step()
+    wall = time.perf_counter() - start
+    with torch_profile(activities=[ProfilerActivity.CPU], record_shapes=True) as recorded:
+        step()
+    seconds: dict[str, float] = defaultdict(float)
+    calls: dict[str, int] = defaultdict(int)
+    flops = 0.0
+    for event in recorded.key_averages(group_by_input_shape=True):
+        group = _group(event.key)
+        seconds[group] += event.self_cpu_time_total * 1e-6
+        calls[group] += event.count
+        flops += event.count * _flops(event.key, event.input_shapes)
+    best = ceilings()
+    print(f"\n{model}: {packing.num_tokens} particles, step {wall:.3f} s "
+          f"(recorded {sum(seconds.values()):.3f} s)")  # fmt: skip
+    print(f"machine: {best['flop_per_s'] / 1e9:.0f} GFLOP/s, {best['byte_per_s'] / 1e9:.0f} GB/s")
+    print(f"{'':26}{'seconds':>10}{'share':>8}{'calls':>8}{'floor':>10}")
+    total = sum(seconds.values())
+    for group, value in sorted(seconds.items(), key=lambda item: -item[1]):
+        floor = f"{flops / best['flop_per_s']:10.3f}" if group == "matrix products" else ""
+        print(f"{group:26}{value:10.3f}{value / total:8.0%}{calls[group]:8}{floor}")
+
+
+def _group(name: str) -> str:
+    for group, parts in GROUPS.items():
+        if any(part in name for part in parts):
+            return group
+    return "views, Python, autograd"
+
+
+def _flops(name: str, shapes: list[list[int]]) -> float:
+    """Of a matrix product of tensors of these shapes."""
+    two = [s for s in shapes if len(s) >= 2]
+    if len(two) < 2 or not any(part in name for part in GROUPS["matrix products"]):
+        return 0.0
+    a, b = two[-2:] if name == "aten::addmm" else two[:2]
+    rows = 1
+    for n in a[:-1]:
+        rows *= n
+    columns = b[0] if "_linear_pointwise" in name else b[-1]
+    return 2.0 * rows * a[-1] * columns

@@ -1,0 +1,93 @@
+"""What a training step costs against particles per event, events, blocks and channels."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.compare_peer import PAPER
+from lgatr import LGATr, Packing
+
+BASE = {"particles": 50, "events": 32, "blocks": 4, "channels": 16}
+STUDIES = {
+    "particles": [10, 30, 100, 300, 1000],
+    "events": [8, 16, 32, 64, 128],
+    "blocks": [1, 2, 4, 8, 12],
+    "channels": [4, 8, 16, 32, 64],
+}
+"""Values of each; all others are as in :data:`BASE`."""
+
+
+def step(particles: int, events: int, blocks: int, channels: int) -> Callable[[], None]:
+    """A training step of the paper's network in other sizes."""
+    sizes = {"hidden_mv_channels": channels, "hidden_s_channels": 2 * channels}
+    torch.manual_seed(0)
+    net = LGATr(**{**PAPER, "num_blocks": blocks, **sizes})
+    packing = Packing.from_lengths([particles] * events)
+    x = torch.randn(packing.num_tokens, 1, 16)
+
+    def run() -> None:
+        net.zero_grad(set_to_none=True)
+        net(x, packing=packing)[0].square().mean().backward()
+
+    return run
+
+
+def measure(name: str, rounds: int = 7) -> dict[int, float]:
+    """Seconds for each value of one size; values take turns."""
+    runs = {value: step(**{**BASE, name: value}) for value in STUDIES[name]}
+    times: dict[int, list[float]] = {value: [] for value in runs}
+    for turn in range(rounds + 2):
+        for value, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if turn > 1:
+                times[value].append(time.perf_counter() - start)
+    return {value: statistics.median(seconds) for value, seconds in times.items()}
+
+
+def study(report: dict[str, Any], out: Path | None) -> None:
+    """Measure, print, and write."""
+    report["base"] = BASE
+    report["seconds"] = {}
+    for name in STUDIES:
+        print(f"{name} …", file=sys.stderr)
+        found = report["seconds"][name] = measure(name)
+        print(f"\n{name:>10} {'seconds':>10} {'to the one before':>18}")
+        before: tuple[int, float] | None = None
+        for value, seconds in found.items():
+            ratio = ""
+            if before is not None:
+                ratio = f"{seconds / before[1]:.2f} for {value / before[0]:.1f}"
+            print(f"{value:10} {seconds:10.4f} {ratio:>18}")
+            before = value, seconds
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(report, indent=2) + "\n")
+        _plot(report["seconds"], out.with_suffix(".svg"))
+
+
+def _plot(seconds: dict[str, dict[int, float]], target: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(seconds), figsize=(12, 3), layout="constrained")
+    for axis, (name, found) in zip(axes, seconds.items(), strict=True):
+        values = list(found)
+        axis.loglog(values, list(found.values()), "o-", label="measured")
+        last = values[-1]
+        axis.loglog(values, [found[last] * v / last for v in values], ":", label="linear")
+        axis.set_xlabel(name)
+        axis.set_ylabel("training step (s)")
+        axis.legend(fontsize=8)
+    figure.savefig(target)
+    plt.close(figure)

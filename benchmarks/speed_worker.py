@@ -1,0 +1,120 @@
+"""One network in a process of its own, measured on request: ours or the peer's.
+
+    PYTHONPATH=DIR python benchmarks/speed_worker.py JOB
+
+``JOB`` (a JSON file) names class, arguments, lengths of the events, device and format. The process
+answers one line of JSON to each line it reads: ``train`` or ``inference`` give seconds, ``memory``
+the peak in GB.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def inputs(job: dict[str, Any], device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Tokens of all events as one sequence, the same in every process."""
+    generator = torch.Generator().manual_seed(0)
+    arguments, tokens = job["arguments"], sum(job["lengths"])
+    width = (arguments["in_v_channels"], 4) if "Slim" in job["network"] else (1, 16)
+    x = torch.randn(1, tokens, *width, generator=generator)
+    s = None
+    if arguments["in_s_channels"]:
+        s = torch.randn(1, tokens, arguments["in_s_channels"], generator=generator)
+    return x.to(device), None if s is None else s.to(device)
+
+
+def attention(job: dict[str, Any], library: Any, device: torch.device) -> dict[str, Any]:
+    """What the library needs to keep events apart."""
+    lengths = job["lengths"]
+    if hasattr(library, "Packing"):
+        packing = library.Packing.from_lengths(lengths).to(device)
+        return {"packing": packing, "backend": job.get("backend", "auto")}
+    if job["layout"] == "padded":
+        mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+        return {"attn_mask": mask[:, None, None, :].to(device)}
+    event = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    if device.type == "cuda":
+        from xformers.ops.fmha.attn_bias import BlockDiagonalMask
+
+        return {"attn_bias": BlockDiagonalMask.from_seqlens(lengths), "backend": "xformers"}
+    return {"attn_mask": event[:, None] == event[None]}
+
+
+def prepare(job: dict[str, Any]) -> dict[str, Callable[[], float]]:
+    """What can be asked for, by name."""
+    start = time.perf_counter()
+    import lgatr
+
+    imported = time.perf_counter()
+    device = torch.device(job["device"])
+    torch.manual_seed(1)
+    net = getattr(lgatr, job["network"])(**job["arguments"]).to(device)
+    x, s = inputs(job, device)
+    if job["layout"] == "padded":
+        pad, split = torch.nn.utils.rnn.pad_sequence, job["lengths"]
+        x = pad(list(x[0].split(split)), batch_first=True)
+        s = None if s is None else pad(list(s[0].split(split)), batch_first=True)
+    options = attention(job, lgatr, device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=job["dtype"] == "bfloat16")
+
+    def loss() -> torch.Tensor:
+        with autocast:
+            out, out_s = net(x, s, **options)
+        return out.float().square().mean() + (0.0 if out_s is None else out_s.float().mean())
+
+    def train() -> None:
+        net.zero_grad(set_to_none=True)
+        loss().backward()
+
+    def inference() -> None:
+        with torch.no_grad():
+            loss()
+
+    def seconds(run: Callable[[], None]) -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        begin = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    def memory() -> float:
+        if device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / 1e9
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+    first = seconds(train)
+    times = {"import": imported - start, "first": first}
+    return {
+        "train": lambda: seconds(train),
+        "inference": lambda: seconds(inference),
+        "memory": memory,
+        **{name: lambda value=value: value for name, value in times.items()},
+    }
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+    job = json.loads(Path(sys.argv[1]).read_text())
+    if job.get("threads"):
+        torch.set_num_threads(job["threads"])
+    ask = prepare(job)
+    for line in sys.stdin:
+        print(json.dumps(ask[line.strip()]()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
