@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
         study(report, options.out)
         return
     if options.profile:
-        from benchmarks.profile import profile
+        from benchmarks.floors import profile
 
         for model in options.models:
             profile(model, options.events)

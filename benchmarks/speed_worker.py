@@ -24,7 +24,8 @@ def inputs(job: dict[str, Any], device: torch.device) -> tuple[torch.Tensor, tor
     """Tokens of all events as one sequence, the same in every process."""
     generator = torch.Generator().manual_seed(0)
     arguments, tokens = job["arguments"], sum(job["lengths"])
-    width = (arguments["in_v_channels"], 4) if "Slim" in job["network"] else (1, 16)
+    slim = "in_v_channels" in arguments
+    width = (arguments["in_v_channels"], 4) if slim else (arguments["in_mv_channels"], 16)
     x = torch.randn(1, tokens, *width, generator=generator)
     s = None
     if arguments["in_s_channels"]:
