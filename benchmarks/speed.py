@@ -4,9 +4,10 @@
     python -m benchmarks.speed --scaling [--out FILE.json]
     python -m benchmarks.speed --profile
 
-Every network runs in a process of its own; all are kept alive and measured in turn, so that what
-else the machine does falls on all of them. The figures are medians. Batches are 32 events of 20 to
-90 particles. Without ``--peer`` the peer is installed into ``.peer``, beside the environment.
+"Memory kept" is after :func:`lgatr.utils.memory.keep_freed_memory`, as in ``run.py``. Every network
+runs in a process of its own; all are kept alive and measured in turn, so that what else the machine
+does falls on all of them. The figures are medians. Batches are 32 events of 20 to 90 particles.
+Without ``--peer`` the peer is installed into ``.peer``, beside the environment.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def jobs(model: str, options: argparse.Namespace, peer: Path) -> dict[str, tuple
         "device": options.device,
         "dtype": options.dtype,
         "layout": "packed",
+        "keep_memory": False,
     }
     ours = {**common, "arguments": arguments}
     fast = {**common, "arguments": {**arguments, **best}}
@@ -98,6 +100,8 @@ def jobs(model: str, options: argparse.Namespace, peer: Path) -> dict[str, tuple
         "ours": (ours, ROOT),
         "peer, padded, defaults": ({**ours, "layout": "padded"}, peer),
         "peer, packed, best settings": (fast, peer),
+        "ours, memory kept": ({**ours, "keep_memory": True}, ROOT),
+        "peer, packed, best, memory kept": ({**fast, "keep_memory": True}, peer),
     }
     if not options.quick:
         compiled = {**fast, "arguments": {**fast["arguments"], "compile": True}}
@@ -139,12 +143,12 @@ def compare(model: str, options: argparse.Namespace, peer: Path) -> dict[str, di
 def show(model: str, rows: dict[str, dict[str, Any]]) -> None:
     """Print the table of one model, and how much faster ours is."""
     columns = ("train_s", "inference_s", "peak_memory_gb", "first_s")
-    print(f"\n{model:30}" + "".join(f"{c:>16}" for c in columns) + f"{'ours faster by':>28}")
+    print(f"\n{model:34}" + "".join(f"{c:>16}" for c in columns) + f"{'ours faster by':>28}")
     own = rows["ours"]
     for name, row in rows.items():
         train, inference = (row[c] / own[c] for c in ("train_s", "inference_s"))
         ratios = f"{train:.1f}x, {inference:.1f}x"
-        print(f"{name:30}" + "".join(f"{row[c]:16.3f}" for c in columns) + f"{ratios:>28}")
+        print(f"{name:34}" + "".join(f"{row[c]:16.3f}" for c in columns) + f"{ratios:>28}")
 
 
 def plot(report: dict[str, Any], target: Path) -> None:

@@ -21,6 +21,7 @@ from experiments.callbacks.throughput import JetsPerSecond
 from experiments.plots import curves, tagging
 from experiments.report.html import value_with_error, write_report
 from experiments.tasks.classification import BinaryClassification
+from lgatr.utils.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 _VERSIONS = ("lgatr", "torch", "lightning", "xformers", "hydra-core", "numpy", "h5py")
@@ -82,6 +83,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     cfg
         A composed configuration; it is read, never written to.
     """
+    keep_freed_memory()
     directory = Path(cfg.run_dir)
     checkpoint = rundir.resolve_checkpoint(cfg.ckpt_path, directory)
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lgatr.kernels.cuda import has_triton_kernels
 from lgatr.kernels.matmul import input_gradient, product, weight_gradient
 from lgatr.kernels.stage import Optionals, Stage, Tensors
 
@@ -27,6 +28,10 @@ class LinearStage(Stage):
     """
 
     formula: Callable[..., Tensors]
+
+    def runs_on(self, x: Tensor) -> bool:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return super().runs_on(x) or has_triton_kernels(x)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`~lgatr.kernels.stage.Stage`."""

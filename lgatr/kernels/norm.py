@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lgatr.kernels.cuda import has_triton_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
-from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
 
 _LAYER_NORM = 1e-5
 
@@ -61,10 +62,16 @@ class NormStage(Stage):
         """See :class:`~lgatr.kernels.stage.Stage`."""
         return self.formula(*inputs)
 
+    def runs_on(self, x: Tensor) -> bool:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return super().runs_on(x) or has_triton_kernels(x)
+
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
         """See :class:`~lgatr.kernels.stage.Stage`."""
         z, v, b, weight, weight_s = inputs
         assert z is not None and v is not None and b is not None
+        if has_triton_kernels(z):
+            return self._forward_by_triton(Sectors(z, v, b), weight, weight_s)
         w = v.shape[-1]
         multivector, s = z[..., :w], z[..., w:]
         vectors, bivectors = _signed_squares(v, b)
@@ -92,6 +99,8 @@ class NormStage(Stage):
         z, v, b, weight, weight_s = inputs
         factor, *moments = kept
         gz, gv, gb = grads
+        if z is not None and v is not None and b is not None and has_triton_kernels(z):
+            return self._backward_by_triton(Sectors(z, v, b), weight, weight_s, grads, kept)
         # Without its inputs the stage uses its outputs, y = f x, and the same formula over f.
         from_outputs = z is None
         if z is None or v is None or b is None:
@@ -154,8 +163,53 @@ class NormStage(Stage):
             dz[..., w:] = of_s.mul_(after) if from_outputs else of_s
         return dz, dv, db, of_weight, of_weight_s
 
+    def _forward_by_triton(
+        self, x: Sectors, weight: Tensor | None, weight_s: Tensor | None
+    ) -> tuple[Tensors, Tensors]:
+        from lgatr.kernels import triton_norm
+
+        flat = _flat(x)
+        out, kept = triton_norm.layer_norm(
+            flat, weight, weight_s, self.epsilon, self.gain, _LAYER_NORM
+        )
+        return tuple(a.view(b.shape) for a, b in zip(out, x, strict=True)), kept
+
+    def _backward_by_triton(
+        self,
+        x: Sectors,
+        weight: Tensor | None,
+        weight_s: Tensor | None,
+        grads: Tensors,
+        kept: Tensors,
+    ) -> Optionals:
+        from lgatr.kernels import triton_norm
+
+        moments = (kept[0], kept[1], kept[2])
+        out, of_weight, of_weight_s = triton_norm.layer_norm_gradients(
+            _flat(x), weight, weight_s, _flat(Sectors(*grads)), moments, self.epsilon, self.gain
+        )
+        found = [a.view(b.shape) for a, b in zip(out, x, strict=True)]
+        return *found, of_weight, of_weight_s
+
+
+def _flat(x: Sectors) -> Sectors:
+    """Tokens in one dimension, channels side by side."""
+    z, v, b = x.z.flatten(0, -2), x.v.flatten(1, -2), x.b.flatten(1, -2)
+    return Sectors(z.contiguous(), v.contiguous(), b.contiguous())
+
 
 class NormOfOutputs(NormStage):
     """The norm without gains, whose gradient needs its outputs and not its inputs."""
 
     needs_outputs = True
+
+    def runs_on(self, x: Tensor) -> bool:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return Stage.runs_on(self, x)
+
+    def __call__(self, *inputs: Tensor | None) -> Tensors:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        first = inputs[0]
+        if first is not None and not self.runs_on(first) and has_triton_kernels(first):
+            return NormStage(self.formula, self.epsilon, self.gain)(*inputs)
+        return super().__call__(*inputs)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from lgatr.algebra import NUM_PAIRS, PAIR_PRODUCTS
+from lgatr.kernels import weyl
+from lgatr.kernels.cuda import has_triton_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
-from lgatr.kernels.weyl import product, product_gradients
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
 
 Roles = tuple[int, int, int]
@@ -77,7 +78,31 @@ _AS_PRODUCT: dict[Roles, tuple[bool, bool, bool]] = {
 
 def _signed_products(x: Sectors, y: Sectors, roles: Roles) -> Sectors:
     exchange, left, right = _AS_PRODUCT[roles]
-    return product(y, x, left, right) if exchange else product(x, y, left, right)
+    if exchange:
+        x, y = y, x
+    return weyl.product(x, y, left, right) if left or right else product(x, y)
+
+
+def product(x: Sectors, y: Sectors) -> Sectors:
+    """The geometric product, by the kernel of the device; without gradients."""
+    if x.v.dim() == 3 and has_triton_kernels(x.z):
+        from lgatr.kernels import triton_products
+
+        return triton_products.product(x, y, weyl.empty(x))
+    return weyl.product(x, y)
+
+
+def product_gradients(
+    x: Sectors, y: Sectors, grad: Sectors, places: tuple[Sectors, Sectors] | None = None
+) -> tuple[Sectors, Sectors]:
+    """The gradients of x and y, given that of their product; written into ``places`` if given."""
+    places = places or (weyl.empty(x), weyl.empty(y))
+    if x.v.dim() == 3 and has_triton_kernels(x.z):
+        from lgatr.kernels import triton_products
+
+        grad = Sectors(*(g.contiguous() for g in grad))
+        return triton_products.product_gradients(x, y, grad, places)
+    return weyl.product_gradients(x, y, grad, places)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...]) -> None:
@@ -213,6 +238,10 @@ class ProductStage(Stage):
     Inputs are z, v and b of both, side by side in the last dimension; outputs those of the product.
     """
 
+    def runs_on(self, x: Tensor) -> bool:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return super().runs_on(x) or has_triton_kernels(x)
+
     def plain(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`~lgatr.kernels.stage.Stage`."""
         return signed_products(*_halves(inputs))
@@ -225,7 +254,7 @@ class ProductStage(Stage):
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
         """See :class:`~lgatr.kernels.stage.Stage`."""
-        found = [torch.empty(x.shape, dtype=x.dtype) for x in inputs if x is not None]
+        found = [torch.empty_like(x) for x in inputs if x is not None]
         product_gradients(*_halves(inputs), Sectors(*grads), _halves(found))
         return found
 

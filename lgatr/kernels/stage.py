@@ -41,14 +41,17 @@ class Stage(ABC):
     ) -> Optionals:
         """The gradient of each input; ``outputs`` is empty unless :attr:`needs_outputs`."""
 
+    def runs_on(self, x: Tensor) -> bool:
+        """Whether the stage is made for the device and format of ``x``."""
+        return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
     def __call__(self, *inputs: Tensor | None) -> Tensors:
         """The outputs, by whichever way is right here."""
         first = next(x for x in inputs if x is not None)
         if (
             torch.compiler.is_compiling()
-            or first.device.type != "cpu"
-            or first.dtype not in (torch.float32, torch.float64)
-            or torch.is_autocast_enabled("cpu")
+            or not self.runs_on(first)
+            or torch.is_autocast_enabled(first.device.type)
             or first.numel() == 0
             or needs_plain_formula()
         ):
@@ -113,6 +116,17 @@ class Then(Stage):
     def __init__(self, first: Stage, second: Stage, count: int, middle: str) -> None:
         self.first, self.second, self.count, self.middle = first, second, count, middle
         self.needs_outputs = second.needs_outputs  # type: ignore[misc]
+
+    def runs_on(self, x: Tensor) -> bool:
+        """See :class:`Stage`."""
+        return self.first.runs_on(x) and self.second.runs_on(x)
+
+    def __call__(self, *inputs: Tensor | None) -> Tensors:
+        """See :class:`Stage`."""
+        first = next(x for x in inputs if x is not None)
+        if torch.compiler.is_compiling() or self.runs_on(first):
+            return super().__call__(*inputs)
+        return self.second(*self.first(*inputs[: self.count]), *inputs[self.count :])
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`Stage`."""

@@ -203,7 +203,8 @@ def _store(w: Tensor, place: Sectors) -> None:
         torch.sub(upper[1], lower[1], out=two[0])
 
 
-def _empty(x: Sectors) -> Sectors:
+def empty(x: Sectors) -> Sectors:
+    """Room for multivectors like x."""
     t, c2 = x.v.shape[1:-1], 2 * x.mv_channels
     shapes = ((*t, c2), (NUM_VECTORS, *t, c2), (NUM_BIVECTORS, *t, c2))
     return Sectors(*(x.v.new_empty(shape) for shape in shapes))
@@ -225,7 +226,7 @@ def _pieces(states: tuple[Sectors, ...]) -> list[tuple[Sectors, ...]]:
 
 def product(x: Sectors, y: Sectors, x_dagger: bool = False, y_dagger: bool = False) -> Sectors:
     """The geometric product, of Hermitian conjugates where asked."""
-    out = _empty(x)
+    out = empty(x)
     for left, right, place in _pieces((x, y, out)):
         space = _workspace(left)
         a, b = _components(left, space.a), _components(right, space.b, y_dagger)
@@ -234,10 +235,10 @@ def product(x: Sectors, y: Sectors, x_dagger: bool = False, y_dagger: bool = Fal
 
 
 def product_gradients(
-    x: Sectors, y: Sectors, grad: Sectors, places: tuple[Sectors, Sectors] | None = None
+    x: Sectors, y: Sectors, grad: Sectors, places: tuple[Sectors, Sectors]
 ) -> tuple[Sectors, Sectors]:
-    """The gradients of x and y, given that of their product; written into ``places`` if given."""
-    gx, gy = places or (_empty(x), _empty(y))
+    """Write the gradients of x and y into ``places``, given that of their product."""
+    gx, gy = places
     for left, right, g, place_x, place_y in _pieces((x, y, grad, gx, gy)):
         space = _workspace(left)
         w = _components(g, space.a)

@@ -1,0 +1,44 @@
+"""Keeping freed memory, in a process of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from lgatr.utils import memory
+
+CHILD = """
+import resource, sys, torch
+from lgatr.utils.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+def step():
+    kept = [torch.ones(200_000) for _ in range(100)]
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how):
+    command = [sys.executable, "-c", CHILD, how]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only GNU's C library can")
+def test_no_new_pages():
+    """80 MB a step are 19,531 pages of 4 kB."""
+    assert faults("keep") < 200
+    assert faults("leave") > 5 * 19_000
+
+
+def test_other_libraries_are_left_alone(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1.2"))
+    monkeypatch.setattr(ctypes, "CDLL", None)
+    assert not memory.keep_freed_memory()
