@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lgatr.kernels.cuda import has_triton_kernels
-from lgatr.kernels.matmul import input_gradient, product, weight_gradient
+from lgatr.kernels.matmul import as_rows, input_gradient, product, weight_gradient
 from lgatr.kernels.stage import Optionals, Stage, Tensors
 
 
@@ -43,8 +43,8 @@ class LinearStage(Stage):
         outputs = []
         for x, matrix, shift in zip(states, inputs[3:6], (bias, None, None), strict=True):
             assert x is not None and matrix is not None
-            out = product(x.flatten(0, -2), matrix, shift)
-            outputs.append(out.view(*x.shape[:-1], len(matrix)))
+            # Not as rows: a view of rows would be another kind of input for compiled blocks.
+            outputs.append(product(x.contiguous(), matrix, shift))
         return tuple(outputs), ()
 
     def backward(
@@ -54,10 +54,10 @@ class LinearStage(Stage):
         of_states, of_matrices = [], []
         for x, matrix, grad in zip(inputs[:3], inputs[3:6], grads, strict=True):
             assert x is not None and matrix is not None
-            rows = grad.flatten(0, -2)
+            rows = as_rows(grad)
             of_states.append(input_gradient(rows, matrix).view(x.shape))
-            of_matrices.append(weight_gradient(rows, x.flatten(0, -2)))
-        of_bias = None if inputs[6] is None else grads[0].flatten(0, -2).sum(0)
+            of_matrices.append(weight_gradient(rows, as_rows(x)))
+        of_bias = None if inputs[6] is None else as_rows(grads[0]).sum(0)
         return *of_states, *of_matrices, of_bias
 
 

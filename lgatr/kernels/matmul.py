@@ -47,6 +47,11 @@ def _applies(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+def as_rows(x: Tensor) -> Tensor:
+    """``(..., I)`` as ``(T, I)``."""
+    return x.reshape(-1, x.shape[-1])
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias`` without gradients."""
     return _onednn(x, weight, bias) if _applies(x, weight) else F.linear(x, weight, bias)

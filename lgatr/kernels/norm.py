@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lgatr.kernels.cuda import has_triton_kernels
+from lgatr.kernels.matmul import as_rows
 from lgatr.kernels.stage import Optionals, Stage, Tensors
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
 
@@ -120,7 +121,7 @@ class NormStage(Stage):
         if weight is not None:
             gains = _gains(weight)
             rows = scale.flatten().unsqueeze(0)
-            sums = [(rows @ p.flatten(0, -2)).view(2, -1) for p in products]
+            sums = [(rows @ as_rows(p)).view(2, -1) for p in products]
             of_weight = torch.stack(
                 [sums[0][0], sums[1][0], sums[2].sum(0), sums[1][1], sums[0][1]], dim=-1
             )
@@ -194,7 +195,11 @@ class NormStage(Stage):
 
 def _flat(x: Sectors) -> Sectors:
     """Tokens in one dimension, channels side by side."""
-    z, v, b = x.z.flatten(0, -2), x.v.flatten(1, -2), x.b.flatten(1, -2)
+    z, v, b = (
+        as_rows(x.z),
+        x.v.reshape(len(x.v), -1, x.v.shape[-1]),
+        x.b.reshape(len(x.b), -1, x.b.shape[-1]),
+    )
     return Sectors(z.contiguous(), v.contiguous(), b.contiguous())
 
 

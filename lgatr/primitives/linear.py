@@ -91,13 +91,15 @@ def _with_pseudoscalar(x: Tensor, channels: int, dim: int) -> Tensor:
     return x.unflatten(dim, (channels, 2))
 
 
-def _by_head(x: Tensor | None, parts: int, heads: int) -> Tensor | None:
-    """Rows ordered (part, channel, head) as (part, head, channel)."""
-    if x is None or parts == 0:
-        return x
-    return (
-        x.unflatten(0, (parts, x.shape[0] // (parts * heads), heads)).transpose(1, 2).flatten(0, 2)
-    )
+def _by_head(x: Tensor | None, channels: int, parts: int, heads: int) -> Tensor | None:
+    """Rows ordered (part, channel, head) as (part, head, channel).
+
+    A channel has one row, or two where multivectors have a scalar and a pseudoscalar.
+    """
+    if x is None:
+        return None
+    split = x.reshape(parts, channels // (parts * heads), heads, -1)
+    return split.transpose(1, 2).reshape(x.shape)
 
 
 def _matrices(
@@ -107,8 +109,10 @@ def _matrices(
     weight, s2mvs, mvs2s, s2s, mv_bias, s_bias = parameters
     assert weight is not None
     if parts:
-        heads = out_groups // parts
-        weight, s2mvs, mvs2s, s2s, mv_bias, s_bias = (_by_head(x, parts, heads) for x in parameters)
+        heads, mv = out_groups // parts, weight.shape[0]
+        s = 0 if mvs2s is None else mvs2s.shape[0]
+        weight, s2mvs, mv_bias = (_by_head(x, mv, parts, heads) for x in (weight, s2mvs, mv_bias))
+        mvs2s, s2s, s_bias = (_by_head(x, s, parts, heads) for x in (mvs2s, s2s, s_bias))
         assert weight is not None
     o, i = weight.shape[0], weight.shape[1]
     go, gi = out_groups, in_groups

@@ -47,7 +47,10 @@ def head_projection(
 
     stage = HeadsStage(formula, heads, metric, s // groups, EPSILON if normalise else None)
     leading = x.z.shape[:-1]
-    outputs = stage(x.z.flatten(0, -2), x.v.flatten(1, -2), x.b.flatten(1, -2), *matrices)
+    flat = [
+        t.reshape(*t.shape[:rows], -1, t.shape[-1]) for t, rows in zip(x, (0, 1, 1), strict=True)
+    ]
+    outputs = stage(*flat, *matrices)
     return tuple(out.view(*leading, *out.shape[1:]) for out in outputs)
 
 
