@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    # Read when Triton is first imported, which other tests do: its interpreter runs on CPUs.
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
 

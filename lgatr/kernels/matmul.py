@@ -49,7 +49,7 @@ def _applies(x: Tensor, weight: Tensor) -> bool:
 
 def as_rows(x: Tensor) -> Tensor:
     """``(..., I)`` as ``(T, I)``."""
-    return x.reshape(-1, x.shape[-1])
+    return x.flatten(0, -2) if x.dim() > 1 else x.unsqueeze(0)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -195,12 +195,8 @@ class NormStage(Stage):
 
 def _flat(x: Sectors) -> Sectors:
     """Tokens in one dimension, channels side by side."""
-    z, v, b = (
-        as_rows(x.z),
-        x.v.reshape(len(x.v), -1, x.v.shape[-1]),
-        x.b.reshape(len(x.b), -1, x.b.shape[-1]),
-    )
-    return Sectors(z.contiguous(), v.contiguous(), b.contiguous())
+    v, b = (t.flatten(1, -2) if t.dim() > 2 else t.unsqueeze(1) for t in (x.v, x.b))
+    return Sectors(as_rows(x.z).contiguous(), v.contiguous(), b.contiguous())
 
 
 class NormOfOutputs(NormStage):

@@ -47,10 +47,10 @@ def head_projection(
 
     stage = HeadsStage(formula, heads, metric, s // groups, EPSILON if normalise else None)
     leading = x.z.shape[:-1]
-    flat = [
-        t.reshape(*t.shape[:rows], -1, t.shape[-1]) for t, rows in zip(x, (0, 1, 1), strict=True)
-    ]
-    outputs = stage(*flat, *matrices)
+    # A single token without leading dimensions becomes a batch of one.
+    z = x.z.flatten(0, -2) if leading else x.z.unsqueeze(0)
+    v, b = (t.flatten(1, -2) if leading else t.unsqueeze(1) for t in (x.v, x.b))
+    outputs = stage(z, v, b, *matrices)
     return tuple(out.view(*leading, *out.shape[1:]) for out in outputs)
 
 
