@@ -1,4 +1,4 @@
-"""The CUDA kernels: compiled on a GPU, else in Triton's interpreter."""
+"""The CUDA kernels: compiled, and run on a GPU or in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_kernels_equal_the_plain_formulas():
+def run(checks: str, **environment: str) -> None:
     """In a process of its own: Triton decides when it is first imported whether it interprets."""
     pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
-    environment = dict(os.environ)
-    if not torch.cuda.is_available():
-        environment["TRITON_INTERPRET"] = "1"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/triton_checks.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{checks}.py"],
         cwd=ROOT,
-        env=environment,
+        env=dict(os.environ, **environment),
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout[-4000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout
+
+
+def test_the_kernels_equal_the_plain_formulas():
+    run("triton_checks", **({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}))
+
+
+def test_the_kernels_compile(tmp_path):
+    run("triton_builds", TRITON_CACHE_DIR=str(tmp_path))

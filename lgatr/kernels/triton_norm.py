@@ -156,7 +156,7 @@ def _gradient_kernel(
     z, v, b, weight, weight_s, gz, gv, gb, factor, mean, deviation,
     dz, dv, db, of_weight, of_weight_s,
     z_t, v_i, v_t, b_i, b_t, gz_t, gv_i, gv_t, gb_i, gb_t, dz_t, dv_i, dv_t, db_i, db_t,
-    tokens, turns, channels, scalars, limit, gain,
+    tokens, channels, scalars, limit, gain,
     HAS_WEIGHT: tl.constexpr, HAS_WEIGHT_S: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
@@ -178,11 +178,8 @@ def _gradient_kernel(
         if HAS_WEIGHT_S:
             ws = tl.load(weight_s + s, mask=mask_s, other=0.0).to(tl.float32)
     pid = tl.program_id(0)
-    every = mask
-    turn = 0
-    while turn < turns:
-        t = (pid + turn * tl.num_programs(0)).to(tl.int64)
-        mask = every & (t < tokens)
+    t = pid.to(tl.int64)
+    while t < tokens:
         zp = tl.load(z + t * z_t + c, mask=mask, other=0.0).to(tl.float32)
         zi = tl.load(z + t * z_t + channels + c, mask=mask, other=0.0).to(tl.float32)
         vp = _rows4(v + t * v_t, v_i, c, mask)
@@ -195,7 +192,7 @@ def _gradient_kernel(
         ui = _rows4(gv + t * gv_t + channels, gv_i, c, mask)
         ap = _rows3(gb + t * gb_t, gb_i, c, mask)
         ai = _rows3(gb + t * gb_t + channels, gb_i, c, mask)
-        f = tl.load(factor + t, mask=t < tokens, other=0.0)
+        f = tl.load(factor + t)
         p0, p4, p1, p3 = hp * zp, hi * zi, _dot4(up, vp), _dot4(ui, vi)
         p2 = _dot3(ap, bp) + _dot3(ai, bi)
         d0 += f * gain * p0
@@ -218,25 +215,24 @@ def _gradient_kernel(
         _store_gradient3(place, db_i, c, mask, ap, scale * w2, bp, -change)
         _store_gradient3(place + channels, db_i, c, mask, ai, scale * w2, bi, change)
         if BLOCK_S > 0:
-            here = mask_s & (t < tokens)
-            x = tl.load(z + t * z_t + 2 * channels + s, mask=here, other=0.0).to(tl.float32)
-            h = tl.load(gz + t * gz_t + 2 * channels + s, mask=here, other=0.0).to(tl.float32)
-            r = tl.load(deviation + t, mask=t < tokens, other=0.0)
-            m = tl.load(mean + t, mask=t < tokens, other=0.0)
-            y = tl.where(here, (x - m) * r, 0.0)
+            x = tl.load(z + t * z_t + 2 * channels + s, mask=mask_s, other=0.0).to(tl.float32)
+            h = tl.load(gz + t * gz_t + 2 * channels + s, mask=mask_s, other=0.0).to(tl.float32)
+            r = tl.load(deviation + t)
+            m = tl.load(mean + t)
+            y = tl.where(mask_s, (x - m) * r, 0.0)
             ds += h * y
             h = h * ws
             first = tl.sum(h, 0) / scalars
             second = tl.sum(h * y, 0) / scalars
-            tl.store(dz + t * dz_t + 2 * channels + s, (h - first - y * second) * r, mask=here)
-        turn += 1
+            tl.store(dz + t * dz_t + 2 * channels + s, (h - first - y * second) * r, mask=mask_s)
+        t += tl.num_programs(0)
     if HAS_WEIGHT:
         place = of_weight + pid * 5 * channels + 5 * c
-        tl.store(place, d0, mask=every)
-        tl.store(place + 1, d1, mask=every)
-        tl.store(place + 2, d2, mask=every)
-        tl.store(place + 3, d3, mask=every)
-        tl.store(place + 4, d4, mask=every)
+        tl.store(place, d0, mask=mask)
+        tl.store(place + 1, d1, mask=mask)
+        tl.store(place + 2, d2, mask=mask)
+        tl.store(place + 3, d3, mask=mask)
+        tl.store(place + 4, d4, mask=mask)
     if BLOCK_S > 0:
         if HAS_WEIGHT_S:
             tl.store(of_weight_s + pid * scalars + s, ds, mask=mask_s)
@@ -303,7 +299,7 @@ def layer_norm_gradients(
     if tokens:
         _gradient_kernel[(programs,)](
             *x, weight, weight_s, *grad, *moments, *out, partial, partial_s,
-            *_strides(x, grad, out), tokens, triton.cdiv(tokens, programs), c, s, limit, gain,
+            *_strides(x, grad, out), tokens, c, s, limit, gain,
             HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x),
         )  # fmt: skip
     of_weight = None if weight is None else partial.sum(0).to(weight.dtype)

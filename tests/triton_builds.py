@@ -1,0 +1,42 @@
+"""Machine code of the CUDA kernels; run by test_triton.py in a process of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+triton = pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
+
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from lgatr.kernels import triton_norm, triton_products  # noqa: E402
+
+GAINS = {"HAS_WEIGHT": True, "HAS_WEIGHT_S": True, "BLOCK_C": 16, "BLOCK_S": 32}
+NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S": 0}
+KERNELS = [
+    (triton_products._product_kernel, {"BLOCK": 256}),
+    (triton_products._gradient_kernel, {"BLOCK": 256}),
+    (triton_norm._norm_kernel, GAINS),
+    (triton_norm._norm_kernel, NEITHER),
+    (triton_norm._gradient_kernel, GAINS),
+    (triton_norm._gradient_kernel, NEITHER),
+]
+
+
+def kind(name):
+    if name.endswith(("_t", "_i")) or name in {"tokens", "channels", "scalars"}:
+        return "i32"
+    return "fp32" if name in {"epsilon", "gain", "layer_norm_epsilon", "limit"} else "*fp32"
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(("kernel", "constants"), KERNELS)
+def test_ampere_and_hopper(kernel, constants, capability):
+    """The interpreter accepts what the compiler does not; the compiler needs no GPU."""
+    names = kernel.arg_names
+    signature = {name: "constexpr" if name in constants else kind(name) for name in names}
+    values = {(names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=values)
+    built = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+    assert built.asm["cubin"]
+    assert f".target sm_{capability}" in built.asm["ptx"]
