@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -13,12 +15,20 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return request.param
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory) -> Iterator[None]:
+    """Kernels are built once for all tests, and for the programs that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LGATR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_measured_choice(tmp_path, monkeypatch) -> None:
     """What a user measured on this machine changes no test."""
     from lgatr.attention import choice
 
-    monkeypatch.setenv("LGATR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(choice, "path", lambda: tmp_path / "cache" / "attention.json")
     choice._table.cache_clear()
 
 

@@ -13,6 +13,7 @@ from lgatr import Packing
 from lgatr.kernels import matmul, weyl
 from lgatr.kernels.heads import FromHeadsStage, HeadsStage
 from lgatr.kernels.linear import Placement
+from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.products import ProductStage, signed_products_reference
 from lgatr.kernels.scratch import scratch
 from lgatr.kernels.stage import Stage, Then
@@ -125,8 +126,17 @@ def gradients(outputs, inputs, probes):
     return torch.autograd.grad(outputs, wanted, probes, allow_unused=True)
 
 
+@pytest.fixture(params=["native", "torch"])
+def kernels(request, monkeypatch):
+    """Both ways to compute on a CPU."""
+    if request.param == "torch":
+        monkeypatch.setenv("LGATR_NATIVE", "0")
+    elif not has_native_kernels(torch.zeros(1)):
+        pytest.skip("no C++ compiler")
+
+
 @pytest.fixture(params=CASES)
-def case(request):
+def case(request, kernels):
     torch.manual_seed(0)
     return CASES[request.param]()
 

@@ -10,6 +10,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
 from lgatr.kernels import triton_norm, triton_products  # noqa: E402
+from lgatr.kernels.cuda import FUSED  # noqa: E402
 
 GAINS = {"HAS_WEIGHT": True, "HAS_WEIGHT_S": True, "BLOCK_C": 16, "BLOCK_S": 32}
 NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S": 0}
@@ -37,6 +38,6 @@ def test_ampere_and_hopper(kernel, constants, capability):
     signature = {name: "constexpr" if name in constants else kind(name) for name in names}
     values = {(names.index(name),): value for name, value in constants.items()}
     source = ASTSource(fn=kernel, signature=signature, constexprs=values)
-    built = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+    built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=FUSED)
     assert built.asm["cubin"]
     assert f".target sm_{capability}" in built.asm["ptx"]

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
+from lgatr.utils.cache import cache_directory
+
 
 def path() -> Path:
-    """The file: ``$LGATR_CACHE``, or ``lgatr`` in the user's cache directory."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("LGATR_CACHE") or Path(home) / "lgatr") / "attention.json"
+    """The file, in the library's cache directory."""
+    return cache_directory() / "attention.json"
 
 
 def _key(device: torch.device, dtype: torch.dtype, packed: bool) -> str:

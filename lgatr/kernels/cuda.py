@@ -7,6 +7,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+FUSED = {"enable_fp_fusion": True}
+"""Option of the kernels: a b + c in one instruction, whatever Triton's default."""
+
 
 @cache
 def _installed() -> bool:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lgatr.kernels import native
+from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
+from lgatr.layout import Sectors
 
 Function = Callable[[Tensor], Tensor]
 
@@ -54,11 +57,19 @@ class GateStage(Stage):
         z, v, b = inputs
         assert z is not None and v is not None and b is not None
         w = v.shape[-1]
-        gate, out = self._gate(z, w // 2), torch.empty_like(z)
-        torch.mul(z[..., :w], gate, out=out[..., :w])
+        if has_native_kernels(z):
+            x = Sectors(z, v, b)
+            found = native.empty_like(x)
+            gates = _as_gates(self.function(z[..., : w // 2]))
+            native.gate(native.packed(x), gates, native.packed(found))
+            out, v, b = found
+        else:
+            gate, out = self._gate(z, w // 2), torch.empty_like(z)
+            torch.mul(z[..., :w], gate, out=out[..., :w])
+            v, b = v * gate, b * gate
         if z.shape[-1] > w:
             out[..., w:] = self.scalar_function(z[..., w:])
-        return (out, v * gate, b * gate), ()
+        return (out, v, b), ()
 
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
@@ -69,13 +80,27 @@ class GateStage(Stage):
         gz, gv, gb = grads
         w = v.shape[-1]
         c = w // 2
-        gate, dz = self._gate(z, c), torch.empty_like(z)
-        of_gate = gz[..., :w] * z[..., :w]
-        for g, x in ((gv, v), (gb, b)):
-            for g_row, row in zip(g.unbind(0), x.unbind(0), strict=True):
-                of_gate.addcmul_(g_row, row)
-        torch.mul(gz[..., :w], gate, out=dz[..., :w])
-        dz[..., :c] += _pullback(self.function, z[..., :c], of_gate[..., :c] + of_gate[..., c:])
+        if has_native_kernels(z):
+            found = native.empty_like(Sectors(z, v, b))
+            x, g, to = (native.packed(s) for s in (Sectors(z, v, b), Sectors(*grads), found))
+            of_gate = native.gate_gradient(x, _as_gates(self.function(z[..., :c])), g, to)
+            of_gate = of_gate.view(*z.shape[:-1], c)
+            dz, dv, db = found
+        else:
+            gate, dz = self._gate(z, c), torch.empty_like(z)
+            products = gz[..., :w] * z[..., :w]
+            for rows_g, rows in ((gv, v), (gb, b)):
+                for g_row, row in zip(rows_g.unbind(0), rows.unbind(0), strict=True):
+                    products.addcmul_(g_row, row)
+            of_gate = products[..., :c] + products[..., c:]
+            torch.mul(gz[..., :w], gate, out=dz[..., :w])
+            dv, db = gv * gate, gb * gate
+        dz[..., :c] += _pullback(self.function, z[..., :c], of_gate)
         if z.shape[-1] > w:
             dz[..., w:] = _pullback(self.scalar_function, z[..., w:], gz[..., w:])
-        return dz, gv * gate, gb * gate
+        return dz, dv, db
+
+
+def _as_gates(x: Tensor) -> Tensor:
+    """``(T, C)``, contiguous."""
+    return x.reshape(-1, x.shape[-1]).contiguous()

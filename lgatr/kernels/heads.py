@@ -17,10 +17,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from lgatr.kernels import native
 from lgatr.kernels.matmul import input_gradient, product
+from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.scratch import scratch
 from lgatr.kernels.stage import Optionals, Stage, Tensors
-from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
 
 _ROWS = 1 + NUM_VECTORS + NUM_BIVECTORS
 _VECTORS, _BIVECTORS = slice(1, 1 + NUM_VECTORS), slice(1 + NUM_VECTORS, _ROWS)
@@ -91,6 +93,11 @@ def _joined(parts: Tensors) -> Tensor:
     return torch.stack(parts, dim=1).flatten(1, 2)
 
 
+def _limit(epsilon: float, dtype: torch.dtype) -> float:
+    """The factor from which on the floor of the norm is reached."""
+    return epsilon**-0.5 * (1 - 4 * torch.finfo(dtype).eps)
+
+
 def _present(inputs: Optionals) -> list[Tensor]:
     return [x for x in inputs if x is not None]
 
@@ -119,6 +126,10 @@ class FromHeadsStage(Stage):
         (heads,) = _present(inputs)
         t, n, d = heads.shape
         split = d - (_ROWS - 1) * self.width
+        if has_native_kernels(heads):
+            out = self._room(heads)
+            self._kernels(heads).unpack(heads.contiguous(), out)
+            return tuple(out), ()
         rows = heads[..., split:].unflatten(-1, (-1, self.width)).movedim(-2, 0)
         rows = rows.contiguous().flatten(2)
         z = heads[..., :split].reshape(t, n * split)
@@ -130,11 +141,23 @@ class FromHeadsStage(Stage):
         """See :class:`~lgatr.kernels.stage.Stage`."""
         (heads,) = _present(inputs)
         n, out, start = heads.shape[1], torch.empty(heads.shape, dtype=heads.dtype), 0
+        if has_native_kernels(heads):
+            self._kernels(heads).pack(native.packed(Sectors(*grads)), out)
+            return (out,)
         for row in (grads[0], *grads[1], *grads[2]):
             width = row.shape[-1] // n
             _copy_short(row.unflatten(-1, (n, width)), out[..., start : start + width])
             start += width
         return (out,)
+
+    def _room(self, heads: Tensor) -> Sectors:
+        t, n, d = heads.shape
+        rows = heads.new_empty(_ROWS - 1, t, n * self.width)
+        z = heads.new_empty(t, n * (d - (_ROWS - 1) * self.width))
+        return Sectors(z, rows[:NUM_VECTORS], rows[NUM_VECTORS:])
+
+    def _kernels(self, heads: Tensor) -> native.Heads:
+        return native.Heads(heads.shape[1], self.width, heads.shape[2] - _ROWS * self.width)
 
 
 @dataclass(frozen=True)
@@ -176,6 +199,8 @@ class HeadsStage(Stage):
         xz, xv, xb, mz, mv, mb = _present(inputs[:6])
         bias, n, t = inputs[6], self._groups, len(xz)
         w = len(mv) // n
+        if has_native_kernels(xz):
+            return self._forward_natively(Sectors(xz, xv, xb), (mz, mv, mb), bias)
         rows, rows_bias = self._rows(mz, w), None if bias is None else self._rows(bias, w)
         heads = xz.new_empty(t, n, _ROWS * w + self.scalars)
         factors, scales = xz.new_empty(t, n), xz.new_empty(t, n, 1)
@@ -208,12 +233,16 @@ class HeadsStage(Stage):
         xz, xv, xb, mz, mv, mb = _present(inputs[:6])
         n, t, has_bias = self._groups, len(xz), inputs[6] is not None
         w = len(mv) // n
-        rows, heads, grad = self._rows(mz, w), _joined(outputs), _joined(grads)
+        by_torch = not has_native_kernels(xz)
+        # The native kernels take rows as they are: ordered by head.
+        rows = self._rows(mz, w) if by_torch else mz
+        heads, grad = _joined(outputs), _joined(grads)
+        through = self._through_heads if by_torch else self._through_heads_natively
         gradients = [torch.empty_like(x) for x in (xz, xv, xb)]
         of_weights = [torch.zeros_like(m) for m in (rows, mv, mb)]
         of_bias = xz.new_zeros(len(rows))
         for piece in self._pieces(t):
-            dz, dv, db = self._through_heads(heads[piece], grad[piece], piece, kept, w)
+            dz, dv, db = through(heads[piece], grad[piece], piece, kept, w)
             gradients[0][piece] = input_gradient(dz, rows)
             of_weights[0].addmm_(dz.t(), xz[piece])
             if has_bias:
@@ -222,8 +251,42 @@ class HeadsStage(Stage):
                 d = d.flatten(0, 1)
                 gradients[i][:, piece] = input_gradient(d, m).unflatten(0, (len(x), -1))
                 of_weights[i].addmm_(d.t(), x[:, piece].flatten(0, 1))
-        of_weights[0] = self._rows_back(of_weights[0], w)
-        return *gradients, *of_weights, self._rows_back(of_bias, w) if has_bias else None
+        if by_torch:
+            of_weights[0], of_bias = (self._rows_back(x, w) for x in (of_weights[0], of_bias))
+        return *gradients, *of_weights, of_bias if has_bias else None
+
+    def _kernels(self, w: int) -> native.Heads:
+        return native.Heads(self._groups, w, self.scalars, self.heads, self.metric, self.epsilon)
+
+    def _forward_natively(
+        self, x: Sectors, matrices: Tensors, bias: Tensor | None
+    ) -> tuple[Tensors, Tensors]:
+        n, t, w = self._groups, len(x.z), len(matrices[1]) // self._groups
+        heads = x.z.new_empty(t, n, _ROWS * w + self.scalars)
+        factors, scales = x.z.new_empty(t, n), x.z.new_empty(t, n)
+        for piece in self._pieces(t):
+            z = product(x.z[piece], matrices[0], bias)
+            v = product(x.v[:, piece].flatten(0, 1), matrices[1]).unflatten(0, (NUM_VECTORS, -1))
+            b = product(x.b[:, piece].flatten(0, 1), matrices[2]).unflatten(0, (NUM_BIVECTORS, -1))
+            self._kernels(w).forward(
+                Sectors(z, v, b), heads[piece], factors[piece], scales[piece], _LAYER_NORM
+            )
+        return heads.unflatten(1, (-1, self.heads)).unbind(1), (factors, scales)
+
+    def _through_heads_natively(
+        self, heads: Tensor, grad: Tensor, piece: slice, kept: Tensors, w: int
+    ) -> Tensors:
+        """What :meth:`_through_heads` gives, with rows ordered by head."""
+        n, t = self._groups, len(heads)
+        out = Sectors(
+            scratch("gradient of scalars", (t, n * (w + self.scalars)), heads),
+            scratch("gradient of vectors", (NUM_VECTORS, t, n * w), heads),
+            scratch("gradient of bivectors", (NUM_BIVECTORS, t, n * w), heads),
+        )
+        limit = 0.0 if self.epsilon is None else _limit(self.epsilon, heads.dtype)
+        factors, scales = (k[piece] for k in kept)
+        self._kernels(w).backward(heads, grad, out, (factors, scales), limit)
+        return tuple(out)
 
     def _through_heads(
         self, heads: Tensor, grad: Tensor, piece: slice, kept: Tensors, w: int
@@ -305,7 +368,7 @@ class HeadsStage(Stage):
         for row in range(1, _ROWS):
             inner.addcmul_(g[row], h[row])
         total = inner @ _collect(n, w, -2.0 / w, h.dtype)
-        limit = self.epsilon**-0.5 * (1 - 4 * torch.finfo(h.dtype).eps)
+        limit = _limit(self.epsilon, h.dtype)
         total.mul_(factor).masked_fill_(factor >= limit, 0.0)
         first, later = self._factors(total, w)
         squares, bivectors = _signed_squares(h[_VECTORS], h[_BIVECTORS], w)

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lgatr.kernels import native
 from lgatr.kernels.cuda import has_triton_kernels
 from lgatr.kernels.matmul import as_rows
+from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
 
@@ -73,6 +75,14 @@ class NormStage(Stage):
         assert z is not None and v is not None and b is not None
         if has_triton_kernels(z):
             return self._forward_by_triton(Sectors(z, v, b), weight, weight_s)
+        if has_native_kernels(z):
+            x = Sectors(z, v, b)
+            out = native.empty_like(x)
+            moments = native.norm(
+                native.packed(x), native.packed(out), (weight, weight_s),
+                self.epsilon, self.gain, _LAYER_NORM,
+            )  # fmt: skip
+            return tuple(out), moments
         w = v.shape[-1]
         multivector, s = z[..., :w], z[..., w:]
         vectors, bivectors = _signed_squares(v, b)
@@ -85,9 +95,11 @@ class NormStage(Stage):
         torch.mul(multivector, of_z, out=out_z[..., :w])
         kept = [factor]
         if s.shape[-1]:
-            out_s, *moments = torch.native_layer_norm(s, s.shape[-1:], weight_s, None, _LAYER_NORM)
+            out_s, *moments_s = torch.native_layer_norm(
+                s, s.shape[-1:], weight_s, None, _LAYER_NORM
+            )
             out_z[..., w:] = out_s
-            kept += moments
+            kept += moments_s
         return (out_z, out_v, out_b), tuple(kept)
 
     def backward(
@@ -106,6 +118,15 @@ class NormStage(Stage):
         from_outputs = z is None
         if z is None or v is None or b is None:
             z, v, b = outputs
+        limit = self.epsilon**-0.5 * (1 - 4 * torch.finfo(z.dtype).eps)
+        if has_native_kernels(z):
+            x, grad = (native.packed(s) for s in (Sectors(z, v, b), Sectors(*grads)))
+            found = native.empty_like(Sectors(z, v, b))
+            of_gains = native.norm_gradients(
+                x, grad, native.packed(found), kept, (weight, weight_s),
+                self.gain, limit, from_outputs,
+            )  # fmt: skip
+            return *found, *of_gains
         w = v.shape[-1]
         multivector, g = z[..., :w], gz[..., :w]
         # g . x by channel; summed over channels, weighted by the gains, for the norm, and over
@@ -129,7 +150,6 @@ class NormStage(Stage):
                 p.mul_(gain)
             of_z, of_v, of_b = (scale * gain for gain in gains)
         inner = products[0].add_(products[1]).add_(products[2]).sum(-1, keepdim=True)
-        limit = self.epsilon**-0.5 * (1 - 4 * torch.finfo(z.dtype).eps)
         if from_outputs:
             through = inner.mul_(factor).mul_(-2.0 / (w * self.gain))
         else:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from lgatr.algebra import NUM_PAIRS, PAIR_PRODUCTS
-from lgatr.kernels import weyl
+from lgatr.kernels import native, weyl
 from lgatr.kernels.cuda import has_triton_kernels
+from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
 
@@ -80,16 +81,24 @@ def _signed_products(x: Sectors, y: Sectors, roles: Roles) -> Sectors:
     exchange, left, right = _AS_PRODUCT[roles]
     if exchange:
         x, y = y, x
-    return weyl.product(x, y, left, right) if left or right else product(x, y)
+    return product(x, y, left, right)
 
 
-def product(x: Sectors, y: Sectors) -> Sectors:
-    """The geometric product, by the kernel of the device; without gradients."""
-    if x.v.dim() == 3 and has_triton_kernels(x.z):
+def product(x: Sectors, y: Sectors, x_dagger: bool = False, y_dagger: bool = False) -> Sectors:
+    """The geometric product, of Hermitian conjugates where asked; without gradients.
+
+    By the kernel of the device.
+    """
+    if x.v.dim() == 3 and has_triton_kernels(x.z) and not (x_dagger or y_dagger):
         from lgatr.kernels import triton_products
 
         return triton_products.product(x, y, weyl.empty(x))
-    return weyl.product(x, y)
+    if has_native_kernels(x.v) and not (x_dagger and y_dagger):
+        out = weyl.empty(x)
+        left, right, place = (native.packed(s) for s in (x, y, out))
+        native.product(left, right, place, x_dagger, y_dagger)
+        return out
+    return weyl.product(x, y, x_dagger, y_dagger)
 
 
 def product_gradients(
@@ -102,6 +111,10 @@ def product_gradients(
 
         grad = Sectors(*(g.contiguous() for g in grad))
         return triton_products.product_gradients(x, y, grad, places)
+    if has_native_kernels(x.v):
+        left, right, g, *to = (native.packed(s) for s in (x, y, grad, *places))
+        native.product_gradients(left, right, g, (to[0], to[1]))
+        return places
     return weyl.product_gradients(x, y, grad, places)
 
 
@@ -254,7 +267,7 @@ class ProductStage(Stage):
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
         """See :class:`~lgatr.kernels.stage.Stage`."""
-        found = [torch.empty_like(x) for x in inputs if x is not None]
+        found = [x.new_empty(x.shape) for x in inputs if x is not None]
         product_gradients(*_halves(inputs), Sectors(*grads), _halves(found))
         return found
 

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lgatr.kernels.cuda import FUSED
 from lgatr.layout import Sectors
 
 _PROGRAMS = 1024
@@ -275,7 +276,7 @@ def layer_norm(
         _norm_kernel[(tokens,)](
             *x, weight, weight_s, *out, *moments, *_strides(x, out),
             x.mv_channels, x.s_channels, epsilon, gain, layer_norm_epsilon,
-            HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x),
+            HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x), **FUSED,
         )  # fmt: skip
     return out, (moments[0], moments[1], moments[2])
 
@@ -300,7 +301,7 @@ def layer_norm_gradients(
         _gradient_kernel[(programs,)](
             *x, weight, weight_s, *grad, *moments, *out, partial, partial_s,
             *_strides(x, grad, out), tokens, c, s, limit, gain,
-            HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x),
+            HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x), **FUSED,
         )  # fmt: skip
     of_weight = None if weight is None else partial.sum(0).to(weight.dtype)
     of_weight_s = None if weight_s is None else partial_s.sum(0).to(weight_s.dtype)

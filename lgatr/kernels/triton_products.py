@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lgatr.kernels.cuda import FUSED
 from lgatr.layout import Sectors
 
 _BLOCK = 256
@@ -185,7 +186,7 @@ def product(x: Sectors, y: Sectors, out: Sectors) -> Sectors:
     """
     tokens, channels = x.v.shape[1], x.mv_channels
     _product_kernel[_grid(x)](
-        *_tensors(x, y, out), *_strides(x, y, out), tokens, channels, BLOCK=_BLOCK
+        *_tensors(x, y, out), *_strides(x, y, out), tokens, channels, BLOCK=_BLOCK, **FUSED
     )
     return out
 
@@ -197,7 +198,7 @@ def product_gradients(
     states = (x, y, grad, *places)
     tokens, channels = x.v.shape[1], x.mv_channels
     _gradient_kernel[_grid(x)](
-        *_tensors(*states), *_strides(*states), tokens, channels, BLOCK=_BLOCK
+        *_tensors(*states), *_strides(*states), tokens, channels, BLOCK=_BLOCK, **FUSED
     )
     return places
 

@@ -1,0 +1,204 @@
+"""Kernels for CPUs in C++ (``native.cpp``), where there is a compiler for them.
+
+They compute what the stages compute by torch operations, in one pass over the memory. All
+functions take tensors without gradients; a state is ``z (T, .)``, ``v (4, T, w)``,
+``b (3, T, w)`` with channels side by side, rows and tokens at any distance.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lgatr.kernels.native_build import is_wanted, library
+from lgatr.layout import Sectors
+
+_NAMES = {torch.float32: "float", torch.float64: "double"}
+_PIECES = 16
+"""Of the tokens, in sums over them: a fixed number, whatever the number of threads."""
+
+
+class _State(ctypes.Structure):
+    """As in native.cpp."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in "zvb"] + [
+        (name, ctypes.c_int64) for name in ("z_token", "v_row", "v_token", "b_row", "b_token")
+    ]
+
+
+def has_native_kernels(x: Tensor) -> bool:
+    """Whether ``x`` lies on a CPU, in a format of the kernels, and these are built."""
+    return (
+        x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and x.dtype in _NAMES
+        and is_wanted()
+        and library(_NAMES[x.dtype]) is not None
+    )
+
+
+def packed(x: Sectors) -> Sectors:
+    """The state as the kernels take it: tokens in one dimension, channels side by side."""
+    z = x.z.flatten(0, -2) if x.z.dim() > 1 else x.z.unsqueeze(0)
+    v, b = (r.flatten(1, -2) if r.dim() > 2 else r.unsqueeze(1) for r in (x.v, x.b))
+    return Sectors(*(r if r.stride(-1) == 1 else r.contiguous() for r in (z, v, b)))
+
+
+def empty_like(x: Sectors) -> Sectors:
+    """Room for a state of the same shape, contiguous."""
+    return Sectors(*(r.new_empty(r.shape) for r in x))
+
+
+def _call(name: str, like: Tensor, *arguments: Any) -> None:
+    kernels = library(_NAMES[like.dtype])
+    assert kernels is not None
+    kernels[f"lgatr_{name}"](*(_converted(a) for a in arguments))
+
+
+def _converted(x: Any) -> Any:
+    if isinstance(x, Sectors):
+        z, v, b = x
+        return ctypes.byref(
+            _State(
+                z.data_ptr(), v.data_ptr(), b.data_ptr(),
+                z.stride(0), v.stride(0), v.stride(1), b.stride(0), b.stride(1),
+            )
+        )  # fmt: skip
+    if isinstance(x, Tensor):
+        return ctypes.c_void_p(x.data_ptr())
+    if isinstance(x, float):
+        return ctypes.c_double(x)
+    return ctypes.c_void_p(None) if x is None else ctypes.c_int64(x)
+
+
+def product(
+    x: Sectors, y: Sectors, out: Sectors, x_hermitian: bool = False, y_hermitian: bool = False
+) -> None:
+    """Write the geometric product into ``out``, of one Hermitian conjugate where asked."""
+    tokens, channels = x.v.shape[1], x.mv_channels
+    _call("product", x.v, x, y, out, tokens, channels, x_hermitian, y_hermitian)
+
+
+def product_gradients(
+    x: Sectors, y: Sectors, grad: Sectors, places: tuple[Sectors, Sectors]
+) -> None:
+    """Write the gradients of x and y into ``places``, given that of their product."""
+    _call("product_gradients", x.v, x, y, grad, *places, x.v.shape[1], x.mv_channels)
+
+
+def norm(
+    x: Sectors,
+    out: Sectors,
+    gains: tuple[Tensor | None, Tensor | None],
+    epsilon: float,
+    gain: float,
+    epsilon_s: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Write the normalised state into ``out``.
+
+    Returns
+    -------
+    What :func:`norm_gradients` needs, each ``(T,)``: the factor of the multivectors, mean and
+    inverse deviation of the scalars.
+    """
+    tokens, c, s = len(x.z), x.mv_channels, x.s_channels
+    factor, mean, deviation = x.z.new_empty(3, tokens).unbind(0)
+    weights = [None if w is None else w.t().contiguous() for w in gains]
+    _call(
+        "norm", x.z, x, out, factor, mean, deviation, *weights, tokens, c, s,
+        float(epsilon), float(gain), epsilon_s,
+    )  # fmt: skip
+    return factor, mean, deviation
+
+
+def norm_gradients(
+    x: Sectors,
+    grad: Sectors,
+    out: Sectors,
+    kept: tuple[Tensor, ...],
+    gains: tuple[Tensor | None, Tensor | None],
+    gain: float,
+    limit: float,
+    from_outputs: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Write the gradient of the state into ``out``; return those of both gains.
+
+    With ``from_outputs``, ``x`` is the normalised state, and there are no gains.
+    """
+    tokens, c, s = len(x.z), x.mv_channels, x.s_channels
+    weights = [None if w is None else w.t().contiguous() for w in gains]
+    sums = [None if w is None else w.new_zeros(_PIECES, *w.shape) for w in weights]
+    _call(
+        "norm_gradients", x.z, x, grad, out, *kept, *weights, *sums, tokens, c, s,
+        float(gain), float(limit), from_outputs, _PIECES,
+    )  # fmt: skip
+    of_weight, of_weight_s = (None if total is None else total.sum(0).t() for total in sums)
+    return of_weight, of_weight_s
+
+
+class Heads:
+    """The kernels between matrix products and heads ``(T, N, 8 w + scalars)``.
+
+    Parameters
+    ----------
+    groups, width, scalars
+        N heads of all parts, numbers of a row of pairs, and scalars of each.
+    per_part, metric
+        Heads of each part, and whether it gets the signs of the inner product.
+    epsilon
+        Floor of the mean squared norm; None leaves the heads as they are.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        width: int,
+        scalars: int,
+        per_part: int = 1,
+        metric: tuple[bool, ...] = (),
+        epsilon: float | None = None,
+    ) -> None:
+        self.sizes = groups, width, scalars
+        self.signs = per_part, sum(1 << part for part, flip in enumerate(metric) if flip)
+        self.epsilon = -1.0 if epsilon is None else float(epsilon)
+
+    def forward(
+        self, x: Sectors, heads: Tensor, factors: Tensor, scales: Tensor, epsilon_s: float
+    ) -> None:
+        """Normalise, sign and flatten a state ordered by head."""
+        _call(
+            "heads", heads, x, heads, factors, scales, len(heads), *self.sizes,
+            self.epsilon, epsilon_s, *self.signs,
+        )  # fmt: skip
+
+    def backward(
+        self, heads: Tensor, grad: Tensor, out: Sectors, kept: tuple[Tensor, Tensor], limit: float
+    ) -> None:
+        """Write the gradient of the state into ``out``, given heads and their gradients."""
+        _call(
+            "heads_gradient", heads, heads, grad, out, *kept, len(heads), *self.sizes,
+            self.epsilon, float(limit), *self.signs,
+        )  # fmt: skip
+
+    def unpack(self, heads: Tensor, out: Sectors) -> None:
+        """Heads to a state ordered by head, as they are."""
+        _call("from_heads", heads, heads, out, len(heads), *self.sizes)
+
+    def pack(self, x: Sectors, heads: Tensor) -> None:
+        """Undo :meth:`unpack`."""
+        _call("to_heads", heads, heads, x, len(heads), *self.sizes)
+
+
+def gate(x: Sectors, gates: Tensor, out: Sectors) -> None:
+    """Multiply each multivector by its gate ``(T, C)``; auxiliary scalars are left out."""
+    _call("gate", gates, x, gates, out, *gates.shape)
+
+
+def gate_gradient(x: Sectors, gates: Tensor, grad: Sectors, out: Sectors) -> Tensor:
+    """Write the gradient of the state at fixed gates into ``out``; return that of the gates."""
+    of_gates = torch.empty_like(gates)
+    _call("gate_gradient", gates, x, gates, grad, out, of_gates, *gates.shape)
+    return of_gates
