@@ -32,6 +32,18 @@ def no_measured_choice(tmp_path, monkeypatch) -> None:
     choice._table.cache_clear()
 
 
+@pytest.fixture(params=["native", "torch"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to compute on a CPU."""
+    from lgatr.kernels.native import has_native_kernels
+
+    if request.param == "torch":
+        monkeypatch.setenv("LGATR_NATIVE", "0")
+    elif not has_native_kernels(torch.zeros(1)):
+        pytest.skip("no C++ compiler")
+    return request.param
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)

@@ -19,7 +19,10 @@ LENGTHS = {
 }
 AVAILABLE = [name for name, backend in backends().items() if backend.unavailable() is None]
 
-pytestmark = pytest.mark.filterwarnings("ignore::lgatr.attention.AttentionFallbackWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lgatr.attention.AttentionFallbackWarning"),
+    pytest.mark.usefixtures("kernels"),
+]
 
 
 @pytest.fixture

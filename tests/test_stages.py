@@ -13,7 +13,6 @@ from lgatr import Packing
 from lgatr.kernels import matmul, weyl
 from lgatr.kernels.heads import FromHeadsStage, HeadsStage
 from lgatr.kernels.linear import Placement
-from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.products import ProductStage, signed_products_reference
 from lgatr.kernels.scratch import scratch
 from lgatr.kernels.stage import Stage, Then
@@ -126,15 +125,6 @@ def gradients(outputs, inputs, probes):
     return torch.autograd.grad(outputs, wanted, probes, allow_unused=True)
 
 
-@pytest.fixture(params=["native", "torch"])
-def kernels(request, monkeypatch):
-    """Both ways to compute on a CPU."""
-    if request.param == "torch":
-        monkeypatch.setenv("LGATR_NATIVE", "0")
-    elif not has_native_kernels(torch.zeros(1)):
-        pytest.skip("no C++ compiler")
-
-
 @pytest.fixture(params=CASES)
 def case(request, kernels):
     torch.manual_seed(0)
@@ -219,10 +209,11 @@ def test_every_stage_is_tested():
     def below(kind):
         return [k for child in kind.__subclasses__() for k in (child, *below(child))]
 
+    from lgatr.kernels.events import EventsStage
     from lgatr.kernels.linear import PlacementStage
     from lgatr.kernels.runs import RunsStage
 
-    elsewhere = {PlacementStage, RunsStage}  # below; tests/test_packed.py
+    elsewhere = {PlacementStage, RunsStage, EventsStage}  # below; tests/test_events.py
     tested = {type(make()[0]) for make in CASES.values()}
     assert set(below(Stage)) <= tested | elsewhere
 

@@ -52,7 +52,11 @@ def empty_like(x: Sectors) -> Sectors:
     return Sectors(*(r.new_empty(r.shape) for r in x))
 
 
-def _call(name: str, like: Tensor, *arguments: Any) -> None:
+def call(name: str, like: Tensor, *arguments: Any) -> None:
+    """Call ``lgatr_<name>`` for the format of ``like``.
+
+    States, numbers, tensors (their addresses), None and ctypes' own values are passed.
+    """
     kernels = library(_NAMES[like.dtype])
     assert kernels is not None
     kernels[f"lgatr_{name}"](*(_converted(a) for a in arguments))
@@ -71,7 +75,9 @@ def _converted(x: Any) -> Any:
         return ctypes.c_void_p(x.data_ptr())
     if isinstance(x, float):
         return ctypes.c_double(x)
-    return ctypes.c_void_p(None) if x is None else ctypes.c_int64(x)
+    if isinstance(x, int):
+        return ctypes.c_int64(x)
+    return ctypes.c_void_p(None) if x is None else x
 
 
 def product(
@@ -79,14 +85,14 @@ def product(
 ) -> None:
     """Write the geometric product into ``out``, of one Hermitian conjugate where asked."""
     tokens, channels = x.v.shape[1], x.mv_channels
-    _call("product", x.v, x, y, out, tokens, channels, x_hermitian, y_hermitian)
+    call("product", x.v, x, y, out, tokens, channels, x_hermitian, y_hermitian)
 
 
 def product_gradients(
     x: Sectors, y: Sectors, grad: Sectors, places: tuple[Sectors, Sectors]
 ) -> None:
     """Write the gradients of x and y into ``places``, given that of their product."""
-    _call("product_gradients", x.v, x, y, grad, *places, x.v.shape[1], x.mv_channels)
+    call("product_gradients", x.v, x, y, grad, *places, x.v.shape[1], x.mv_channels)
 
 
 def norm(
@@ -107,7 +113,7 @@ def norm(
     tokens, c, s = len(x.z), x.mv_channels, x.s_channels
     factor, mean, deviation = x.z.new_empty(3, tokens).unbind(0)
     weights = [None if w is None else w.t().contiguous() for w in gains]
-    _call(
+    call(
         "norm", x.z, x, out, factor, mean, deviation, *weights, tokens, c, s,
         float(epsilon), float(gain), epsilon_s,
     )  # fmt: skip
@@ -131,7 +137,7 @@ def norm_gradients(
     tokens, c, s = len(x.z), x.mv_channels, x.s_channels
     weights = [None if w is None else w.t().contiguous() for w in gains]
     sums = [None if w is None else w.new_zeros(_PIECES, *w.shape) for w in weights]
-    _call(
+    call(
         "norm_gradients", x.z, x, grad, out, *kept, *weights, *sums, tokens, c, s,
         float(gain), float(limit), from_outputs, _PIECES,
     )  # fmt: skip
@@ -169,7 +175,7 @@ class Heads:
         self, x: Sectors, heads: Tensor, factors: Tensor, scales: Tensor, epsilon_s: float
     ) -> None:
         """Normalise, sign and flatten a state ordered by head."""
-        _call(
+        call(
             "heads", heads, x, heads, factors, scales, len(heads), *self.sizes,
             self.epsilon, epsilon_s, *self.signs,
         )  # fmt: skip
@@ -178,27 +184,27 @@ class Heads:
         self, heads: Tensor, grad: Tensor, out: Sectors, kept: tuple[Tensor, Tensor], limit: float
     ) -> None:
         """Write the gradient of the state into ``out``, given heads and their gradients."""
-        _call(
+        call(
             "heads_gradient", heads, heads, grad, out, *kept, len(heads), *self.sizes,
             self.epsilon, float(limit), *self.signs,
         )  # fmt: skip
 
     def unpack(self, heads: Tensor, out: Sectors) -> None:
         """Heads to a state ordered by head, as they are."""
-        _call("from_heads", heads, heads, out, len(heads), *self.sizes)
+        call("from_heads", heads, heads, out, len(heads), *self.sizes)
 
     def pack(self, x: Sectors, heads: Tensor) -> None:
         """Undo :meth:`unpack`."""
-        _call("to_heads", heads, heads, x, len(heads), *self.sizes)
+        call("to_heads", heads, heads, x, len(heads), *self.sizes)
 
 
 def gate(x: Sectors, gates: Tensor, out: Sectors) -> None:
     """Multiply each multivector by its gate ``(T, C)``; auxiliary scalars are left out."""
-    _call("gate", gates, x, gates, out, *gates.shape)
+    call("gate", gates, x, gates, out, *gates.shape)
 
 
 def gate_gradient(x: Sectors, gates: Tensor, grad: Sectors, out: Sectors) -> Tensor:
     """Write the gradient of the state at fixed gates into ``out``; return that of the gates."""
     of_gates = torch.empty_like(gates)
-    _call("gate_gradient", gates, x, gates, grad, out, of_gates, *gates.shape)
+    call("gate_gradient", gates, x, gates, grad, out, of_gates, *gates.shape)
     return of_gates

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lgatr.utils.cache import cache_directory
 
-_SOURCE = Path(__file__).with_name("native.cpp")
+_SOURCES = tuple(Path(__file__).with_name(f"{n}.cpp") for n in ("native", "native_attention"))
 _FLAGS = (
     "-std=c++17 -O3 -march=native -fPIC -fno-math-errno -fno-trapping-math -fno-signed-zeros"
     " -fassociative-math"
@@ -59,17 +59,26 @@ def _built(compiler: list[str], flags: list[str]) -> Path:
     """The shared library for this source, compiler and processor."""
     directory = cache_directory()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    parts = [_SOURCE.read_text(), *compiler, _version(compiler), *_FLAGS, *flags, _processor()]
+    parts = [
+        *(source.read_text() for source in _SOURCES),
+        *compiler,
+        _version(compiler),
+        *_FLAGS,
+        *flags,
+        _processor(),
+    ]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     target = directory / f"native-{name}.so"
     if not target.exists():
         # In a place of its own, then renamed: processes that build at once do not meet.
         with tempfile.TemporaryDirectory(dir=directory) as place:
-            compiled, linked = Path(place, "native.o"), Path(place, target.name)
-            _run([*compiler, *_FLAGS, *flags, "-c", str(_SOURCE), "-o", str(compiled)])
+            compiled = [str(Path(place, f"{source.stem}.o")) for source in _SOURCES]
+            linked = Path(place, target.name)
+            for source, to in zip(_SOURCES, compiled, strict=True):
+                _run([*compiler, *_FLAGS, *flags, "-c", str(source), "-o", to])
             # Without -fopenmp: its functions are to be those of the library that torch has loaded.
             undefined = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
-            _run([*compiler, "-shared", *undefined, str(compiled), "-o", str(linked)])
+            _run([*compiler, "-shared", *undefined, *compiled, "-o", str(linked)])
             linked.replace(target)
     return target
 

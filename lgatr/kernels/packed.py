@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lgatr.kernels.derivatives import needs_plain_formula
+from lgatr.kernels.events import EventsStage
 from lgatr.kernels.runs import RunsStage
 
 
@@ -139,6 +140,27 @@ def dense_attention(
     return out.transpose(-3, -2)
 
 
+def attention_of_events(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    queries: tuple[int, ...],
+    keys: tuple[int, ...],
+    causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention on ``(T, H, D)`` and ``(U, K, D)``, inside events of these lengths."""
+
+    def formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        per_token = 4 * q.shape[1] * q.shape[2] * q.element_size()
+        arrangement = arrangement_of(queries, keys, per_token)
+        return attention_by_runs(q, k, v, arrangement, causal, 0.0, scale)
+
+    if EventsStage.applies(q, k, v, keys, scale):
+        return EventsStage(formula, queries, keys, causal, scale)(q, k, v)[0]
+    return formula(q, k, v)
+
+
 def attention_by_runs(
     q: Tensor,
     k: Tensor,
@@ -243,7 +265,7 @@ def packed_attention(
     causal: bool = False,
     scale: float | None = None,
 ) -> Tensor:
-    """:func:`attention_by_runs` as one operator that torch can trace.
+    """:func:`attention_of_events` as one operator that torch can trace.
 
     Parameters
     ----------
@@ -262,10 +284,8 @@ def packed_attention(
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, ptr_q: Tensor, ptr_k: Tensor, causal: bool, scale: float | None
 ) -> Tensor:
-    runs = runs_of(_lengths(ptr_q), _lengths(ptr_k))
-    return attention_by_runs(
-        q, k, v, Arrangement(runs, None, None), causal, 0.0, scale
-    ).contiguous()
+    lengths = _lengths(ptr_q), _lengths(ptr_k)
+    return attention_of_events(q, k, v, *lengths, causal, scale).contiguous()
 
 
 def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:

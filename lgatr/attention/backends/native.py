@@ -26,8 +26,7 @@ from lgatr.attention.spec import AttentionSpec
 from lgatr.kernels.derivatives import needs_plain_formula
 from lgatr.kernels.efficient import efficient_attention
 from lgatr.kernels.packed import (
-    arrangement_of,
-    attention_by_runs,
+    attention_of_events,
     dense_attention,
     packed_attention,
 )
@@ -102,9 +101,7 @@ class NativeBackend(Backend):
             if needed is None:
                 return None
             causal = needed
-        per_token = 4 * q.shape[1] * q.shape[2] * q.element_size()
-        arrangement = arrangement_of(queries.lengths, keys.lengths, per_token)
-        return attention_by_runs(q, k, v, arrangement, causal, 0.0, spec.scale)
+        return attention_of_events(q, k, v, queries.lengths, keys.lengths, causal, spec.scale)
 
     @staticmethod
     def _traced(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:

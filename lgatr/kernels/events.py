@@ -1,0 +1,123 @@
+"""Packed attention on CPUs in one call, by the kernels in C++ (``native_attention.cpp``).
+
+Legend: T query tokens, U key tokens, B events, H heads, D head width.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lgatr.kernels.native import call, has_native_kernels
+from lgatr.kernels.stage import Optionals, Stage, Tensors
+
+_LONGEST = 2048
+"""Keys of an event whose scores for a block of queries still fit the caches."""
+
+
+class _Heads(ctypes.Structure):
+    """As in native_attention.cpp."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p), ("token", ctypes.c_int64), ("head", ctypes.c_int64),
+    ]  # fmt: skip
+
+
+def _heads(x: Tensor) -> Any:
+    return ctypes.byref(_Heads(x.data_ptr(), x.stride(0), x.stride(1)))
+
+
+@lru_cache(maxsize=16)
+def _offsets(lengths: tuple[int, ...]) -> tuple[Tensor, int]:
+    """Offsets of the events, and how many tokens they have."""
+    with torch.inference_mode(False):
+        offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int64)
+    return offsets, int(offsets[-1])
+
+
+@dataclass(frozen=True)
+class EventsStage(Stage):
+    """Attention inside events; inputs q ``(T, H, D)``, k and v ``(U, H, D)``.
+
+    Parameters
+    ----------
+    formula
+        The plain formula.
+    queries, keys
+        Lengths of the events.
+    causal
+        Whether query i of an event sees its keys up to i only.
+    scale
+        Of the scores; None means :math:`1 / \\sqrt{D}`.
+    """
+
+    formula: Callable[..., Tensor]
+    queries: tuple[int, ...]
+    keys: tuple[int, ...]
+    causal: bool
+    scale: float | None
+    needs_outputs = True
+
+    @staticmethod
+    def applies(
+        q: Tensor, k: Tensor, v: Tensor, keys: tuple[int, ...], scale: float | None
+    ) -> bool:
+        """Whether the kernels are there, and made for these."""
+        return (
+            q.shape[1:] == k.shape[1:] == v.shape[1:]
+            and has_native_kernels(q)
+            and q.dtype == k.dtype == v.dtype
+            and (scale is None or scale > 0)
+            and max(keys, default=0) <= _LONGEST
+        )
+
+    def plain(self, *inputs: Tensor | None) -> Tensors:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return (self.formula(*inputs),)
+
+    def _problem(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
+        _, heads, width = q.shape
+        (queries, q_tokens), (keys, k_tokens) = _offsets(self.queries), _offsets(self.keys)
+        if (q_tokens, k_tokens, k_tokens) != (len(q), len(k), len(v)):
+            raise ValueError(
+                f"events have {q_tokens} queries and {k_tokens} keys,"
+                f" and there are {len(q)} queries, {len(k)} keys and {len(v)} values"
+            )
+        scale = 1.0 / math.sqrt(max(width, 1)) if self.scale is None else float(self.scale)
+        return queries, keys, len(self.queries), heads, width, scale, self.causal
+
+    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        q, k, v = _side_by_side(inputs)
+        problem = self._problem(q, k, v)
+        out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
+        call("attention", q, *map(_heads, (q, k, v, out)), lse, *problem)
+        return (out,), (lse,)
+
+    def backward(
+        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        q, k, v, out, grad = _side_by_side((*inputs, *outputs, *grads))
+        if len(q) == len(k):  # side by side, as they came from one projection
+            gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
+        else:
+            gradients = tuple(x.new_empty(x.shape) for x in (q, k, v))
+        heads = map(_heads, (q, k, v, out, grad))
+        places = map(_heads, gradients)
+        call("attention_gradients", q, *heads, *kept, *places, *self._problem(q, k, v))
+        return gradients
+
+
+def _side_by_side(inputs: Optionals) -> list[Tensor]:
+    """With the numbers of a head side by side in memory."""
+    given = [x for x in inputs if x is not None]
+    return [x if x.stride(-1) == 1 else x.contiguous() for x in given]
