@@ -46,6 +46,15 @@ class EventBatch:
             self.target.to(device, non_blocking=True),
         )
 
+    def pin_memory(self) -> EventBatch:
+        """The same batch where a GPU can fetch it by itself (data loaders call this)."""
+        return EventBatch(
+            self.fourmomenta.pin_memory(),
+            self.scalars.pin_memory(),
+            self.packing.pin_memory(),
+            self.target.pin_memory(),
+        )
+
 
 @dataclass(frozen=True)
 class DataSpec:

@@ -41,11 +41,12 @@ def _results(
     cfg: DictConfig, task: BinaryClassification, trainer: Trainer, datamodule: Any, seconds: float
 ) -> dict[str, Any]:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    rates = [c.rate for c in callbacks if isinstance(c, JetsPerSecond)]
+    measured = next((c for c in callbacks if isinstance(c, JetsPerSecond)), None)
     return {
         **task.test_metrics,
         "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
-        "jets_per_second": rates[0] if rates else None,
+        "jets_per_second": measured and measured.rate,
+        "waiting_for_data": measured and measured.waiting,
         "training_seconds": seconds,
         "steps": trainer.global_step,
         "jets": datamodule.num_jets(),

@@ -9,11 +9,14 @@ triton = pytest.importorskip("triton", reason="Triton is not installed: pip inst
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from lgatr.kernels import triton_norm, triton_products  # noqa: E402
+from lgatr.kernels import triton_gate, triton_heads, triton_norm, triton_products  # noqa: E402
 from lgatr.kernels.cuda import FUSED  # noqa: E402
 
 GAINS = {"HAS_WEIGHT": True, "HAS_WEIGHT_S": True, "BLOCK_C": 16, "BLOCK_S": 32}
 NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S": 0}
+HEADS = {"METRIC": 1, "NORM": True, "BLOCK_N": 32, "BLOCK_C": 4, "BLOCK_S": 8}
+BARE = {"METRIC": 0, "NORM": False, "BLOCK_N": 8, "BLOCK_C": 2, "BLOCK_S": 0}
+MOVE = {"BLOCK_N": 8, "BLOCK_Z": 16, "BLOCK_W": 8}
 KERNELS = [
     (triton_products._product_kernel, {"BLOCK": 256}),
     (triton_products._gradient_kernel, {"BLOCK": 256}),
@@ -21,13 +24,25 @@ KERNELS = [
     (triton_norm._norm_kernel, NEITHER),
     (triton_norm._gradient_kernel, GAINS),
     (triton_norm._gradient_kernel, NEITHER),
+    (triton_heads._heads_kernel, HEADS),
+    (triton_heads._heads_kernel, BARE),
+    (triton_heads._gradient_kernel, HEADS),
+    (triton_heads._gradient_kernel, BARE),
+    (triton_heads._move_kernel, {"BACK": True, **MOVE}),
+    (triton_heads._move_kernel, {"BACK": False, **MOVE}),
+    (triton_gate._gate_kernel, {"BLOCK": 256}),
+    (triton_gate._gradient_kernel, {"BLOCK": 256}),
 ]
 
 
+NUMBERS = {"tokens", "channels", "scalars", "groups", "c", "per_part", "split", "w"}
+REALS = {"epsilon", "epsilon_s", "gain", "layer_norm_epsilon", "limit"}
+
+
 def kind(name):
-    if name.endswith(("_t", "_i")) or name in {"tokens", "channels", "scalars"}:
+    if name.endswith(("_t", "_i")) or name in NUMBERS:
         return "i32"
-    return "fp32" if name in {"epsilon", "gain", "layer_norm_epsilon", "limit"} else "*fp32"
+    return "fp32" if name in REALS else "*fp32"
 
 
 @pytest.mark.parametrize("capability", [80, 90])

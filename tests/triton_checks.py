@@ -10,6 +10,7 @@ import torch
 
 from lgatr.kernels.products import signed_products_reference
 from lgatr.layout import Sectors
+from lgatr.primitives.attention import sector_heads, sectors_from_heads
 from lgatr.primitives.normalization import EPSILON, _plain_norm
 
 LAYER_NORM = 1e-5
@@ -17,6 +18,8 @@ LAYER_NORM = 1e-5
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MISSING = {"reason": "Triton is not installed: pip install triton", "exc_type": ImportError}
 triton_norm = pytest.importorskip("lgatr.kernels.triton_norm", **MISSING)
+triton_gate = pytest.importorskip("lgatr.kernels.triton_gate", **MISSING)
+triton_heads = pytest.importorskip("lgatr.kernels.triton_heads", **MISSING)
 triton_products = pytest.importorskip("lgatr.kernels.triton_products", **MISSING)
 
 
@@ -100,10 +103,75 @@ def test_layer_norm(tokens, channels, scalars, affine, size, monkeypatch):
         assert float((a.double().cpu() - b).abs().max()) <= 2e-5 * scale
 
 
+HEADS = [
+    # groups, channels, scalars, parts with the signs of the inner product, norm
+    (3, 2, 3, (True, False, False), 0.01),
+    (4, 3, 0, (False, True), 0.01),
+    (6, 4, 5, (True,), None),
+]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3], ids=["", "at the floor"])
+@pytest.mark.parametrize(("groups", "channels", "scalars", "metric", "epsilon"), HEADS)
+def test_heads(groups, channels, scalars, metric, epsilon, size):
+    tokens, w = 4, 2 * channels
+    per_part = groups // len(metric)
+    x = state(tokens, groups * channels, groups * scalars, size)
+    reference = [t.double().cpu().requires_grad_() for t in x]
+
+    def plain(z, v, b):
+        parts = (t.unflatten(-1, (len(metric), per_part, -1)) for t in (z, v, b))
+        return sector_heads(Sectors(*parts), metric, epsilon is not None).flatten(1, 2)
+
+    expected = plain(*reference)
+    kernels = triton_heads.Heads(groups, w, scalars, per_part, metric, epsilon)
+    heads = torch.full(expected.shape, torch.nan, device=DEVICE)
+    factors, scales = torch.empty(2, tokens, groups, device=DEVICE).unbind(0)
+    kernels.forward(x, heads, factors, scales, LAYER_NORM)
+    agree([heads], [expected], 2e-5)
+    grad = torch.randn_like(heads)
+    found = empty(x)
+    limit = 0.0 if epsilon is None else epsilon**-0.5 * (1 - 4e-7)
+    kernels.backward(heads, grad, found, (factors, scales), limit)
+    gradients = torch.autograd.grad(expected, reference, grad.double().cpu())
+    for a, b in zip(found, gradients, strict=True):
+        scale = float(b.abs().max())
+        assert float((a.double().cpu() - b).abs().max()) <= 2e-5 * max(scale, 1e-6)
+
+
+@pytest.mark.parametrize(("groups", "channels", "scalars"), [(3, 2, 3), (1, 4, 0), (5, 1, 7)])
+def test_moving_heads(groups, channels, scalars):
+    heads = torch.randn(4, groups, 16 * channels + scalars, device=DEVICE)
+    x = empty(state(4, groups * channels, groups * scalars))
+    kernels = triton_heads.Heads(groups, 2 * channels, scalars)
+    kernels.unpack(heads, x)
+    expected = sectors_from_heads(heads, channels)
+    assert all(torch.equal(a, b) for a, b in zip(x, expected, strict=True))
+    back = torch.full_like(heads, torch.nan)
+    kernels.pack(x, back)
+    assert torch.equal(back, heads)
+
+
+@pytest.mark.parametrize(("tokens", "channels", "scalars"), [(1, 1, 0), (60, 9, 4)])
+def test_gate(tokens, channels, scalars):
+    x, grad = (state(tokens, channels, scalars) for _ in range(2))
+    gates = torch.rand(tokens, channels, device=DEVICE)
+    out, found = empty(x), empty(x)
+    triton_gate.gate(x, gates, out)
+    of_gates = triton_gate.gate_gradient(x, gates, grad, found)
+    w, both = 2 * channels, gates.repeat(1, 2)
+    wanted, wanted_grad = ([s.z[:, :w] * both, s.v * both, s.b * both] for s in (x, grad))
+    for ours, theirs in ((out, wanted), (found, wanted_grad)):
+        torch.testing.assert_close(ours.z[:, :w], theirs[0])
+        torch.testing.assert_close(list(ours[1:]), theirs[1:])
+    sums = (x.z[:, :w] * grad.z[:, :w]) + (x.v * grad.v).sum(0) + (x.b * grad.b).sum(0)
+    torch.testing.assert_close(of_gates, sums.view(tokens, 2, -1).sum(1), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", networks.KINDS)
 def test_a_network_on_these_kernels(kind, monkeypatch):
     """Everything as on CUDA, but in the interpreter where there is none."""
-    from lgatr.kernels import linear, norm, products
+    from lgatr.kernels import gate, heads, linear, norm, products
     from lgatr.kernels.stage import Stage
 
     net = networks.build(kind).to(DEVICE)
@@ -121,7 +189,7 @@ def test_a_network_on_these_kernels(kind, monkeypatch):
         used.append(x.shape)
         return True
 
-    for module in (linear, norm, products):
+    for module in (gate, heads, linear, norm, products):
         monkeypatch.setattr(module, "has_triton_kernels", as_on_cuda)
     monkeypatch.setattr(Stage, "runs_on", lambda self, x: False)
     # The norm computes in single precision: the scale is that of the largest entry.

@@ -1,4 +1,4 @@
-"""Jets per second, in the progress bar, the log and the results."""
+"""Jets per second, in the progress bar, the log and the results; and what loading them costs."""
 
 from __future__ import annotations
 
@@ -22,24 +22,41 @@ class JetsPerSecond(Callback):
     def __init__(self, skip_steps: int = 3) -> None:
         self.skip_steps = skip_steps
         self.jets, self.seconds, self._seen = 0, 0.0, 0
-        self._start = 0.0
+        self._start, self._end = 0.0, 0.0
+        self.waited = 0.0
 
     @property
     def rate(self) -> float | None:
         """Jets per second of training so far, or None if nothing was measured."""
         return self.jets / self.seconds if self.seconds else None
 
+    @property
+    def waiting(self) -> float | None:
+        """Share of the time in which training waited for its next batch."""
+        return self.waited / (self.waited + self.seconds) if self.seconds else None
+
     def on_train_batch_start(self, *_: Any) -> None:
         """Note the time."""
         self._start = time.perf_counter()
+        if self._end and self._seen > self.skip_steps:
+            self.waited += self._start - self._end
+
+    def on_validation_end(self, *_: Any) -> None:
+        """Validation is no waiting."""
+        self._end = 0.0
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Nor is the start of a pass, which shuffles."""
+        self._end = 0.0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Count the batch."""
         self._seen += 1
+        self._end = time.perf_counter()
         if self._seen <= self.skip_steps:
             return
         self.jets += len(batch)
-        self.seconds += time.perf_counter() - self._start
+        self.seconds += self._end - self._start
         pl_module.log("jets/s", float(self.rate or 0.0), prog_bar=True, batch_size=len(batch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import lightning
+import torch
 
 from data.formats import read_jets
 from experiments.batch import DataSpec
@@ -30,7 +31,8 @@ class TopTaggingData(lightning.LightningDataModule):
     limit
         Use at most this many jets of each split; 0 uses all.
     num_workers
-        Processes that prepare batches.
+        Processes that prepare batches; None means 4 beside a GPU and none on a CPU, whose cores
+        training needs itself.
     seed
         Of the shuffling.
     """
@@ -44,7 +46,7 @@ class TopTaggingData(lightning.LightningDataModule):
         features: Sequence[str],
         max_constituents: int,
         limit: int,
-        num_workers: int,
+        num_workers: int | None,
         seed: int,
     ) -> None:
         super().__init__()
@@ -52,6 +54,8 @@ class TopTaggingData(lightning.LightningDataModule):
         self.batch_size, self.token_budget = batch_size, token_budget
         self.eval_token_budget = eval_token_budget
         self.features, self.max_constituents = tuple(features), max_constituents
+        if num_workers is None:
+            num_workers = 4 if torch.cuda.is_available() else 0
         self.num_workers, self.seed = num_workers, seed
         self._splits: dict[str, JetDataset] = {}
 

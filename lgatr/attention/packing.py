@@ -131,6 +131,10 @@ class Packing:
         """The same packing with its offsets on ``device``."""
         return Packing(self._lengths, self.ptr.to(device, non_blocking=True))
 
+    def pin_memory(self) -> Packing:
+        """The same packing with its offsets where a GPU can fetch them by itself."""
+        return Packing(self._lengths, self.ptr.pin_memory())
+
     def batch_index(self) -> Tensor:
         """The event number of each token, ``(T,)`` int64."""
         events = torch.arange(self.num_events, device=self.device)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lgatr.kernels import native
+from lgatr.kernels.cuda import has_triton_kernels
 from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
 from lgatr.layout import Sectors
@@ -44,6 +46,10 @@ class GateStage(Stage):
     function: Function
     scalar_function: Function
 
+    def runs_on(self, x: Tensor) -> bool:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return super().runs_on(x) or has_triton_kernels(x)
+
     def plain(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`~lgatr.kernels.stage.Stage`."""
         return self.formula(*inputs)
@@ -57,11 +63,12 @@ class GateStage(Stage):
         z, v, b = inputs
         assert z is not None and v is not None and b is not None
         w = v.shape[-1]
-        if has_native_kernels(z):
+        kernels = _kernels(z)
+        if kernels is not None:
             x = Sectors(z, v, b)
             found = native.empty_like(x)
             gates = _as_gates(self.function(z[..., : w // 2]))
-            native.gate(native.packed(x), gates, native.packed(found))
+            kernels.gate(native.packed(x), gates, native.packed(found))
             out, v, b = found
         else:
             gate, out = self._gate(z, w // 2), torch.empty_like(z)
@@ -80,10 +87,11 @@ class GateStage(Stage):
         gz, gv, gb = grads
         w = v.shape[-1]
         c = w // 2
-        if has_native_kernels(z):
+        kernels = _kernels(z)
+        if kernels is not None:
             found = native.empty_like(Sectors(z, v, b))
             x, g, to = (native.packed(s) for s in (Sectors(z, v, b), Sectors(*grads), found))
-            of_gate = native.gate_gradient(x, _as_gates(self.function(z[..., :c])), g, to)
+            of_gate = kernels.gate_gradient(x, _as_gates(self.function(z[..., :c])), g, to)
             of_gate = of_gate.view(*z.shape[:-1], c)
             dz, dv, db = found
         else:
@@ -99,6 +107,15 @@ class GateStage(Stage):
         if z.shape[-1] > w:
             dz[..., w:] = _pullback(self.scalar_function, z[..., w:], gz[..., w:])
         return dz, dv, db
+
+
+def _kernels(x: Tensor) -> Any:
+    """The module with the fused kernels for the device of ``x``, if it has any."""
+    if has_triton_kernels(x):
+        from lgatr.kernels import triton_gate
+
+        return triton_gate
+    return native if has_native_kernels(x) else None
 
 
 def _as_gates(x: Tensor) -> Tensor:

@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lgatr.kernels import native
+from lgatr.kernels.cuda import has_triton_kernels
 from lgatr.kernels.matmul import input_gradient, product
 from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.scratch import scratch
@@ -93,6 +95,15 @@ def _joined(parts: Tensors) -> Tensor:
     return torch.stack(parts, dim=1).flatten(1, 2)
 
 
+def _kernels(x: Tensor) -> type[Any] | None:
+    """The fused kernels for the device of ``x``, if it has any."""
+    if has_triton_kernels(x):
+        from lgatr.kernels import triton_heads
+
+        return triton_heads.Heads
+    return native.Heads if has_native_kernels(x) else None
+
+
 def _limit(epsilon: float, dtype: torch.dtype) -> float:
     """The factor from which on the floor of the norm is reached."""
     return epsilon**-0.5 * (1 - 4 * torch.finfo(dtype).eps)
@@ -117,6 +128,10 @@ class FromHeadsStage(Stage):
     formula: Callable[..., Tensors]
     width: int
 
+    def runs_on(self, x: Tensor) -> bool:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return super().runs_on(x) or has_triton_kernels(x)
+
     def plain(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`~lgatr.kernels.stage.Stage`."""
         return self.formula(*inputs)
@@ -126,10 +141,11 @@ class FromHeadsStage(Stage):
         (heads,) = _present(inputs)
         t, n, d = heads.shape
         split = d - (_ROWS - 1) * self.width
-        if has_native_kernels(heads):
-            out = self._room(heads)
-            self._kernels(heads).unpack(heads.contiguous(), out)
-            return tuple(out), ()
+        kernels = self._kernels(heads)
+        if kernels is not None:
+            place = self._room(heads)
+            kernels.unpack(heads.contiguous(), place)
+            return tuple(place), ()
         rows = heads[..., split:].unflatten(-1, (-1, self.width)).movedim(-2, 0)
         rows = rows.contiguous().flatten(2)
         z = heads[..., :split].reshape(t, n * split)
@@ -140,9 +156,10 @@ class FromHeadsStage(Stage):
     ) -> Optionals:
         """See :class:`~lgatr.kernels.stage.Stage`."""
         (heads,) = _present(inputs)
-        n, out, start = heads.shape[1], torch.empty(heads.shape, dtype=heads.dtype), 0
-        if has_native_kernels(heads):
-            self._kernels(heads).pack(native.packed(Sectors(*grads)), out)
+        n, out, start = heads.shape[1], heads.new_empty(heads.shape), 0
+        kernels = self._kernels(heads)
+        if kernels is not None:
+            kernels.pack(native.packed(Sectors(*grads)), out)
             return (out,)
         for row in (grads[0], *grads[1], *grads[2]):
             width = row.shape[-1] // n
@@ -156,8 +173,10 @@ class FromHeadsStage(Stage):
         z = heads.new_empty(t, n * (d - (_ROWS - 1) * self.width))
         return Sectors(z, rows[:NUM_VECTORS], rows[NUM_VECTORS:])
 
-    def _kernels(self, heads: Tensor) -> native.Heads:
-        return native.Heads(heads.shape[1], self.width, heads.shape[2] - _ROWS * self.width)
+    def _kernels(self, heads: Tensor) -> Any:
+        kernels = _kernels(heads)
+        sizes = heads.shape[1], self.width, heads.shape[2] - _ROWS * self.width
+        return None if kernels is None else kernels(*sizes)
 
 
 @dataclass(frozen=True)
@@ -190,6 +209,10 @@ class HeadsStage(Stage):
     def _groups(self) -> int:
         return self.heads * len(self.metric)
 
+    def runs_on(self, x: Tensor) -> bool:
+        """See :class:`~lgatr.kernels.stage.Stage`."""
+        return super().runs_on(x) or has_triton_kernels(x)
+
     def plain(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`~lgatr.kernels.stage.Stage`."""
         return self.formula(*inputs)
@@ -199,12 +222,12 @@ class HeadsStage(Stage):
         xz, xv, xb, mz, mv, mb = _present(inputs[:6])
         bias, n, t = inputs[6], self._groups, len(xz)
         w = len(mv) // n
-        if has_native_kernels(xz):
-            return self._forward_natively(Sectors(xz, xv, xb), (mz, mv, mb), bias)
+        if _kernels(xz) is not None:
+            return self._forward_fused(Sectors(xz, xv, xb), (mz, mv, mb), bias)
         rows, rows_bias = self._rows(mz, w), None if bias is None else self._rows(bias, w)
         heads = xz.new_empty(t, n, _ROWS * w + self.scalars)
         factors, scales = xz.new_empty(t, n), xz.new_empty(t, n, 1)
-        for piece in self._pieces(t):
+        for piece in self._pieces(xz):
             z = product(xz[piece], rows, rows_bias)
             v = product(xv[:, piece].flatten(0, 1), mv).view(NUM_VECTORS, -1, n * w)
             b = product(xb[:, piece].flatten(0, 1), mb).view(NUM_BIVECTORS, -1, n * w)
@@ -231,17 +254,17 @@ class HeadsStage(Stage):
     ) -> Optionals:
         """See :class:`~lgatr.kernels.stage.Stage`."""
         xz, xv, xb, mz, mv, mb = _present(inputs[:6])
-        n, t, has_bias = self._groups, len(xz), inputs[6] is not None
+        n, has_bias = self._groups, inputs[6] is not None
         w = len(mv) // n
-        by_torch = not has_native_kernels(xz)
-        # The native kernels take rows as they are: ordered by head.
+        by_torch = _kernels(xz) is None
+        # The fused kernels take rows as they are: ordered by head.
         rows = self._rows(mz, w) if by_torch else mz
         heads, grad = _joined(outputs), _joined(grads)
-        through = self._through_heads if by_torch else self._through_heads_natively
+        through = self._through_heads if by_torch else self._through_heads_fused
         gradients = [torch.empty_like(x) for x in (xz, xv, xb)]
         of_weights = [torch.zeros_like(m) for m in (rows, mv, mb)]
         of_bias = xz.new_zeros(len(rows))
-        for piece in self._pieces(t):
+        for piece in self._pieces(xz):
             dz, dv, db = through(heads[piece], grad[piece], piece, kept, w)
             gradients[0][piece] = input_gradient(dz, rows)
             of_weights[0].addmm_(dz.t(), xz[piece])
@@ -255,25 +278,28 @@ class HeadsStage(Stage):
             of_weights[0], of_bias = (self._rows_back(x, w) for x in (of_weights[0], of_bias))
         return *gradients, *of_weights, of_bias if has_bias else None
 
-    def _kernels(self, w: int) -> native.Heads:
-        return native.Heads(self._groups, w, self.scalars, self.heads, self.metric, self.epsilon)
+    def _fused(self, x: Tensor, w: int) -> Any:
+        kernels = _kernels(x)
+        assert kernels is not None
+        return kernels(self._groups, w, self.scalars, self.heads, self.metric, self.epsilon)
 
-    def _forward_natively(
+    def _forward_fused(
         self, x: Sectors, matrices: Tensors, bias: Tensor | None
     ) -> tuple[Tensors, Tensors]:
         n, t, w = self._groups, len(x.z), len(matrices[1]) // self._groups
         heads = x.z.new_empty(t, n, _ROWS * w + self.scalars)
         factors, scales = x.z.new_empty(t, n), x.z.new_empty(t, n)
-        for piece in self._pieces(t):
+        kernels = self._fused(x.z, w)
+        for piece in self._pieces(x.z):
             z = product(x.z[piece], matrices[0], bias)
             v = product(x.v[:, piece].flatten(0, 1), matrices[1]).unflatten(0, (NUM_VECTORS, -1))
             b = product(x.b[:, piece].flatten(0, 1), matrices[2]).unflatten(0, (NUM_BIVECTORS, -1))
-            self._kernels(w).forward(
+            kernels.forward(
                 Sectors(z, v, b), heads[piece], factors[piece], scales[piece], _LAYER_NORM
             )
         return heads.unflatten(1, (-1, self.heads)).unbind(1), (factors, scales)
 
-    def _through_heads_natively(
+    def _through_heads_fused(
         self, heads: Tensor, grad: Tensor, piece: slice, kept: Tensors, w: int
     ) -> Tensors:
         """What :meth:`_through_heads` gives, with rows ordered by head."""
@@ -285,7 +311,7 @@ class HeadsStage(Stage):
         )
         limit = 0.0 if self.epsilon is None else _limit(self.epsilon, heads.dtype)
         factors, scales = (k[piece] for k in kept)
-        self._kernels(w).backward(heads, grad, out, (factors, scales), limit)
+        self._fused(heads, w).backward(heads, grad, out, (factors, scales), limit)
         return tuple(out)
 
     def _through_heads(
@@ -312,8 +338,11 @@ class HeadsStage(Stage):
         return dz, g[_VECTORS], g[_BIVECTORS]
 
     @staticmethod
-    def _pieces(tokens: int) -> list[slice]:
-        """Tokens to work on at a time, so that all planes stay in the caches."""
+    def _pieces(x: Tensor) -> list[slice]:
+        """Tokens to work on at a time, so that all planes stay in the caches of a CPU."""
+        tokens = len(x)
+        if x.is_cuda:
+            return [slice(0, tokens)]
         count = -(-tokens // _TOKENS)
         size = -(-tokens // count)
         return [slice(start, start + size) for start in range(0, tokens, size)]
