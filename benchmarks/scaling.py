@@ -18,7 +18,7 @@ from lgatr import LGATr, Packing
 BASE = {"particles": 50, "events": 32, "blocks": 4, "channels": 16}
 STUDIES = {
     "particles": [10, 30, 100, 300, 1000],
-    "events": [8, 16, 32, 64, 128],
+    "events": [16, 64, 128, 256, 512, 1024],
     "blocks": [1, 2, 4, 8, 12],
     "channels": [4, 8, 16, 32, 64],
 }

@@ -5,7 +5,8 @@ Legend: J jets, N constituents of all jets together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from data.errors import DataError
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+
+BINARY = ("background", "signal")
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,25 @@ class Jets:
     offsets
         ``(J + 1,)`` int64; jet ``j`` owns rows ``offsets[j]`` to ``offsets[j + 1]``.
     labels
-        ``(J,)`` int64, 1 for signal and 0 for background.
+        ``(J,)`` int64, numbers of ``classes``.
     source
         Where the jets came from, for error messages.
+    classes
+        Names of the classes. Labels of other programs are in other orders: names tell.
+    particles
+        Further columns of the constituents by name, ``(N,)`` float32 each; see
+        :mod:`data.columns`.
+    jets
+        Columns of the jets by name, ``(J,)`` float32 each.
     """
 
     constituents: FloatArray
     offsets: IntArray
     labels: IntArray
     source: str
+    classes: tuple[str, ...] = BINARY
+    particles: Mapping[str, FloatArray] = field(default_factory=dict)
+    jets: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,14 +64,38 @@ class Jets:
         lengths = self.offsets[indices + 1] - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         rows = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return Jets(self.constituents[rows], offsets, self.labels[indices], self.source)
+        return replace(
+            self,
+            constituents=self.constituents[rows],
+            offsets=offsets,
+            labels=self.labels[indices],
+            particles={name: column[rows] for name, column in self.particles.items()},
+            jets={name: column[indices] for name, column in self.jets.items()},
+        )
 
     def head(self, count: int) -> Jets:
         """The first ``count`` jets (all of them if there are fewer)."""
         count = min(count, len(self))
         end = int(self.offsets[count])
-        return Jets(
-            self.constituents[:end], self.offsets[: count + 1], self.labels[:count], self.source
+        return replace(
+            self,
+            constituents=self.constituents[:end],
+            offsets=self.offsets[: count + 1],
+            labels=self.labels[:count],
+            particles={name: column[:end] for name, column in self.particles.items()},
+            jets={name: column[:count] for name, column in self.jets.items()},
+        )
+
+    def leading(self, most: int) -> Jets:
+        """The jets with their first ``most`` constituents each."""
+        rank = np.arange(len(self.constituents)) - np.repeat(self.offsets[:-1], self.lengths)
+        kept = rank < most
+        lengths = np.minimum(self.lengths, most)
+        return replace(
+            self,
+            constituents=self.constituents[kept],
+            offsets=np.concatenate([[0], np.cumsum(lengths)]),
+            particles={name: column[kept] for name, column in self.particles.items()},
         )
 
     def check_structure(self) -> None:
@@ -80,19 +117,31 @@ class Jets:
             raise DataError(
                 f"{self.source}: jet {jet} has no constituent; remove empty jets from the file"
             )
-        bad = ~np.isin(self.labels, (0, 1))
+        bad = (self.labels < 0) | (self.labels >= len(self.classes))
         if bad.any():
             jet = int(np.argmax(bad))
+            meaning = ", ".join(f"{i} ({name})" for i, name in enumerate(self.classes))
             raise DataError(
-                f"{self.source}: jet {jet} has label {self.labels[jet]}; "
-                "labels must be 1 (signal) or 0 (background)"
+                f"{self.source}: jet {jet} has label {self.labels[jet]}; labels must be {meaning}"
             )
+        sizes = {"particles": len(self.constituents), "jets": len(self)}
+        for kind, size in sizes.items():
+            for name, column in getattr(self, kind).items():
+                if column.shape != (size,):
+                    raise DataError(
+                        f"{self.source}: column {kind}/{name} has shape {column.shape}, "
+                        f"expected ({size},)"
+                    )
 
     def check_momenta(self) -> None:
         """Raise :class:`DataError` if a four-momentum is not finite or has no energy."""
         finite = np.isfinite(self.constituents).all(axis=1)
         if not finite.all():
             self._complain(~finite, "a NaN or infinite four-momentum")
+        for name, column in self.particles.items():
+            finite = np.isfinite(column)
+            if not finite.all():
+                self._complain(~finite, f"a NaN or infinite {name}")
         positive = self.constituents[:, 0] > 0
         if not positive.all():
             self._complain(~positive, "a constituent with energy <= 0")
@@ -121,3 +170,22 @@ def join(pieces: list[tuple[FloatArray, IntArray]], labels: IntArray, source: st
     constituents = np.concatenate([np.zeros((0, 4), np.float32), *(p for p, _ in pieces)])
     lengths = np.concatenate([np.zeros(0, np.int64), *(n for _, n in pieces)])
     return Jets(constituents, np.concatenate([[0], np.cumsum(lengths)]), labels, source)
+
+
+def concatenate(parts: Sequence[Jets], source: str) -> Jets:
+    """Jets of several files as one sample; they must have the same classes and columns."""
+    first = parts[0]
+    for part in parts[1:]:
+        kinds = (part.classes, set(part.particles), set(part.jets))
+        if kinds != (first.classes, set(first.particles), set(first.jets)):
+            raise DataError(f"{part.source} and {first.source} differ in classes or columns")
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Jets(
+        np.concatenate([part.constituents for part in parts]),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.concatenate([part.labels for part in parts]),
+        source,
+        first.classes,
+        {name: np.concatenate([p.particles[name] for p in parts]) for name in first.particles},
+        {name: np.concatenate([p.jets[name] for p in parts]) for name in first.jets},
+    )

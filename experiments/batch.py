@@ -64,9 +64,14 @@ class DataSpec:
     ----------
     num_scalars
         Scalar features per particle.
-    num_outputs
-        Outputs per event: 1 for binary classification.
+    classes
+        Names of the classes of events, in the order of their labels.
     """
 
     num_scalars: int
-    num_outputs: int
+    classes: tuple[str, ...]
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs per event: 1 for two classes, else one for each."""
+        return 1 if len(self.classes) == 2 else len(self.classes)

@@ -50,7 +50,7 @@ def load_tagger(run: Path) -> PaddedTagger:
     if checkpoint is None:
         raise UserError(f"{run}: no checkpoint yet; train first")
     datamodule = instantiate(cfg.data.module)
-    tagger = instantiate(cfg.model)(spec=datamodule.spec)
+    tagger = instantiate(cfg.model)(spec=rundir.read_spec(run))
     load_checkpoint(tagger.network, checkpoint)
     return PaddedTagger(tagger, datamodule.features, datamodule.max_constituents).eval()
 

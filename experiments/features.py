@@ -1,16 +1,18 @@
-"""Scalar features of particles, computed from four-momenta.
+"""Scalar features of particles: kinematics, particle identification, displacements.
 
-All of them refer to the beam axis or to the jet, so they break Lorentz symmetry down to rotations
+Kinematics refer to the beam axis or to the jet, so they break Lorentz symmetry down to rotations
 about the beam (and boosts along it, for those that are differences). Shifts and factors bring
-them to order one for jets of several hundred GeV.
+them to order one for jets of several hundred GeV. The others are columns of the sample
+(:mod:`data.columns`), brought to order one.
 
 Legend: T particles, B events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,10 +22,14 @@ from lgatr import Packing
 
 @dataclass(frozen=True)
 class Kinematics:
-    """Particles and the jet each belongs to, ``(T, 4)`` each, (E, px, py, pz) in GeV."""
+    """Particles and the jet each belongs to, ``(T, 4)`` each, (E, px, py, pz) in GeV.
+
+    ``columns`` are what else is known of the particles, ``(T,)`` each.
+    """
 
     particle: Tensor
     jet: Tensor
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def _pt(p: Tensor) -> Tensor:
@@ -49,6 +55,21 @@ def _delta_r(k: Kinematics) -> Tensor:
     return (_delta_eta(k).square() + _delta_phi(k).square()).sqrt()
 
 
+def _column(name: str, k: Kinematics) -> Tensor:
+    if name not in k.columns:
+        known = ", ".join(k.columns) or "none"
+        raise ValueError(f"the sample has no column {name!r} of its particles, only: {known}")
+    return k.columns[name]
+
+
+def _tanh(name: str, k: Kinematics) -> Tensor:
+    return _column(name, k).tanh()
+
+
+def _clipped(name: str, k: Kinematics) -> Tensor:
+    return _column(name, k).clamp(0.0, 1.0)
+
+
 FEATURES: dict[str, Callable[[Kinematics], Tensor]] = {
     "log_pt": lambda k: 0.7 * (_pt(k.particle).log() - 1.7),
     "log_energy": lambda k: 0.7 * (k.particle[:, 0].log() - 2.0),
@@ -57,24 +78,71 @@ FEATURES: dict[str, Callable[[Kinematics], Tensor]] = {
     "delta_eta": lambda k: 2.0 * _delta_eta(k),
     "delta_phi": lambda k: 2.0 * _delta_phi(k),
     "delta_r": lambda k: 4.0 * (_delta_r(k) - 0.2),
+    "charge": partial(_column, "charge"),
+    "is_charged_hadron": partial(_column, "is_charged_hadron"),
+    "is_neutral_hadron": partial(_column, "is_neutral_hadron"),
+    "is_photon": partial(_column, "is_photon"),
+    "is_electron": partial(_column, "is_electron"),
+    "is_muon": partial(_column, "is_muon"),
+    "d0": partial(_tanh, "d0"),
+    "d0_error": partial(_clipped, "d0_error"),
+    "dz": partial(_tanh, "dz"),
+    "dz_error": partial(_clipped, "dz_error"),
 }
-"""Feature by name: natural logarithms of GeV or of ratios, pseudorapidity, radians."""
+"""Feature by name: natural logarithms of GeV or of ratios, pseudorapidity, radians; tanh of
+displacements in mm, and their errors cut off at 1 mm."""
+
+SETS: dict[str, tuple[str, ...]] = {
+    "fourmomenta": (),
+    "kinematics": (
+        "log_pt", "log_energy", "log_pt_relative", "log_energy_relative",
+        "delta_eta", "delta_phi", "delta_r",
+    ),
+    "pid": (
+        "charge", "is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon",
+    ),
+    "displacements": ("d0", "d0_error", "dz", "dz_error"),
+}  # fmt: skip
+"""Features that go together. ``fourmomenta`` adds none: four-momenta are always there."""
+
+SETS["default"] = SETS["kinematics"] + SETS["pid"] + SETS["displacements"]
 
 
-def compute_features(fourmomenta: Tensor, packing: Packing, names: Sequence[str]) -> Tensor:
-    """The named features of every particle, ``(T, len(names))``.
+def feature_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of features, with the names of sets replaced by what is in them.
 
     Raises
     ------
     ValueError
         If a name is unknown.
     """
-    unknown = [name for name in names if name not in FEATURES]
+    unknown = [name for name in names if name not in FEATURES and name not in SETS]
     if unknown:
-        raise ValueError(f"no feature {', '.join(unknown)}; there are {', '.join(FEATURES)}")
+        raise ValueError(
+            f"no feature {', '.join(unknown)}; there are {', '.join(FEATURES)}, "
+            f"and the sets {', '.join(SETS)}"
+        )
+    found = [feature for name in names for feature in SETS.get(name, (name,))]
+    return tuple(dict.fromkeys(found))
+
+
+def compute_features(
+    fourmomenta: Tensor,
+    packing: Packing,
+    names: Sequence[str],
+    columns: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """The named features of every particle, ``(T, features)``.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or the sample lacks its column.
+    """
+    names = feature_names(names)
     if not names:
         return fourmomenta.new_empty(len(fourmomenta), 0)
     index = packing.batch_index()
     jets = fourmomenta.new_zeros(packing.num_events, 4).index_add(0, index, fourmomenta)
-    kinematics = Kinematics(fourmomenta, jets[index])
+    kinematics = Kinematics(fourmomenta, jets[index], columns or {})
     return torch.stack([FEATURES[name](kinematics) for name in names], dim=1)

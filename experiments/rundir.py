@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from data.atomic import atomic_path
+from experiments.batch import DataSpec
 from experiments.errors import UserError
 
 CONFIG = "config.yaml"
+SPEC = "data_spec.json"
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
 
@@ -27,6 +31,27 @@ def find_last_run(parent: Path) -> Path:
     if not runs:
         raise UserError(f"ckpt_path=last: no run with a checkpoint in {parent}")
     return max(runs, key=lambda run: (run / LAST).stat().st_mtime)
+
+
+def write_spec(directory: Path, spec: DataSpec) -> None:
+    """Note what the model was built for, so that it can be built again without the data."""
+    with atomic_path(directory / SPEC) as temporary:
+        temporary.write_text(json.dumps(asdict(spec)), encoding="utf-8")
+
+
+def read_spec(directory: Path) -> DataSpec:
+    """What :func:`write_spec` noted.
+
+    Raises
+    ------
+    UserError
+        If there is no such note.
+    """
+    file = directory / SPEC
+    if not file.is_file():
+        raise UserError(f"{directory}: has no {SPEC}; it is not the folder of a run, or an old one")
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return DataSpec(found["num_scalars"], tuple(found["classes"]))
 
 
 def claim(directory: Path, config: str, resume: bool) -> None:

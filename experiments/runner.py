@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,17 +16,20 @@ import lightning
 import torch
 from hydra.utils import instantiate
 from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from data.atomic import atomic_path
 from experiments import rundir
 from experiments.callbacks.throughput import JetsPerSecond
+from experiments.failures import explained_failures
 from experiments.plots import curves, tagging
 from experiments.report.html import value_with_error, write_report
-from experiments.tasks.classification import BinaryClassification
+from experiments.tasks.classification import Classification
 from lgatr.utils.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
+RUN_DIR = "LGATR_RUN_DIR"
 _VERSIONS = ("lgatr", "torch", "lightning", "xformers", "hydra-core", "numpy", "h5py")
 
 
@@ -38,7 +44,7 @@ def _versions() -> dict[str, str]:
 
 
 def _results(
-    cfg: DictConfig, task: BinaryClassification, trainer: Trainer, datamodule: Any, seconds: float
+    cfg: DictConfig, task: Classification, trainer: Trainer, datamodule: Any, seconds: float
 ) -> dict[str, Any]:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     measured = next((c for c in callbacks if isinstance(c, JetsPerSecond)), None)
@@ -50,6 +56,7 @@ def _results(
         "training_seconds": seconds,
         "steps": trainer.global_step,
         "jets": datamodule.num_jets(),
+        **({"skipped": datamodule.skipped()} if hasattr(datamodule, "skipped") else {}),
         "data": str(cfg.data.path),
         "attention_requested": cfg.attention.name,
         "attention_executed": task.model.executed_attention,
@@ -60,16 +67,13 @@ def _results(
     }
 
 
-def _save(
-    directory: Path, cfg: DictConfig, results: dict[str, Any], task: BinaryClassification
-) -> None:
+def _save(directory: Path, cfg: DictConfig, results: dict[str, Any], task: Classification) -> None:
     assert task.test_scores is not None
-    logits, target = task.test_scores
-    tagging.plot_roc(logits, target, directory / "plots")
-    tagging.plot_scores(logits, target, directory / "plots")
+    plots = directory / "plots"
+    tagging.plot_all(task.test_scores, task.spec.classes, task.background, plots)
     history = curves.read_curves(directory / "logs" / "csv")
-    curves.plot_loss(history, directory / "plots")
-    curves.plot_learning_rate(history, directory / "plots")
+    curves.plot_loss(history, plots)
+    curves.plot_learning_rate(history, plots)
     write_report(directory, cfg.published, results, OmegaConf.to_yaml(cfg, resolve=True))
     # Last: whoever finds metrics.json finds a complete run.
     with atomic_path(directory / "metrics.json") as temporary:
@@ -92,18 +96,50 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     datamodule = instantiate(cfg.data.module)
     datamodule.setup()
+    spec = datamodule.spec
     task = instantiate(cfg.task)(
-        model=instantiate(cfg.model)(spec=datamodule.spec),
+        spec=spec,
+        model=instantiate(cfg.model)(spec=spec),
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
     )
-    rundir.claim(directory, OmegaConf.to_yaml(cfg, resolve=True), resume=checkpoint is not None)
-    print(f"Results go to {directory}")
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        text = OmegaConf.to_yaml(cfg, resolve=True)
+        rundir.claim(directory, text, resume=checkpoint is not None)
+        rundir.write_spec(directory, spec)
+        print(f"Results go to {directory}")
     trainer: Trainer = instantiate(
         cfg.trainer,
         callbacks=list(instantiate(cfg.callbacks).values()),
         logger=list(instantiate(cfg.logger).values()),
     )
+    with _same_directory(directory), explained_failures():
+        seconds = _fit_and_test(trainer, task, datamodule, directory, checkpoint)
+    results = _results(cfg, task, trainer, datamodule, seconds)
+    if trainer.is_global_zero:
+        _save(directory, cfg, results, task)
+        _print_summary(directory, results)
+    return results
+
+
+@contextmanager
+def _same_directory(directory: Path) -> Iterator[None]:
+    """Tell the processes that Lightning starts, which read the configuration anew, where to go."""
+    os.environ[RUN_DIR] = str(directory)
+    try:
+        yield
+    finally:
+        os.environ.pop(RUN_DIR, None)
+
+
+def _fit_and_test(
+    trainer: Trainer,
+    task: Classification,
+    datamodule: Any,
+    directory: Path,
+    checkpoint: Path | None,
+) -> float:
+    """Train, and test the best weights; returns the seconds of training."""
     start = time.perf_counter()
     # Our own checkpoints hold optimizer and loop states made of plain types and tensors.
     trainer.fit(task, datamodule, ckpt_path=checkpoint, weights_only=True)
@@ -114,15 +150,14 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
         task.load_state_dict(state)
     trainer.test(task, datamodule, verbose=False)
-    results = _results(cfg, task, trainer, datamodule, seconds)
-    _save(directory, cfg, results, task)
-    _print_summary(directory, results)
-    return results
+    return seconds
 
 
 def _print_summary(directory: Path, results: dict[str, Any]) -> None:
-    for name in ("auc", "accuracy", "rejection_at_0.5", "rejection_at_0.3", "loss"):
-        print(f"{name:>18}  {value_with_error(results, name)}")
+    rejections = [n for n in results if n.startswith("rejection") and "_at_" in n]
+    plain = [n for n in rejections if not n.endswith(("_error", "_lower_limit_95"))]
+    for name in ("auc", "accuracy", *plain, "loss"):
+        print(f"{name:>24}  {value_with_error(results, name)}")
     rate = results["jets_per_second"]
-    print(f"{'jets per second':>18}  {'–' if rate is None else format(rate, '.0f')}")
+    print(f"{'jets per second':>24}  {'–' if rate is None else format(rate, '.0f')}")
     print(f"Report: {directory / 'report.html'}")

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from data.jets import Jets
-from experiments.data.datamodule import TopTaggingData
+from experiments.data.datamodule import JetData
 from experiments.data.loader import JetDataset, ResumableLoader
 from experiments.data.sampler import BatchSampler, cut_batches
-from experiments.features import FEATURES, compute_features
+from experiments.features import SETS, compute_features, feature_names
 from lgatr import Packing
 
 
@@ -97,7 +97,9 @@ def test_leading_constituents(jets):
 def test_features_by_hand():
     p = torch.tensor([[50.0, 30.0, 0.0, 40.0], [13.0, 0.0, 12.0, 5.0]])
     packing = Packing.from_lengths([2])
-    values = dict(zip(FEATURES, compute_features(p, packing, list(FEATURES)).T, strict=True))
+    values = dict(
+        zip(SETS["kinematics"], compute_features(p, packing, ["kinematics"]).T, strict=True)
+    )
     jet_pt, jet_eta = math.hypot(30, 12), math.asinh(45 / math.hypot(30, 12))
     assert values["log_pt"][0] == pytest.approx(0.7 * (math.log(30) - 1.7))
     assert values["log_pt_relative"][1] == pytest.approx(0.7 * (math.log(12 / jet_pt) + 4.7))
@@ -107,12 +109,31 @@ def test_features_by_hand():
         compute_features(p, packing, ["colour"])
 
 
+def test_columns_of_the_sample():
+    p = torch.tensor([[50.0, 30.0, 0.0, 40.0], [13.0, 0.0, 12.0, 5.0]])
+    packing = Packing.from_lengths([2])
+    columns = {"d0": torch.tensor([0.5, -3.0]), "d0_error": torch.tensor([0.2, 7.0])}
+    found = compute_features(p, packing, ["d0", "d0_error"], columns)
+    expected = torch.tensor([[math.tanh(0.5), 0.2], [math.tanh(-3.0), 1.0]])
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match="no column 'charge' of its particles, only: d0, d0_error"):
+        compute_features(p, packing, ["pid"], columns)
+
+
+def test_sets_of_features():
+    assert feature_names(["fourmomenta"]) == ()
+    assert feature_names(["log_pt", "kinematics"])[:3] == (
+        "log_pt",
+        "log_energy",
+        "log_pt_relative",
+    )
+    assert len(feature_names(["default"])) == 7 + 6 + 4
+
+
 def test_datamodule_from_shipped_jets():
     from experiments.cli import ROOT
 
-    module = TopTaggingData(
-        str(ROOT / "data/toptagging_mini.h5"), 16, 0, 2000, ["log_pt"], 40, 64, 0, 1
-    )
+    module = JetData(str(ROOT / "data/toptagging_mini.h5"), 16, 0, 2000, ["log_pt"], 40, 64, 0, 1)
     module.setup()
     assert module.num_jets() == {"train": 64, "val": 64, "test": 64}
     assert module.spec.num_scalars == 1

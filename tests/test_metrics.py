@@ -9,6 +9,8 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
+from experiments.metrics.calibration import expected_calibration_error, reliability
+from experiments.metrics.multiclass import multiclass_metrics
 from experiments.metrics.tagging import auc_error, rejection_error, tagging_metrics
 
 
@@ -74,5 +76,68 @@ def test_formulas():
 def test_bad_scores():
     with pytest.raises(ValueError, match="not finite"):
         tagging_metrics(torch.tensor([0.0, math.nan]), torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match="both classes"):
+    with pytest.raises(ValueError, match="every class"):
         tagging_metrics(torch.tensor([0.0, 1.0]), torch.tensor([1, 1]))
+
+
+class TestMulticlass:
+    CLASSES = ("QCD", "Hbb", "Tbl", "Wqq")
+
+    def scores(self, jets=4000):
+        rng = np.random.default_rng(1)
+        target = rng.integers(0, 4, jets)
+        logits = rng.normal(0, 1, (jets, 4)) + 1.5 * np.eye(4)[target]
+        return torch.from_numpy(logits.astype(np.float32)), torch.from_numpy(target)
+
+    def test_against_scikit_learn(self):
+        logits, target = self.scores()
+        found = multiclass_metrics(logits, target, self.CLASSES)
+        probabilities = logits.double().softmax(1).numpy()
+        auc = roc_auc_score(target, probabilities, multi_class="ovo", average="macro")
+        assert found["auc"] == pytest.approx(auc, abs=1e-6)
+        assert found["accuracy"] == pytest.approx(accuracy_score(target, logits.argmax(1)))
+        assert found["loss"] == pytest.approx(log_loss(target, probabilities), abs=1e-6)
+
+    def test_rejections_by_counting(self):
+        logits, target = self.scores(100_000)
+        found = multiclass_metrics(logits, target, self.CLASSES, "QCD", {"Hbb": 0.5, "Tbl": 0.995})
+        for name, efficiency in (("Hbb", 0.5), ("Tbl", 0.995)):
+            c = self.CLASSES.index(name)
+            p = logits.double().softmax(1)
+            score = (p[:, c] / (p[:, c] + p[:, 0])).numpy()
+            signal, background = score[target == c], score[target == 0]
+            cut = np.quantile(signal, 1 - efficiency)
+            counted = 1 / np.mean(background >= cut)
+            key = f"rejection_{name}_at_{efficiency:g}"
+            assert found[key] == pytest.approx(counted, rel=0.03)
+            assert found[f"{key}_error"] > 0
+
+    def test_names(self):
+        logits, target = self.scores(100)
+        with pytest.raises(ValueError, match="no class Hgg; the sample has QCD, Hbb, Tbl, Wqq"):
+            multiclass_metrics(logits, target, self.CLASSES, "QCD", {"Hgg": 0.5})
+        with pytest.raises(ValueError, match="every class"):
+            multiclass_metrics(logits, target.clamp(max=2), self.CLASSES)
+
+    def test_no_background_left(self):
+        logits = torch.tensor([[0.0, 1.0], [0.0, 2.0], [1.0, 0.0], [2.0, 0.0]])
+        found = multiclass_metrics(
+            logits, torch.tensor([1, 1, 0, 0]), ("QCD", "Hbb"), "QCD", {"Hbb": 0.5}
+        )
+        assert found["rejection_Hbb_at_0.5"] is None
+        assert found["rejection_Hbb_at_0.5_lower_limit_95"] == pytest.approx(2 / 3)
+
+
+class TestCalibration:
+    def test_true_probabilities_are_calibrated(self):
+        p = torch.rand(200_000, generator=torch.Generator().manual_seed(0))
+        came = torch.rand(200_000, generator=torch.Generator().manual_seed(1)) < p
+        assert expected_calibration_error(p, came) < 0.01
+        assert expected_calibration_error(p.square(), came) > 0.1
+
+    def test_by_hand(self):
+        predicted, observed, count = reliability(
+            torch.tensor([0.1, 0.3, 0.9, 1.0]), torch.tensor([0, 1, 1, 1]), bins=2
+        )
+        assert count.tolist() == [2, 2] and observed.tolist() == [0.5, 1.0]
+        torch.testing.assert_close(predicted.tolist(), [0.2, 0.95])

@@ -217,9 +217,11 @@ def test_exported_weights_build_the_network(exported):
 @pytest.mark.parametrize(("place", "padding"), [("tokens", 3), ("channels", 0), ("tokens", 0)])
 def test_padded_tagger_equals_packed_tagger(place, padding):
     from experiments.batch import DataSpec, EventBatch
-    from experiments.features import FEATURES, compute_features
+    from experiments.features import SETS, compute_features
+    from experiments.models.attention import AttentionChoice
     from experiments.models.dense import PaddedTagger
-    from experiments.models.lgatr import AttentionChoice, LGATrTagger, SymmetryBreaking
+    from experiments.models.lgatr import LGATrTagger
+    from experiments.models.symmetry import SymmetryBreaking
 
     def network(**channels):
         return LGATr(
@@ -231,9 +233,9 @@ def test_padded_tagger_equals_packed_tagger(place, padding):
             **channels,
         )
 
-    names = list(FEATURES) if padding else []
+    names = list(SETS["kinematics"]) if padding else []
     tagger = LGATrTagger(
-        DataSpec(len(names), 2),
+        DataSpec(len(names), ("a", "b", "c")),
         network,
         SymmetryBreaking("lightlike", True, True, place),
         AttentionChoice("native", True),

@@ -11,10 +11,24 @@ from data.formats import read_jets
 from experiments.batch import DataSpec
 from experiments.data.loader import JetDataset, ResumableLoader
 from experiments.data.sampler import BatchSampler
+from experiments.features import feature_names
 
 
-class TopTaggingData(lightning.LightningDataModule):
-    """Top quark jets against light-quark and gluon jets.
+def ranks(module: lightning.LightningDataModule) -> tuple[int, int]:
+    """The number of this process, and how many train together."""
+    trainer = module.trainer
+    return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+
+
+def default_workers(num_workers: int | None) -> int:
+    """None means 4 beside a GPU and none on a CPU, whose cores training needs itself."""
+    if num_workers is not None:
+        return num_workers
+    return 4 if torch.cuda.is_available() else 0
+
+
+class JetData(lightning.LightningDataModule):
+    """Jets of two or more classes, from files that fit the memory or are mapped into it.
 
     Parameters
     ----------
@@ -31,8 +45,7 @@ class TopTaggingData(lightning.LightningDataModule):
     limit
         Use at most this many jets of each split; 0 uses all.
     num_workers
-        Processes that prepare batches; None means 4 beside a GPU and none on a CPU, whose cores
-        training needs itself.
+        Processes that prepare batches; see :func:`default_workers`.
     seed
         Of the shuffling.
     """
@@ -53,16 +66,15 @@ class TopTaggingData(lightning.LightningDataModule):
         self.path, self.limit = path, limit
         self.batch_size, self.token_budget = batch_size, token_budget
         self.eval_token_budget = eval_token_budget
-        self.features, self.max_constituents = tuple(features), max_constituents
-        if num_workers is None:
-            num_workers = 4 if torch.cuda.is_available() else 0
-        self.num_workers, self.seed = num_workers, seed
+        self.features, self.max_constituents = feature_names(features), max_constituents
+        self.num_workers, self.seed = default_workers(num_workers), seed
         self._splits: dict[str, JetDataset] = {}
 
     @property
     def spec(self) -> DataSpec:
-        """What a model must know."""
-        return DataSpec(num_scalars=len(self.features), num_outputs=1)
+        """What a model must know; after :meth:`setup`."""
+        classes = next(iter(self._splits.values())).jets.classes
+        return DataSpec(len(self.features), classes)
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check all splits, so that a bad file shows before training, not after."""
@@ -79,14 +91,14 @@ class TopTaggingData(lightning.LightningDataModule):
         """Shuffled batches."""
         dataset = self._splits["train"]
         sampler = BatchSampler(
-            dataset.lengths, self.batch_size, self.token_budget, shuffle=True, seed=self.seed
+            dataset.lengths, self.batch_size, self.token_budget, True, self.seed, *ranks(self)
         )
         return ResumableLoader(dataset, sampler, self.num_workers)
 
     def _eval_loader(self, split: str) -> ResumableLoader:
         dataset = self._splits[split]
         budget = self.eval_token_budget
-        sampler = BatchSampler(dataset.lengths, budget, budget, shuffle=False, seed=self.seed)
+        sampler = BatchSampler(dataset.lengths, budget, budget, False, self.seed, *ranks(self))
         return ResumableLoader(dataset, sampler, 0)
 
     def val_dataloader(self) -> ResumableLoader:

@@ -12,8 +12,19 @@ from torch.utils.data import DataLoader, Dataset
 from data.jets import IntArray, Jets
 from experiments.batch import EventBatch
 from experiments.data.sampler import BatchSampler
-from experiments.features import compute_features
+from experiments.features import compute_features, feature_names
 from lgatr import Packing
+
+
+def event_batch(jets: Jets, features: Sequence[str], max_constituents: int) -> EventBatch:
+    """Jets as a packed batch; see :class:`JetDataset`."""
+    if max_constituents:
+        jets = jets.leading(max_constituents)
+    fourmomenta = torch.from_numpy(np.ascontiguousarray(jets.constituents))
+    packing = Packing.from_lengths(jets.lengths.tolist())
+    columns = {name: torch.from_numpy(np.asarray(c)) for name, c in jets.particles.items()}
+    scalars = compute_features(fourmomenta, packing, features, columns)
+    return EventBatch(fourmomenta, scalars, packing, torch.from_numpy(jets.labels))
 
 
 class JetDataset(Dataset[EventBatch]):
@@ -30,7 +41,7 @@ class JetDataset(Dataset[EventBatch]):
     """
 
     def __init__(self, jets: Jets, features: Sequence[str], max_constituents: int) -> None:
-        self.jets, self.features = jets, tuple(features)
+        self.jets, self.features = jets, feature_names(features)
         self.max_constituents = max_constituents
 
     @property
@@ -43,15 +54,7 @@ class JetDataset(Dataset[EventBatch]):
         # Neighbours of equal length are attended to in one call (see the native backend).
         indices = indices[np.argsort(self.lengths[indices], kind="stable")]
         jets = self.jets.select(indices)
-        constituents, lengths = jets.constituents, self.lengths[indices]
-        if self.max_constituents:
-            rank = np.arange(len(constituents)) - np.repeat(jets.offsets[:-1], jets.lengths)
-            constituents = constituents[rank < self.max_constituents]
-        fourmomenta = torch.from_numpy(np.ascontiguousarray(constituents))
-        packing = Packing.from_lengths(lengths.tolist())
-        scalars = compute_features(fourmomenta, packing, self.features)
-        target = torch.from_numpy(jets.labels)
-        return EventBatch(fourmomenta, scalars, packing, target)
+        return event_batch(jets, self.features, self.max_constituents)
 
     def __len__(self) -> int:
         return len(self.jets)

@@ -50,10 +50,20 @@ class BatchSampler(Sampler[IntArray]):
         come sorted by length.
     seed
         Of the shuffling.
+    rank, world_size
+        This process among those that train together: of each training batch it gets an equal
+        part, of the others a part of the jets.
     """
 
     def __init__(
-        self, lengths: IntArray, batch_size: int, token_budget: int, shuffle: bool, seed: int
+        self,
+        lengths: IntArray,
+        batch_size: int,
+        token_budget: int,
+        shuffle: bool,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         if batch_size < 1 or token_budget < 0:
             raise ValueError(
@@ -61,7 +71,10 @@ class BatchSampler(Sampler[IntArray]):
                 f"not {batch_size} and {token_budget}"
             )
         self.lengths, self.batch_size, self.token_budget = lengths, batch_size, token_budget
+        if shuffle and batch_size % world_size:
+            raise ValueError(f"batch_size {batch_size} is no multiple of {world_size} processes")
         self.shuffle, self.seed = shuffle, seed
+        self.rank, self.world_size = rank, world_size
         self.epoch, self.start = 0, 0
 
     def batches(self) -> list[IntArray]:
@@ -69,11 +82,12 @@ class BatchSampler(Sampler[IntArray]):
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.lengths))
         else:
-            order = np.argsort(self.lengths, kind="stable")
+            order = np.argsort(self.lengths, kind="stable")[self.rank :: self.world_size]
         cuts = cut_batches(self.lengths[order], self.batch_size, self.token_budget)
         if self.shuffle and len(cuts) > 1:
             cuts = cuts[:-1]
-        return [order[cut] for cut in cuts]
+        batches = [order[cut] for cut in cuts]
+        return [b[self.rank :: self.world_size] for b in batches] if self.shuffle else batches
 
     def __iter__(self) -> Iterator[IntArray]:
         # The place for the next call is set at once: a consumer that stops at the last batch

@@ -54,6 +54,23 @@ def roc(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return fpr.double(), tpr.double()
 
 
+def check_scores(logits: Tensor, target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Logits as float32 and labels as numbers, both on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If a class is absent, or a logit is not finite.
+    """
+    logits, target = logits.detach().float().cpu(), target.detach().long().cpu()
+    if not torch.isfinite(logits).all():
+        raise ValueError("the network's output is not finite; lower the learning rate")
+    counts = torch.bincount(target, minlength=classes).tolist()
+    if not all(counts):
+        raise ValueError(f"need jets of every class, got {counts} by label")
+    return logits, target
+
+
 def tagging_metrics(logits: Tensor, target: Tensor) -> dict[str, float | None]:
     """Accuracy, AUC, rejections and loss, each with ``_error`` (one standard deviation).
 
@@ -74,13 +91,9 @@ def tagging_metrics(logits: Tensor, target: Tensor) -> dict[str, float | None]:
     ValueError
         If only one class is present, or a logit is not finite.
     """
-    logits, target = logits.detach().float().cpu(), target.detach().long().cpu()
-    if not torch.isfinite(logits).all():
-        raise ValueError("the network's output is not finite; lower the learning rate")
+    logits, target = check_scores(logits, target, 2)
     jets, signal = len(target), int(target.sum())
     background = jets - signal
-    if not signal or not background:
-        raise ValueError(f"need jets of both classes, got {signal} signal and {background} others")
     losses = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
     accuracy = float(((logits > 0) == (target == 1)).double().mean())
     fpr, tpr = roc(logits, target)

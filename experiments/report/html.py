@@ -20,12 +20,14 @@ tr.ours { background: #fff3cd; font-weight: 600 }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px }
 """
 
-_HEADINGS = {
-    "accuracy": "accuracy",
-    "auc": "AUC",
-    "rejection_at_0.5": "1/ε<sub>B</sub> (ε<sub>S</sub> = 0.5)",
-    "rejection_at_0.3": "1/ε<sub>B</sub> (ε<sub>S</sub> = 0.3)",
-}
+
+def heading(column: str) -> str:
+    """What a figure is called in a table: ``rejection_Hbb_at_0.5`` is 1/ε_B of Hbb at 0.5."""
+    if not column.startswith("rejection_"):
+        return {"auc": "AUC"}.get(column, column)
+    name, _, efficiency = column.removeprefix("rejection_").rpartition("at_")
+    name = f" {name.rstrip('_')}" if name else ""
+    return f"1/ε<sub>B</sub>{name} (ε<sub>S</sub> = {efficiency})"
 
 
 def published(task: str) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def _row(cells: list[str], tag: str = "td", css: str = "") -> str:
 def _comparison(task: str, results: dict[str, Any]) -> str:
     table = published(task)
     columns = table.get("columns", ["accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3"])
-    rows = [_row(["network", *(_HEADINGS[c] for c in columns)], "th")]
+    rows = [_row(["network", *(heading(c) for c in columns)], "th")]
     ours = [value_with_error(results, column) for column in columns]
     rows.append(_row(["this run", *ours], css="ours"))
     for entry in table.get("rows", []):

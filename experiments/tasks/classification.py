@@ -1,8 +1,8 @@
-"""Training a binary classifier of events."""
+"""Training a classifier of events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning
@@ -12,48 +12,64 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from experiments.batch import EventBatch
+from experiments.batch import DataSpec, EventBatch
 from experiments.errors import UserError
+from experiments.metrics.calibration import expected_calibration_error
+from experiments.metrics.multiclass import multiclass_metrics
 from experiments.metrics.tagging import tagging_metrics
+from experiments.tasks.scores import Scores
 
 CHECK_EVERY = 50  # steps
+_SHOWN = ("accuracy", "auc", "loss")
 
 
-class BinaryClassification(lightning.LightningModule):
+class Classification(lightning.LightningModule):
     """Cross entropy on logits, metrics on whole validation and test sets.
 
     Parameters
     ----------
+    spec
+        Of the data set.
     model
-        Maps an :class:`EventBatch` to logits ``(B, 1)``.
+        Maps an :class:`EventBatch` to logits ``(B, outputs)``: one for two classes, else one for
+        each.
     optimizer
         Makes an optimizer of parameters.
     scheduler
         Makes a learning-rate schedule of an optimizer and ``total_steps``.
+    background, efficiencies
+        Of several classes: see :func:`~experiments.metrics.multiclass.multiclass_metrics`.
     """
 
     def __init__(
         self,
+        spec: DataSpec,
         model: nn.Module,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[..., LRScheduler],
+        background: str | None = None,
+        efficiencies: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.spec, self.model = spec, model
         self._optimizer, self._scheduler = optimizer, scheduler
-        self._scores: list[tuple[Tensor, Tensor]] = []
-        self.test_scores: tuple[Tensor, Tensor] | None = None
+        self.background, self.efficiencies = background, dict(efficiencies or {})
+        self._parts: list[Scores] = []
+        self.test_scores: Scores | None = None
         self.test_metrics: dict[str, float | None] = {}
 
     def forward(self, batch: EventBatch) -> Tensor:
-        """Logits ``(B,)``."""
-        logits: Tensor = self.model(batch).squeeze(-1)
-        return logits
+        """Logits ``(B,)`` for two classes, else ``(B, K)``."""
+        logits: Tensor = self.model(batch)
+        return logits.squeeze(-1) if self.spec.num_outputs == 1 else logits
 
     def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor:
         """Mean cross entropy of a batch."""
         logits = self(batch)
-        loss = F.binary_cross_entropy_with_logits(logits, batch.target.to(logits.dtype))
+        if self.spec.num_outputs == 1:
+            loss = F.binary_cross_entropy_with_logits(logits, batch.target.to(logits.dtype))
+        else:
+            loss = F.cross_entropy(logits, batch.target)
         self.log("loss", loss, prog_bar=True, batch_size=len(batch))
         return loss
 
@@ -66,41 +82,50 @@ class BinaryClassification(lightning.LightningModule):
                 "lower optimizer.lr or trainer.gradient_clip_val"
             )
 
-    def _collect(self, batch: EventBatch) -> None:
-        self._scores.append((self(batch).float(), batch.target))
-
-    def _gathered(self) -> tuple[Tensor, Tensor, dict[str, float | None]]:
-        """Collected logits and labels, and their metrics."""
-        logits, target = (torch.cat(x).cpu() for x in zip(*self._scores, strict=True))
-        self._scores.clear()
+    def _metrics(self) -> tuple[Scores, dict[str, float | None]]:
+        """Of all jets seen since the last call."""
+        scores = Scores.joined(self._parts).of_all_processes()
+        self._parts.clear()
         try:
-            return logits, target, tagging_metrics(logits, target)
+            if self.spec.num_outputs == 1:
+                found = tagging_metrics(scores.logits, scores.target)
+            else:
+                classes, other = self.spec.classes, self.background
+                found = multiclass_metrics(
+                    scores.logits, scores.target, classes, other, self.efficiencies
+                )
         except ValueError as error:
             raise UserError(str(error)) from error
+        found["calibration_error"] = expected_calibration_error(
+            scores.probability, scores.as_predicted
+        )
+        return scores, found
 
     def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
         """Collect scores."""
-        self._collect(batch)
+        self._parts.append(Scores.of(self(batch), batch))
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of the whole validation set."""
-        *_, metrics = self._gathered()
-        shown = {f"val/{k}": v for k, v in metrics.items() if v is not None and "_" not in k}
-        self.log_dict(shown)
+        _, metrics = self._metrics()
+        self.log_dict({f"val/{name}": float(metrics[name] or 0.0) for name in _SHOWN})
         self.log("val_auc", float(metrics["auc"] or 0.0), prog_bar=True, logger=False)
 
     def test_step(self, batch: EventBatch, batch_idx: int) -> None:
         """Collect scores."""
-        self._collect(batch)
+        self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
         """Metrics of the whole test set, kept for the report."""
-        logits, target, self.test_metrics = self._gathered()
-        self.test_scores = (logits, target)
+        self.test_scores, self.test_metrics = self._metrics()
 
     def configure_optimizers(self) -> Any:
-        """One optimizer, one schedule stepped every training step."""
-        optimizer = self._optimizer(self.parameters())
+        """One optimizer, one schedule stepped every training step.
+
+        A model may have ``parameter_groups()`` with learning rates of their own.
+        """
+        groups = getattr(self.model, "parameter_groups", self.parameters)
+        optimizer = self._optimizer(groups())
         scheduler = self._scheduler(optimizer, total_steps=self.trainer.max_steps)
         return {
             "optimizer": optimizer,

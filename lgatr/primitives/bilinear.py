@@ -26,7 +26,8 @@ def sector_product(x: Sectors, y: Sectors, bivector: bool = True) -> Sectors:
     return out if bivector else out._replace(b=torch.zeros_like(out.b))
 
 
-_BILINEAR = Then(LINEAR, ProductStage(), count=7, middle="kept")
+# Both factors are computed again for the gradients: they are the largest tensors of a block.
+_BILINEAR = Then(LINEAR, ProductStage(), count=7, middle="again")
 
 
 def sector_bilinear(

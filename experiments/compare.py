@@ -1,0 +1,162 @@
+"""Runs beside each other and beside published figures, as Markdown or LaTeX.
+
+    python -m experiments.compare RUN... [--latex] [--no-published]
+
+Runs that differ in their seed alone are one row: mean ± spread (standard deviation) over seeds. A
+row of one run has its statistical errors instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments import rundir
+from experiments.cli import one_line_errors
+from experiments.errors import UserError
+from experiments.report.html import published, value_with_error
+
+_IGNORED = ("seed", "run_dir", "ckpt_path")
+_DEFAULT = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    name: str
+    task: str
+    setup: str
+    results: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """From its folder.
+
+        Raises
+        ------
+        UserError
+            If the folder holds no finished run.
+        """
+        config, metrics = folder / rundir.CONFIG, folder / "metrics.json"
+        if not (config.is_file() and metrics.is_file()):
+            raise UserError(f"{folder}: no finished run; it lacks {config.name} or {metrics.name}")
+        cfg = OmegaConf.to_container(OmegaConf.load(config))
+        assert isinstance(cfg, dict)
+        target = str(cfg["model"]["_target_"]).rpartition(".")[2]
+        setup = {key: value for key, value in cfg.items() if key not in _IGNORED}
+        # The seed is also where the data module takes it from.
+        setup["data"] = {k: v for k, v in cfg["data"].items() if k != "module"}
+        text = json.dumps(setup, sort_keys=True, default=str)
+        results = json.loads(metrics.read_text(encoding="utf-8"))
+        return cls(f"{cfg['name']}, {target}", str(cfg["published"]), text, results)
+
+
+def _digits(error: float) -> int:
+    """Decimals that show an error with two digits."""
+    return max(0, 1 - math.floor(math.log10(error))) if error > 0 else 4
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """``mean±standard deviation``, with the digits that mean something."""
+    mean, spread = statistics.mean(values), statistics.stdev(values)
+    digits = min(_digits(spread), 5)
+    return f"{mean:.{digits}f}±{spread:.{digits}f}"
+
+
+def _cell(runs: list[Run], column: str) -> str:
+    found = [run.results.get(column) for run in runs]
+    if len(runs) == 1:
+        return value_with_error(runs[0].results, column)
+    if any(value is None for value in found):
+        return "–"
+    return mean_and_spread([float(v) for v in found if v is not None])
+
+
+def rows(runs: list[Run], columns: Sequence[str]) -> list[list[str]]:
+    """A row for each setup, with the number of runs."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.setup, []).append(run)
+    return [
+        [group[0].name, str(len(group)), *(_cell(group, column) for column in columns)]
+        for group in groups.values()
+    ]
+
+
+def heading(column: str) -> str:
+    """As plain text."""
+    if not column.startswith("rejection_"):
+        return {"auc": "AUC"}.get(column, column)
+    name, _, efficiency = column.removeprefix("rejection_").rpartition("at_")
+    return f"1/ε_B {name.rstrip('_')} ({efficiency})".replace("  ", " ")
+
+
+def markdown(header: list[str], body: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def latex(header: list[str], body: list[list[str]]) -> str:
+    """A table in LaTeX, for the package booktabs."""
+
+    def line(cells: list[str]) -> str:
+        text = " & ".join(cells)
+        for symbol, command in (
+            ("%", r"\%"), ("_", r"\_"), ("±", r"$\pm$"), ("ε", r"$\epsilon$"), ("–", "--"),
+            ("→", r"$\to$"),
+        ):  # fmt: skip
+            text = text.replace(symbol, command)
+        return text + r" \\"
+
+    columns = "l" + "r" * (len(header) - 1)
+    rule = [r"\begin{tabular}{" + columns + "}", r"\toprule", line(header), r"\midrule"]
+    return "\n".join([*rule, *(line(cells) for cells in body), r"\bottomrule", r"\end{tabular}"])
+
+
+def table(runs: list[Run], with_published: bool) -> tuple[list[str], list[list[str]]]:
+    """Header and rows.
+
+    Raises
+    ------
+    UserError
+        If the runs are of different tasks.
+    """
+    tasks = sorted({run.task for run in runs})
+    if len(tasks) > 1:
+        raise UserError(f"runs of different tasks ({', '.join(tasks)}) have no common table")
+    entry = published(tasks[0])
+    columns = entry.get("columns", _DEFAULT)
+    header = ["network", "runs", *(heading(column) for column in columns)]
+    body = rows(runs, columns)
+    if with_published:
+        for row in entry.get("rows", []):
+            mark = "*" if row["equivariant"] else ""
+            body.append([f"{row['network']}{mark} (published)", "", *row["values"]])
+    return header, body
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
+    parser.add_argument("--latex", action="store_true", help="LaTeX instead of Markdown")
+    parser.add_argument("--no-published", action="store_true", help="leave out published figures")
+    options = parser.parse_args(arguments)
+    with one_line_errors():
+        header, body = table([Run.read(run) for run in options.runs], not options.no_published)
+    print((latex if options.latex else markdown)(header, body))
+
+
+if __name__ == "__main__":
+    main()

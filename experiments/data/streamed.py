@@ -1,0 +1,118 @@
+"""Data sets of many files for Lightning, read while training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning
+
+from data.errors import DataError
+from data.formats import find_format
+from experiments.batch import DataSpec
+from experiments.data.datamodule import default_workers, ranks
+from experiments.data.streaming import JetStream, Shards, StreamLoader
+from experiments.features import feature_names
+
+
+class StreamedData(lightning.LightningDataModule):
+    """Jets from a folder of files in any format that comes in many files.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    batch_size
+        Jets of a training batch, of all processes together.
+    eval_batch_size
+        Jets of a batch for validation and test.
+    features, max_constituents
+        See :class:`~experiments.data.datamodule.JetData`.
+    limit, eval_limit
+        Use at most this many jets of training, and of validation and test each; 0 uses all.
+    chunk_size, mix
+        Jets read at a time, and how many such chunks are shuffled together.
+    num_workers
+        Processes that read; see :func:`~experiments.data.datamodule.default_workers`.
+    skip_corrupt
+        Whether damaged files are left out and counted, instead of ending the run.
+    seed
+        Of the shuffling.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch_size: int,
+        eval_batch_size: int,
+        features: Sequence[str],
+        max_constituents: int,
+        limit: int,
+        eval_limit: int,
+        chunk_size: int,
+        mix: int,
+        num_workers: int | None,
+        skip_corrupt: bool,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.path, self.seed = Path(path), seed
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.features, self.max_constituents = feature_names(features), max_constituents
+        self.limits = {"train": limit, "val": eval_limit, "test": eval_limit}
+        self.chunk_size, self.mix = chunk_size, mix
+        self.num_workers, self.skip_corrupt = default_workers(num_workers), skip_corrupt
+        self._shards: dict[str, Shards] = {}
+        self._streams: list[JetStream] = []
+        self._classes: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> DataSpec:
+        """What a model must know; after :meth:`setup`."""
+        return DataSpec(len(self.features), self._classes)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find all files, so that a missing or damaged one shows before training, not after."""
+        if self._shards:
+            return
+        form = find_format(self.path)
+        if not hasattr(form, "files"):
+            raise DataError(f"{self.path}: comes in one file; use data=toptagging for it")
+        for split, limit in self.limits.items():
+            shards = Shards.find(form, self.path, split, self.skip_corrupt)
+            self._shards[split] = shards.limited(limit)
+        train = self._shards["train"]
+        self._classes = train.form.read_file(next(iter(train.counts)), "train", 0, 1).classes
+
+    def num_jets(self) -> dict[str, int]:
+        """Jets in each split."""
+        return {split: len(shards) for split, shards in self._shards.items()}
+
+    def skipped(self) -> dict[str, int]:
+        """Damaged files, and damaged parts of files, that were left out."""
+        files = sum(len(shards.skipped) for shards in self._shards.values())
+        return {"files": files, "parts": sum(int(s.lost_chunks) for s in self._streams)}
+
+    def _stream(self, split: str, batch_size: int, seed: int | None) -> JetStream:
+        rank, world_size = ranks(self)
+        if seed is not None and batch_size % world_size:
+            raise DataError(f"batch_size {batch_size} is no multiple of {world_size} processes")
+        each = batch_size // world_size if seed is not None else batch_size
+        stream = JetStream(
+            self._shards[split], self.features, self.max_constituents, each, self.chunk_size,
+            self.mix, seed, rank, world_size, self.skip_corrupt,
+        )  # fmt: skip
+        self._streams.append(stream)
+        return stream
+
+    def train_dataloader(self) -> StreamLoader:
+        """An endless stream of shuffled batches."""
+        return StreamLoader(self._stream("train", self.batch_size, self.seed), self.num_workers)
+
+    def val_dataloader(self) -> StreamLoader:
+        """One pass over the validation jets."""
+        return StreamLoader(self._stream("val", self.eval_batch_size, None), 0)
+
+    def test_dataloader(self) -> StreamLoader:
+        """One pass over the test jets."""
+        return StreamLoader(self._stream("test", self.eval_batch_size, None), 0)

@@ -1,0 +1,94 @@
+"""Figures of merit of a tagger of several classes.
+
+Legend: J jets, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from experiments.metrics.tagging import check_scores, rejection, rejection_error, roc
+
+
+def one_vs_one_auc(logits: Tensor, target: Tensor) -> float:
+    """Mean area under the ROC curve over all ordered pairs of classes (Hand and Till 2001).
+
+    Among the jets of two classes a and b, jets of a are told by the probability of a, which the
+    other classes share in: as scikit-learn's ``roc_auc_score(multi_class="ovo")``.
+    """
+    log_probabilities = logits.double().log_softmax(dim=1)
+    areas = []
+    for a, b in combinations(range(logits.shape[1]), 2):
+        both = (target == a) | (target == b)
+        for signal in (a, b):
+            fpr, tpr = roc(log_probabilities[both, signal], (target[both] == signal).long())
+            areas.append(float(torch.trapezoid(tpr, fpr)))
+    return sum(areas) / len(areas)
+
+
+def multiclass_metrics(
+    logits: Tensor,
+    target: Tensor,
+    classes: Sequence[str],
+    background: str | None = None,
+    efficiencies: Mapping[str, float] | None = None,
+) -> dict[str, float | None]:
+    """Accuracy, mean AUC, loss, and rejections of the background, with ``_error``.
+
+    Parameters
+    ----------
+    logits
+        ``(J, K)`` scores before the softmax.
+    target
+        ``(J,)`` labels; every class must occur.
+    classes
+        Names of the classes.
+    background
+        The class that the others are told from, by :math:`p_s / (p_s + p_b)`.
+    efficiencies
+        Signal efficiency of each class at which its rejection is quoted.
+
+    Raises
+    ------
+    ValueError
+        If a class is absent, a logit is not finite, or a name is none of a class.
+    """
+    logits, target = check_scores(logits, target, len(classes))
+    efficiencies = efficiencies or {}
+    unknown = {*efficiencies, *([] if background is None else [background])} - set(classes)
+    if unknown:
+        raise ValueError(
+            f"no class {', '.join(sorted(unknown))}; the sample has {', '.join(classes)}"
+        )
+    jets = len(target)
+    losses = F.cross_entropy(logits, target, reduction="none").double()
+    accuracy = float((logits.argmax(dim=1) == target).double().mean())
+    values: dict[str, float | None] = {
+        "accuracy": accuracy,
+        "accuracy_error": math.sqrt(accuracy * (1 - accuracy) / jets),
+        "auc": one_vs_one_auc(logits, target),
+        "loss": float(losses.mean()),
+        "loss_error": float(losses.std()) / math.sqrt(jets),
+    }
+    if background is None:
+        return values
+    other = classes.index(background)
+    for name, efficiency in efficiencies.items():
+        signal = classes.index(name)
+        both = (target == signal) | (target == other)
+        # The ratio of probabilities rises with the difference of logits, which does not round.
+        scores = logits[both, signal] - logits[both, other]
+        value = rejection(*roc(scores, (target[both] == signal).long()), efficiency)
+        count, key = int((target == other).sum()), f"rejection_{name}_at_{efficiency:g}"
+        finite = math.isfinite(value)
+        values[key] = value if finite else None
+        values[f"{key}_error"] = rejection_error(value, count) if finite else None
+        if not finite:
+            values[f"{key}_lower_limit_95"] = count / 3
+    return values

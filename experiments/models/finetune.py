@@ -1,0 +1,104 @@
+"""A trained tagger with a new head, for another task.
+
+The backbone keeps what it learned and changes slowly; the head starts anew and learns fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments import rundir
+from experiments.batch import DataSpec, EventBatch
+from experiments.errors import UserError
+
+
+class FineTuned(nn.Module):
+    """A tagger whose weights, but for the last linear layer, come from another run.
+
+    Parameters
+    ----------
+    spec
+        Of the data set.
+    tagger
+        Makes the tagger, a module with ``network``, from ``spec``.
+    backbone
+        Folder of the run to take weights from, or ``none`` to train from scratch.
+    backbone_lr, head_lr
+        Learning rates.
+    layer_decay
+        Each block's learning rate is this factor times that of the block behind it.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        tagger: Callable[..., nn.Module],
+        backbone: str,
+        backbone_lr: float,
+        head_lr: float,
+        layer_decay: float,
+    ) -> None:
+        super().__init__()
+        self.tagger: Any = tagger(spec=spec)
+        self.backbone_lr, self.head_lr, self.layer_decay = backbone_lr, head_lr, layer_decay
+        if backbone != "none":
+            self._load(Path(backbone), spec)
+
+    def _load(self, run: Path, spec: DataSpec) -> None:
+        theirs = rundir.read_spec(run)
+        if theirs.num_scalars != spec.num_scalars:
+            raise UserError(
+                f"{run} was trained with {theirs.num_scalars} features of particles, not "
+                f"{spec.num_scalars}; set data.features as in its config.yaml"
+            )
+        file = next((run / c for c in (rundir.BEST, rundir.LAST) if (run / c).is_file()), None)
+        if file is None:
+            raise UserError(f"{run}: no checkpoint yet; train it first")
+        state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+        head = "model.network.linear_out."
+        weights = {
+            name.removeprefix("model."): tensor
+            for name, tensor in state.items()
+            if name.startswith("model.") and not name.startswith(head)
+        }
+        try:
+            missing, unexpected = self.tagger.load_state_dict(weights, strict=False)
+        except RuntimeError as error:
+            lines = str(error).splitlines()
+            raise UserError(f"{run}: another network ({lines[-1].strip()})") from error
+        missing = [name for name in missing if not name.startswith("network.linear_out.")]
+        if missing or unexpected:
+            raise UserError(
+                f"{run}: another network; e.g. {(missing + unexpected)[0]} does not fit. "
+                "Choose model.tagger as in its config.yaml"
+            )
+
+    @property
+    def executed_attention(self) -> str:
+        """See the tagger."""
+        name: str = self.tagger.executed_attention
+        return name
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters with their learning rates, for an optimizer."""
+        network = self.tagger.network
+        depth = len(network.blocks)
+        head = list(network.linear_out.parameters())
+        groups: list[dict[str, Any]] = [{"params": head, "lr": self.head_lr}]
+        for number, block in enumerate(network.blocks):
+            factor = self.layer_decay ** (depth - 1 - number)
+            groups.append({"params": list(block.parameters()), "lr": factor * self.backbone_lr})
+        known = {id(p) for group in groups for p in group["params"]}
+        first = [p for p in self.parameters() if id(p) not in known]
+        groups.append({"params": first, "lr": self.layer_decay**depth * self.backbone_lr})
+        return groups
+
+    def forward(self, batch: EventBatch) -> Tensor:
+        """Logits ``(B, outputs)``."""
+        logits: Tensor = self.tagger(batch)
+        return logits

@@ -1,0 +1,46 @@
+"""Reference vectors that tell a network about beam and laboratory frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from experiments.errors import UserError
+from lgatr import extract_vector, get_spurions
+
+
+@dataclass(frozen=True)
+class SymmetryBreaking:
+    """Reference multivectors, and where they go.
+
+    Parameters
+    ----------
+    beam_spurion, add_time_spurion, beam_mirror
+        See :func:`lgatr.get_spurions`.
+    place
+        ``"tokens"`` adds them to every event as tokens, ``"channels"`` to every token as
+        channels.
+    """
+
+    beam_spurion: str | None
+    add_time_spurion: bool
+    beam_mirror: bool
+    place: str
+
+    def __post_init__(self) -> None:
+        if self.place not in ("tokens", "channels"):
+            raise ValueError(f"place must be 'tokens' or 'channels', not {self.place!r}")
+
+    def multivectors(self) -> Tensor:
+        """The reference multivectors, ``(n, 16)``."""
+        return get_spurions(self.beam_spurion, self.add_time_spurion, self.beam_mirror)
+
+    def vectors(self) -> Tensor:
+        """The same for networks that know vectors only, ``(n, 4)``."""
+        if self.beam_spurion == "xyplane":
+            raise UserError(
+                "beam_spurion=xyplane is a bivector, which this network has no room for; "
+                "choose lightlike, timelike, spacelike or null"
+            )
+        return extract_vector(self.multivectors())

@@ -1,0 +1,131 @@
+"""A plain transformer, the baseline without symmetry.
+
+Legend: T particles, B events, N tokens of all events, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from experiments.batch import DataSpec, EventBatch
+from experiments.models.attention import AttentionChoice
+from experiments.models.tokens import event_tokens
+from lgatr.attention import Attention, prepare_attention
+from lgatr.attention.linear_cost import LinearCostAttention
+
+
+class Block(nn.Module):
+    """Norm, self-attention, residual; norm, MLP, residual.
+
+    Parameters
+    ----------
+    channels, num_heads
+        Width, and heads that share it.
+    mlp_ratio
+        Factor between channels and hidden channels of the MLP.
+    dropout
+        Probability behind attention and MLP.
+    linear_cost
+        Attention of linear cost in place of the exact one, or None.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        mlp_ratio: int,
+        dropout: float,
+        linear_cost: LinearCostAttention | None,
+    ) -> None:
+        super().__init__()
+        self.heads, self.linear_cost = num_heads, linear_cost
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.qkv, self.out = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, mlp_ratio * channels),
+            nn.GELU(),
+            nn.Linear(mlp_ratio * channels, channels),
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, attend: Attention) -> Tensor:
+        """``(N, channels)`` to the same."""
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        if self.linear_cost is None:
+            heads = attend(q, k, v)
+        else:
+            packing = attend.spec.packing
+            assert packing is not None
+            heads = self.linear_cost(q, k, v, packing)
+        x = x + self.dropout(self.out(heads.flatten(-2)))
+        return x + self.dropout(self.mlp(self.norm2(x)))
+
+
+class Transformer(nn.Module):
+    """A pre-norm transformer on kinematic features, read out at a global token.
+
+    Parameters
+    ----------
+    spec
+        Of the data set.
+    num_blocks
+        Number of blocks.
+    num_heads, head_width
+        Heads and the channels of each.
+    mlp_ratio, dropout
+        See :class:`Block`.
+    attention
+        Attention backend.
+    momentum_unit
+        Four-momenta are divided by this many GeV; they are features beside the scalars of the
+        data set.
+    linear_cost
+        Makes the attention of a block, such as :class:`lgatr.attention.linear_cost.Performer`;
+        None takes exact attention.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        num_blocks: int,
+        num_heads: int,
+        head_width: int,
+        mlp_ratio: int,
+        dropout: float,
+        attention: AttentionChoice,
+        momentum_unit: float,
+        linear_cost: Callable[[], LinearCostAttention] | None = None,
+    ) -> None:
+        super().__init__()
+        channels = num_heads * head_width
+        self.attention, self.momentum_unit = attention, momentum_unit
+        self.embedding = nn.Linear(4 + 1 + spec.num_scalars, channels)
+        self.blocks = nn.ModuleList(
+            Block(channels, num_heads, mlp_ratio, dropout, linear_cost and linear_cost())
+            for _ in range(num_blocks)
+        )
+        self.norm = nn.LayerNorm(channels)
+        self.head = nn.Linear(channels, spec.num_outputs)
+        self._last: Attention | None = None
+
+    @property
+    def executed_attention(self) -> str:
+        """Name of the backend that computed the last batch, or ``none`` before the first."""
+        return "none" if self._last is None else self._last.backend.name
+
+    def forward(self, batch: EventBatch) -> Tensor:
+        """Logits ``(B, outputs)``."""
+        momenta = (batch.fourmomenta / self.momentum_unit).to(self.head.weight.dtype)
+        tokens = event_tokens(batch, momenta, momenta.new_zeros(0, 4), True)
+        x = self.embedding(torch.cat([tokens.channels.flatten(1), tokens.scalars], dim=1))
+        attend = prepare_attention(
+            x.device, x.dtype, packing=tokens.packing, **self.attention.keywords()
+        )
+        for block in self.blocks:
+            x = block(x, attend)
+        self._last = attend
+        logits: Tensor = self.head(self.norm(x[tokens.first]))
+        return logits

@@ -1,0 +1,66 @@
+"""What a tagger said of a whole sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+from experiments.batch import EventBatch
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Outputs and truth of jets.
+
+    Parameters
+    ----------
+    logits
+        ``(J,)`` for two classes, else ``(J, K)``, float32.
+    target
+        ``(J,)`` labels.
+    mass
+        ``(J,)`` invariant mass of each jet in GeV.
+    """
+
+    logits: Tensor
+    target: Tensor
+    mass: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, batch: EventBatch) -> Scores:
+        """Of one batch."""
+        index = batch.packing.batch_index()
+        # Energies of some hundred GeV and masses of a few: the difference needs float64.
+        momenta = batch.fourmomenta.double()
+        jets = momenta.new_zeros(len(batch), 4).index_add(0, index, momenta)
+        squared = jets[:, 0].square() - jets[:, 1:].square().sum(dim=1)
+        return cls(logits.detach().float(), batch.target, squared.clamp(min=0).sqrt().float())
+
+    @classmethod
+    def joined(cls, parts: list[Scores]) -> Scores:
+        """Of all batches, on the CPU."""
+        columns = zip(*((p.logits, p.target, p.mass) for p in parts), strict=True)
+        return cls(*(torch.cat(column).cpu() for column in columns))
+
+    def of_all_processes(self) -> Scores:
+        """Joined with those of the other processes that train together, if there are any."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return self
+        parts: list[Scores | None] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(parts, self)
+        return Scores.joined([part for part in parts if part is not None])
+
+    @property
+    def probability(self) -> Tensor:
+        """Of the class with label 1, or of the likeliest class; ``(J,)`` float64."""
+        logits = self.logits.double()
+        return logits.sigmoid() if logits.dim() == 1 else logits.softmax(dim=1).amax(dim=1)
+
+    @property
+    def as_predicted(self) -> Tensor:
+        """Whether that class is the true one, ``(J,)``."""
+        if self.logits.dim() == 1:
+            return self.target == 1
+        return self.logits.argmax(dim=1) == self.target

@@ -1,0 +1,99 @@
+"""Two processes train what one trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.cli import ROOT
+from experiments.errors import UserError
+from experiments.failures import explained_failures
+
+COMMON = (
+    "experiment=toptagging", "data.limit=400", "data.batch_size=16", "trainer.precision=64-true",
+    "trainer.val_check_interval=10", "trainer.log_every_n_steps=1", "trainer.accelerator=cpu",
+)  # fmt: skip
+TWO = ("trainer=ddp", "trainer.devices=2")
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "run.py"), *COMMON, f"run_dir={folder}", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    return {name: tensor for name, tensor in found.items() if tensor.is_floating_point()}
+
+
+def figures(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(start(one, "trainer.max_steps=20"))
+    finish(start(two, "trainer.max_steps=20", *TWO))
+    ours, theirs = weights(one), weights(two)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-5, atol=1e-7, msg=name)
+    a, b = figures(one), figures(two)
+    for name in ("auc", "loss", "accuracy"):
+        assert a[name] == pytest.approx(b[name], abs=1e-6)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "two"]
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_run_and_it_can_go_on(tmp_path):
+    folder = tmp_path / "run"
+    process = start(folder, "trainer.max_steps=2000", *TWO)
+    checkpoint = folder / "checkpoints/last.ckpt"
+    deadline = time.time() + 200
+    while not checkpoint.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.time() < deadline
+        time.sleep(0.2)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children
+    os.kill(int(children[0]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode != 0
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "go on by ckpt_path=last" in lines[0], errors
+    assert "Traceback" not in errors
+    step = torch.load(checkpoint, weights_only=True)["global_step"]
+    finish(start(folder, f"trainer.max_steps={step + 5}", "ckpt_path=last", *TWO))
+    assert figures(folder)["steps"] == step + 5
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", "prepares batches was killed"),
+        ("DataLoader worker (pid(s) 7) exited unexpectedly", "prepares batches was killed"),
+        ("[gloo/transport] Connection closed by peer [127.0.0.1]:3", "another process"),
+    ],
+)
+def test_explanations(message, words):
+    with pytest.raises(UserError, match=words), explained_failures():
+        raise RuntimeError(message)
+    with pytest.raises(RuntimeError, match="something else"), explained_failures():
+        raise RuntimeError("something else")

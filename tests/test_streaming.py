@@ -1,0 +1,172 @@
+"""Streams of jets: everything once, mixed, and resumable at any batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from data.errors import DataError
+from data.formats import packed
+from data.jets import Jets
+from experiments.data.streamed import StreamedData
+from experiments.data.streaming import JetStream, Shards, StreamLoader
+
+COUNTS = (23, 40, 17)
+TOTAL = sum(COUNTS)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Jets of one particle each, whose energy is the jet's number, in three files per split."""
+    first = 1
+    for number, count in enumerate(COUNTS):
+        energies = np.arange(first, first + count, dtype=np.float32)
+        first += count
+        momenta = np.stack([energies, *np.zeros((3, count), np.float32)], axis=1)
+        labels = np.arange(count) % 3
+        jets = Jets(
+            momenta, np.arange(count + 1), labels, "test", ("a", "b", "c"),
+            {"charge": energies % 2},
+        )  # fmt: skip
+        for split in ("train", "val", "test"):
+            (tmp_path / split).mkdir(exist_ok=True)
+            packed.write(tmp_path / split / f"{number}.h5", {split: jets}, {}, compress=False)
+    return tmp_path
+
+
+def stream(folder, seed=1, rank=0, world_size=1, batch_size=4, skip_corrupt=False):
+    shards = Shards.find(packed, folder, "train", skip_corrupt)
+    return JetStream(shards, ("charge",), 0, batch_size, 5, 3, seed, rank, world_size, skip_corrupt)
+
+
+def numbers(batches):
+    return [b.fourmomenta[:, 0].int().tolist() for b in batches]
+
+
+def take(loader, count):
+    found = []
+    for batch in loader:
+        found.append(batch)
+        if len(found) == count:
+            break
+    return found
+
+
+def test_one_pass_in_order(folder):
+    batches = list(stream(folder, seed=None))
+    assert sorted(sum(numbers(batches), [])) == list(range(1, TOTAL + 1))
+    for batch in batches:
+        assert torch.equal(batch.scalars[:, 0], batch.fourmomenta[:, 0] % 2)
+
+
+def test_training_sees_every_jet_once_in_a_pass(folder):
+    seen = sum(numbers(take(stream(folder), TOTAL // 4)), [])
+    assert sorted(seen) == list(range(1, TOTAL + 1))
+    later = sum(numbers(take(stream(folder), TOTAL // 2)), [])[TOTAL:]
+    assert sorted(later) == sorted(seen) and later != seen
+
+
+def test_files_are_mixed(folder):
+    batches = numbers(take(stream(folder), 10))
+    files = [np.digitize(batch, np.cumsum(COUNTS) + 1) for batch in batches]
+    assert np.mean([len(set(f.tolist())) > 1 for f in files]) > 0.5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop", [1, 6, 21, 45])
+def test_resumes_at_the_exact_batch(folder, workers, stop):
+    expected = numbers(take(StreamLoader(stream(folder), workers), stop + 7))
+    loader = StreamLoader(stream(folder), workers)
+    take(loader, stop)
+    state = loader.state_dict()
+    assert state == {"position": stop}
+    again = StreamLoader(stream(folder), workers)
+    again.load_state_dict(state)
+    assert numbers(take(again, 7)) == expected[stop:]
+    assert again.state_dict() == {"position": stop + 7}
+
+
+def test_ranks_share_the_jets(folder):
+    seen = []
+    for rank in range(2):
+        found = sum(numbers(take(stream(folder, rank=rank, world_size=2), 9)), [])
+        seen.append(set(found))
+    assert not seen[0] & seen[1]
+    passes = [sum(numbers(stream(folder, None, rank, 2)), []) for rank in range(2)]
+    assert sorted(passes[0] + passes[1]) == list(range(1, TOTAL + 1))
+
+
+class TestDamage:
+    def cut(self, folder):
+        file = folder / "train" / "1.h5"
+        file.write_bytes(file.read_bytes()[:3000])
+
+    def test_named(self, folder):
+        self.cut(folder)
+        with pytest.raises(DataError, match=r"1\.h5.*data.skip_corrupt=true"):
+            stream(folder)
+
+    def test_skipped_and_counted(self, folder, capsys):
+        self.cut(folder)
+        module = data(folder, skip_corrupt=True)
+        module.setup()
+        assert module.num_jets()["train"] == TOTAL - COUNTS[1]
+        assert module.skipped() == {"files": 1, "parts": 0}
+        assert "skipped: " in capsys.readouterr().err
+
+    def poison(self, folder):
+        """A file that opens, and holds a NaN."""
+        file = folder / "train" / "1.h5"
+        jets = packed.read_file(file, "train")
+        momenta = np.array(jets.constituents)
+        momenta[12, 1] = np.nan
+        content = file.read_bytes()
+        at = content.index(np.asarray(jets.constituents).tobytes())
+        file.write_bytes(content[:at] + momenta.tobytes() + content[at + momenta.nbytes :])
+
+    def test_inside_a_file(self, folder):
+        self.poison(folder)
+        with pytest.raises(DataError, match=r"1\.h5.*NaN"):
+            take(stream(folder), TOTAL // 4)
+        lossy = stream(folder, skip_corrupt=True)
+        seen = sum(numbers(take(lossy, (TOTAL - 5) // 4)), [])
+        assert int(lossy.lost_chunks) == 1
+        assert set(range(1, TOTAL + 1)) - set(seen) >= set(range(34, 39))
+
+    def test_in_a_worker(self, folder):
+        self.poison(folder)
+        with pytest.raises(DataError, match=r"1\.h5.*NaN"):
+            take(StreamLoader(stream(folder), 2), TOTAL // 4)
+
+    def test_too_many_workers(self, folder):
+        with pytest.raises(DataError, match="lower data.chunk_size"):
+            take(stream(folder, rank=0, world_size=40), 1)
+
+
+def data(folder, **options):
+    arguments = {
+        "path": str(folder), "batch_size": 8, "eval_batch_size": 16, "features": ["charge"],
+        "max_constituents": 0, "limit": 0, "eval_limit": 0, "chunk_size": 5, "mix": 3,
+        "num_workers": 0, "skip_corrupt": False, "seed": 1, **options,
+    }  # fmt: skip
+    return StreamedData(**arguments)
+
+
+def test_module(folder):
+    module = data(folder, limit=30, eval_limit=12)
+    module.setup()
+    assert module.num_jets() == {"train": 30, "val": 12, "test": 12}
+    assert module.spec.classes == ("a", "b", "c") and module.spec.num_outputs == 3
+    assert sum(len(b) for b in module.test_dataloader()) == 12
+    assert {len(b) for b in take(module.train_dataloader(), 20)} == {8}
+
+
+def test_memory_stays_flat(folder):
+    """Buffers hold one group of chunks and less than a batch."""
+    found = stream(folder)
+    sizes = []
+    original = found._read
+    found._read = lambda chunks: sizes.append(sum(map(len, chunks))) or original(chunks)
+    take(found, 60)
+    assert max(sizes) <= 3 * 5
