@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from torch.profiler import ProfilerActivity
+from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as torch_profile
 
 import lgatr
 from benchmarks.machine import ceilings
 from benchmarks.speed import MODELS, batch_lengths
+from lgatr.kernels import events as events_kernel
+from lgatr.kernels import native
 
 GROUPS = {
     "matrix products": ("_linear_pointwise", "aten::mm", "aten::addmm", "aten::bmm"),
-    "attention": ("_scaled_dot_product",),
+    "attention": ("_scaled_dot_product", "native::attention"),
+    "kernels in C++": ("native::",),
     "arithmetic by element": ("mul", "add", "sub", "neg", "abs", "sgn", "sign", "gelu", "rsqrt",
                               "clamp", "sum", "layer_norm", "where", "masked_fill", "sigmoid"),
     "moving and filling": ("copy", "cat", "fill", "zero", "clone", "contiguous", "index"),
@@ -39,7 +45,10 @@ def profile(model: str, events: int) -> None:
     start = time.perf_counter()
     step()
     wall = time.perf_counter() - start
-    with torch_profile(activities=[ProfilerActivity.CPU], record_shapes=True) as recorded:
+    with (
+        _named_kernels(),
+        torch_profile(activities=[ProfilerActivity.CPU], record_shapes=True) as recorded,
+    ):
         step()
     seconds: dict[str, float] = defaultdict(float)
     calls: dict[str, int] = defaultdict(int)
@@ -58,6 +67,25 @@ def profile(model: str, events: int) -> None:
     for group, value in sorted(seconds.items(), key=lambda item: -item[1]):
         floor = f"{flops / best['flop_per_s']:10.3f}" if group == "matrix products" else ""
         print(f"{group:26}{value:10.3f}{value / total:8.0%}{calls[group]:8}{floor}")
+
+
+@contextmanager
+def _named_kernels() -> Iterator[None]:
+    """Make the kernels in C++, which torch knows nothing of, show up in its profile."""
+    modules = (native, events_kernel)
+    original = native.call
+
+    def named(name: str, *arguments: Any) -> None:
+        with record_function(f"native::{name}"):
+            original(name, *arguments)
+
+    for module in modules:
+        module.call = named  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.call = original  # type: ignore[attr-defined]
 
 
 def _group(name: str) -> str:

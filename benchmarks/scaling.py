@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.compare_peer import PAPER
 from lgatr import LGATr, Packing
+from lgatr.utils.memory import keep_freed_memory
 
 BASE = {"particles": 50, "events": 32, "blocks": 4, "channels": 16}
 STUDIES = {
@@ -55,6 +56,8 @@ def measure(name: str, rounds: int = 7) -> dict[int, float]:
 
 def study(report: dict[str, Any], out: Path | None) -> None:
     """Measure, print, and write."""
+    # As in run.py: else what is measured of large batches is the system handing out memory.
+    report["memory_kept"] = keep_freed_memory()
     report["base"] = BASE
     report["seconds"] = {}
     for name in STUDIES:

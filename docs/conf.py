@@ -11,17 +11,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("XFORMERS_IGNORE_FLASH_VERSION_CHECK", "1")
 # Notebooks work on small tensors: threads waiting for each other on a busy machine cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# The tables of attention.md come from the backends themselves.
+# The tables of attention.md come from the backends themselves, those of reproduce.md from the runs.
 _generated = Path(__file__).parent / "_generated"
 _generated.mkdir(exist_ok=True)
-_table = subprocess.run(
-    [sys.executable, "-m", "lgatr.attention", "--markdown"],
-    check=True,
-    capture_output=True,
-    text=True,
-    cwd=Path(__file__).resolve().parents[1],
-)
-(_generated / "backends.md").write_text(_table.stdout)
+for _name, _command in (
+    ("backends", ["lgatr.attention", "--markdown"]),
+    ("reproduce", ["experiments.reproduce"]),
+):
+    _table = subprocess.run(
+        [sys.executable, "-m", *_command],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    (_generated / f"{_name}.md").write_text(_table.stdout)
 
 project = "lgatr"
 author = "The lgatr developers"

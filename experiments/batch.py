@@ -13,9 +13,10 @@ from torch import Tensor
 from lgatr import Packing
 
 
-@dataclass(frozen=True)
 class EventBatch:
     """A packed batch of events; never changed, only replaced.
+
+    Not a dataclass: Lightning takes those apart to convert their tensors, and refuses frozen ones.
 
     Parameters
     ----------
@@ -29,10 +30,26 @@ class EventBatch:
         ``(B,)`` class labels.
     """
 
+    __slots__ = ("fourmomenta", "packing", "scalars", "target")
     fourmomenta: Tensor
     scalars: Tensor
     packing: Packing
     target: Tensor
+
+    def __init__(
+        self, fourmomenta: Tensor, scalars: Tensor, packing: Packing, target: Tensor
+    ) -> None:
+        values = {
+            "fourmomenta": fourmomenta, "scalars": scalars, "packing": packing, "target": target,
+        }  # fmt: skip
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a batch is never changed: make a new one with another {name}")
+
+    def __reduce__(self) -> tuple[type[EventBatch], tuple[object, ...]]:
+        return EventBatch, (self.fourmomenta, self.scalars, self.packing, self.target)
 
     def __len__(self) -> int:
         return self.packing.num_events

@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def _results(
         "attention_executed": task.model.executed_attention,
         "device": str(trainer.strategy.root_device),
         "seed": cfg.seed,
+        "date": date.today().isoformat(),
         "git_revision": rundir.git_revision(ROOT),
         "versions": _versions(),
     }

@@ -95,6 +95,10 @@ class JetData(lightning.LightningDataModule):
         )
         return ResumableLoader(dataset, sampler, self.num_workers)
 
+    def train_pass(self) -> ResumableLoader:
+        """All training jets once, sorted by length."""
+        return self._eval_loader("train")
+
     def _eval_loader(self, split: str) -> ResumableLoader:
         dataset = self._splits[split]
         budget = self.eval_token_budget

@@ -109,6 +109,10 @@ class StreamedData(lightning.LightningDataModule):
         """An endless stream of shuffled batches."""
         return StreamLoader(self._stream("train", self.batch_size, self.seed), self.num_workers)
 
+    def train_pass(self) -> StreamLoader:
+        """All training jets once, in order."""
+        return StreamLoader(self._stream("train", self.eval_batch_size, None), 0)
+
     def val_dataloader(self) -> StreamLoader:
         """One pass over the validation jets."""
         return StreamLoader(self._stream("val", self.eval_batch_size, None), 0)

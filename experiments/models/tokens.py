@@ -65,5 +65,7 @@ def event_tokens(
         channels = torch.cat([channels, references.expand(total, -1, -1)], dim=1)
     marks = particles.new_zeros(total, 1).index_fill(0, new[:, 0], 1.0)
     features = particles.new_zeros(total, batch.scalars.shape[1])
-    scalars = torch.cat([marks, features.index_copy(0, old, batch.scalars)], dim=1)
+    scalars = torch.cat(
+        [marks, features.index_copy(0, old, batch.scalars.to(features.dtype))], dim=1
+    )
     return Tokens(channels, scalars, packing, new[:, 0])

@@ -30,10 +30,16 @@ def heading(column: str) -> str:
     return f"1/ε<sub>B</sub>{name} (ε<sub>S</sub> = {efficiency})"
 
 
+def all_published() -> dict[str, Any]:
+    """Published figures by task."""
+    text = resources.files("experiments.report").joinpath("published.json").read_text("utf-8")
+    tables: dict[str, Any] = json.loads(text)
+    return tables
+
+
 def published(task: str) -> dict[str, Any]:
     """The published figures of a task, or an empty dict if there are none."""
-    text = resources.files("experiments.report").joinpath("published.json").read_text("utf-8")
-    table: dict[str, Any] = json.loads(text).get(task, {})
+    table: dict[str, Any] = all_published().get(task, {})
     return table
 
 

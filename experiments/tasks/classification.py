@@ -32,7 +32,8 @@ class Classification(lightning.LightningModule):
         Of the data set.
     model
         Maps an :class:`EventBatch` to logits ``(B, outputs)``: one for two classes, else one for
-        each.
+        each. With a method ``fit(batches)`` it is trained by that, on one pass over all jets, and
+        not by gradients.
     optimizer
         Makes an optimizer of parameters.
     scheduler
@@ -51,7 +52,8 @@ class Classification(lightning.LightningModule):
         efficiencies: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.spec, self.model = spec, model
+        self.spec = spec
+        self.model: Any = model
         self._optimizer, self._scheduler = optimizer, scheduler
         self.background, self.efficiencies = background, dict(efficiencies or {})
         self._parts: list[Scores] = []
@@ -63,8 +65,17 @@ class Classification(lightning.LightningModule):
         logits: Tensor = self.model(batch)
         return logits.squeeze(-1) if self.spec.num_outputs == 1 else logits
 
-    def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor:
+    def on_train_start(self) -> None:
+        """Train a model that learns in one go; then nothing is left to do."""
+        if hasattr(self.model, "fit"):
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.model.fit(data.train_pass())
+            self.trainer.should_stop = True
+
+    def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor | None:
         """Mean cross entropy of a batch."""
+        if hasattr(self.model, "fit"):
+            return None
         logits = self(batch)
         if self.spec.num_outputs == 1:
             loss = F.binary_cross_entropy_with_logits(logits, batch.target.to(logits.dtype))
@@ -76,6 +87,8 @@ class Classification(lightning.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: EventBatch, batch_idx: int) -> None:
         """Stop when training has diverged, rather than test a broken network."""
         # Not at every step: on a GPU each look waits for the device.
+        if not outputs:
+            return
         if self.global_step % CHECK_EVERY == 0 and not torch.isfinite(outputs["loss"]):
             raise UserError(
                 f"the loss is {float(outputs['loss'])} at step {self.global_step}; "
@@ -124,6 +137,8 @@ class Classification(lightning.LightningModule):
 
         A model may have ``parameter_groups()`` with learning rates of their own.
         """
+        if hasattr(self.model, "fit"):
+            return None
         groups = getattr(self.model, "parameter_groups", self.parameters)
         optimizer = self._optimizer(groups())
         scheduler = self._scheduler(optimizer, total_steps=self.trainer.max_steps)

@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
 
     A training step gives back all its activations at the end. The C library then returns much of
     that memory to the operating system, which hands it out again page by page and filled with
-    zeros: up to a fifth of the time of a step. Afterwards up to 2 GB are kept, and other parts of
-    the program cannot have them; so this is a program's decision and not the library's.
+    zeros: up to a fifth of the time of a step. Afterwards the process keeps what it once
+    had, and other programs cannot have it; so this is a program's decision and not the library's.
 
     Returns
     -------
@@ -23,5 +23,5 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    # Blocks of any size from the heap, and the heap not shortened at its end.
-    return bool(library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    # Blocks of any size from the heap, and the heap never (-1) shortened at its end.
+    return bool(library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, -1))

@@ -1,0 +1,49 @@
+"""Gradient-boosted decision trees on substructure observables: a sanity check for networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from experiments.batch import DataSpec, EventBatch
+from experiments.models.observables import observables
+
+
+class BoostedTrees(nn.Module):
+    """Scikit-learn's gradient boosting on the sixteen observables, trained in one go.
+
+    Parameters
+    ----------
+    spec
+        Of the data set.
+    **options
+        Of :class:`sklearn.ensemble.HistGradientBoostingClassifier`.
+    """
+
+    executed_attention = "none"
+
+    def __init__(self, spec: DataSpec, **options: Any) -> None:
+        super().__init__()
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        self.outputs = spec.num_outputs
+        self.trees = HistGradientBoostingClassifier(**options)
+        self.trained = False
+
+    def fit(self, batches: Iterable[EventBatch]) -> None:
+        """Train on all jets."""
+        pairs = [(observables(b).numpy(), b.target.numpy()) for b in batches]
+        inputs, targets = (np.concatenate(column) for column in zip(*pairs, strict=True))
+        self.trees.fit(inputs, targets)
+        self.trained = True
+
+    def forward(self, batch: EventBatch) -> Tensor:
+        """Logits ``(B, outputs)``; zeros before training."""
+        if not self.trained:
+            return torch.zeros(len(batch), self.outputs)
+        logits = self.trees.decision_function(observables(batch).numpy())
+        return torch.from_numpy(np.asarray(logits)).float().view(len(batch), self.outputs)

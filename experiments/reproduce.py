@@ -1,0 +1,63 @@
+"""The table of published figures, the commands that reproduce them, and what they gave here.
+
+    python -m experiments.reproduce > docs/_generated/reproduce.md
+
+Published rows are those of ``experiments/report/published.json``; our figures are the
+``metrics.json`` of runs kept under ``benchmarks/results/runs/<task>/<network>/<seed>.json``. A row
+without such a run says what it needs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.compare import Run, heading, markdown, rows
+from experiments.report.html import all_published
+
+RUNS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "runs"
+
+
+def runs_of(task: str, network: str) -> list[Run]:
+    """Runs that are kept of a network."""
+    found = []
+    for file in sorted((RUNS / task / network).glob("*.json")):
+        results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found.append(Run(network, task, network, results))
+    return found
+
+
+def _how(runs: list[Run]) -> str:
+    """Data, device and date of runs."""
+    results = runs[0].results
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    return f"{count}, {results['data']}, {results['device']}, {results.get('date', 'no date')}"
+
+
+def table(task: str, entry: dict[str, Any]) -> str:
+    """All rows of a task."""
+    columns = entry["columns"]
+    body = []
+    for row in entry["rows"]:
+        name = row["network"] + ("*" if row["equivariant"] else "")
+        command = f"`{row['command']}`" if "command" in row else "no adapter here"
+        body.append([name, "published", *row["values"], command])
+        kept = runs_of(task, row["network"])
+        if kept:
+            ours = rows(kept, columns)[0][2:]
+            body.append(["", "here", *ours, _how(kept)])
+        elif "command" in row:
+            body.append(["", "here", *["–"] * len(columns), f"not run: needs {entry['needs']}"])
+    header = ["network", "", *(heading(column) for column in columns), "command, or how"]
+    sources = f"{entry['title']}; {entry['sources']}. * Lorentz-equivariant."
+    return f"### {entry['title']}\n\n{sources}\n\n{markdown(header, body)}\n"
+
+
+def main() -> None:
+    """Print the page's tables."""
+    print("\n".join(table(task, entry) for task, entry in all_published().items()))
+
+
+if __name__ == "__main__":
+    main()

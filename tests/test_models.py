@@ -1,0 +1,212 @@
+"""Taggers: what they are invariant under, and that packing changes nothing."""
+
+from __future__ import annotations
+
+import json
+
+import lorentz
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from experiments.batch import DataSpec, EventBatch
+from experiments.cli import CONFIG_DIR
+from experiments.models.observables import NAMES, observables
+from lgatr import Packing
+
+# Trees have nothing to say before they are trained.
+MODELS = sorted({p.stem for p in (CONFIG_DIR / "model").glob("*.yaml")} - {"bdt"})
+SPEC = DataSpec(2, ("a", "b", "c"))
+LENGTHS = (3, 1, 7, 2)
+
+
+def build(name, *overrides, spec=SPEC):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("run", overrides=["experiment=toptagging", f"model={name}", *overrides])
+    torch.manual_seed(0)
+    return instantiate(cfg.model)(spec=spec).double().eval()
+
+
+def batch(lengths=LENGTHS, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    total = sum(lengths)
+    p = 30 * torch.randn(total, 3, generator=generator, dtype=torch.float64)
+    momenta = torch.cat([p.norm(dim=1, keepdim=True) + 0.1, p], dim=1)
+    scalars = torch.randn(total, 2, generator=generator, dtype=torch.float64)
+    target = torch.zeros(len(lengths), dtype=torch.int64)
+    return EventBatch(momenta, scalars, Packing.from_lengths(lengths), target)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_of_events_alone(name):
+    model, events = build(name), batch()
+    with torch.no_grad():
+        together = model(events)
+        parts = zip(
+            events.fourmomenta.split(LENGTHS), events.scalars.split(LENGTHS), LENGTHS, strict=True
+        )
+        alone = [
+            model(EventBatch(p, s, Packing.from_lengths([n]), events.target[:1]))
+            for p, s, n in parts
+        ]
+    assert together.shape == (4, 3)
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if n != "linformer"])
+def test_order_of_particles(name):
+    model, events = build(name), batch((6,))
+    order = torch.tensor([3, 1, 5, 0, 4, 2])
+    turned = EventBatch(
+        events.fourmomenta[order], events.scalars[order], events.packing, events.target
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(model(turned), model(events), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["lgatr_small", "lgatr_slim_small"])
+class TestSymmetry:
+    NONE = (
+        "model.symmetry_breaking.beam_spurion=null",
+        "model.symmetry_breaking.add_time_spurion=false",
+    )
+
+    def moved(self, events, matrix):
+        return EventBatch(
+            events.fourmomenta @ matrix.T, events.scalars, events.packing, events.target
+        )
+
+    @pytest.mark.parametrize("place", ["tokens", "channels"])
+    def test_lorentz_invariant_without_references(self, name, place):
+        model = build(name, *self.NONE, f"model.symmetry_breaking.place={place}")
+        events = batch()
+        matrix = lorentz.random_transformation(0.7)
+        with torch.no_grad():
+            before, after = model(events), model(self.moved(events, matrix))
+        torch.testing.assert_close(after, before, rtol=1e-7, atol=1e-8)
+
+    @pytest.mark.parametrize("beam", ["lightlike", "timelike", "spacelike"])
+    def test_rotations_about_the_beam_remain(self, name, beam):
+        model = build(name, f"model.symmetry_breaking.beam_spurion={beam}")
+        events, angle = batch(), torch.tensor(0.8, dtype=torch.float64)
+        matrix = torch.eye(4, dtype=torch.float64)
+        matrix[1, 1] = matrix[2, 2] = angle.cos()
+        matrix[1, 2], matrix[2, 1] = -angle.sin(), angle.sin()
+        general = lorentz.random_transformation(0.7)
+        with torch.no_grad():
+            before = model(events)
+            torch.testing.assert_close(
+                model(self.moved(events, matrix)), before, rtol=1e-8, atol=1e-9
+            )
+            assert (model(self.moved(events, general)) - before).abs().max() > 1e-4
+
+
+def test_the_plane_is_no_vector():
+    with pytest.raises(Exception, match="xyplane is a bivector"):
+        build("lgatr_slim", "model.symmetry_breaking.beam_spurion=xyplane")
+
+
+class TestFineTuning:
+    SMALL = ("model.tagger.network.num_blocks=3", "model.tagger.network.hidden_mv_channels=4")
+
+    def backbone(self, tmp_path, spec=SPEC):
+        """As a run would leave it, of ten classes."""
+        tagger = build("finetune", *self.SMALL, spec=spec).tagger
+        (tmp_path / "checkpoints").mkdir()
+        state = {f"model.{name}": t for name, t in tagger.state_dict().items()}
+        torch.save({"state_dict": state}, tmp_path / "checkpoints/best.ckpt")
+        note = {"num_scalars": spec.num_scalars, "classes": list(spec.classes)}
+        (tmp_path / "data_spec.json").write_text(json.dumps(note))
+        return tagger
+
+    def test_all_but_the_head(self, tmp_path):
+        theirs = self.backbone(tmp_path, DataSpec(2, tuple("abcdefghij")))
+        ours = build("finetune", *self.SMALL, f"model.backbone={tmp_path}").tagger
+        state = theirs.state_dict()
+        same = {n for n, t in ours.state_dict().items() if torch.equal(t, state.get(n, t[:0]))}
+        heads = {n for n in state if n.startswith("network.linear_out.")}
+        assert set(state) - same == {n for n in heads if n not in same} != set()
+        assert ours.network.linear_out.weight.shape[0] == 3
+
+    def test_learning_rates(self):
+        model = build("finetune", *self.SMALL, "model.layer_decay=0.5")
+        groups = model.parameter_groups()
+        parameters = [id(p) for group in groups for p in group["params"]]
+        assert sorted(parameters) == sorted(id(p) for p in model.parameters())
+        assert [g["lr"] for g in groups] == [3e-3, 3e-5 / 4, 3e-5 / 2, 3e-5, 3e-5 / 8]
+
+    def test_other_features(self, tmp_path):
+        self.backbone(tmp_path, DataSpec(5, ("a", "b")))
+        with pytest.raises(Exception, match="trained with 5 features"):
+            build("finetune", *self.SMALL, f"model.backbone={tmp_path}")
+
+    def test_another_network(self, tmp_path):
+        self.backbone(tmp_path)
+        with pytest.raises(Exception, match="another network"):
+            build("finetune", f"model.backbone={tmp_path}")
+
+    def test_no_run(self, tmp_path):
+        with pytest.raises(Exception, match="not the folder of a run"):
+            build("finetune", f"model.backbone={tmp_path}")
+
+
+class TestObservables:
+    def by_hand(self, p):
+        """The definitions, with loops over particles of one jet."""
+        jet = p.sum(axis=0)
+        pt, jet_pt = np.hypot(p[:, 1], p[:, 2]), np.hypot(jet[1], jet[2])
+        eta, phi = np.arcsinh(p[:, 3] / pt), np.arctan2(p[:, 2], p[:, 1])
+        jet_eta, jet_phi = np.arcsinh(jet[3] / jet_pt), np.arctan2(jet[2], jet[1])
+
+        def distance(a, b, c, d):
+            turn = abs(b - d)
+            return np.hypot(a - c, min(turn, 2 * np.pi - turn))
+
+        z = pt / pt.sum()
+        mass = np.sqrt(max(jet[0] ** 2 - jet[1:] @ jet[1:], 0))
+        found = [mass, len(p), jet_pt, mass / jet_pt]
+        for beta in (0.5, 1, 2):
+            found.append(
+                sum(
+                    zi * distance(e, f, jet_eta, jet_phi) ** beta
+                    for zi, e, f in zip(z, eta, phi, strict=True)
+                )
+            )
+        found.append(np.sqrt((z**2).sum()))
+        falling = np.sort(z)[::-1]
+        padded = np.concatenate([falling, np.zeros(5)])
+        found += [*padded[:3], padded[:5].sum(), np.searchsorted(falling.cumsum(), 0.9 - 1e-9) + 1]
+        for beta in (0.5, 1, 2):
+            found.append(
+                sum(
+                    z[i] * z[j] * distance(eta[i], phi[i], eta[j], phi[j]) ** beta
+                    for i in range(len(p))
+                    for j in range(i + 1, len(p))
+                )
+            )
+        return found
+
+    def test_definitions(self):
+        events = batch((9, 1, 25, 4), seed=5)
+        found = observables(events).numpy()
+        assert found.shape == (4, len(NAMES))
+        for row, p in zip(found, events.fourmomenta.split((9, 1, 25, 4)), strict=True):
+            np.testing.assert_allclose(row, self.by_hand(p.numpy()), rtol=1e-9, atol=1e-9)
+
+
+def test_trees_learn_in_one_go():
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("run", overrides=["model=bdt", "++model.max_iter=20"])
+    trees = instantiate(cfg.model)(spec=DataSpec(0, ("few", "many")))
+    assert not trees(batch()).any()
+    batches = []
+    for seed in range(6):
+        lengths = tuple(torch.randint(2, 12, (60,)).tolist())
+        events = batch(lengths, seed)
+        target = (torch.tensor(lengths) > 6).long()
+        batches.append(EventBatch(events.fourmomenta, events.scalars, events.packing, target))
+    trees.fit(batches[:5])
+    logits = trees(batches[5]).squeeze(1)
+    assert ((logits > 0) == (batches[5].target == 1)).float().mean() > 0.9
