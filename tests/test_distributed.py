@@ -76,8 +76,9 @@ def test_a_killed_rank_ends_the_run_and_it_can_go_on(tmp_path):
     os.kill(int(children[0]), signal.SIGKILL)
     _, errors = process.communicate(timeout=200)
     assert process.returncode != 0
-    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "go on by ckpt_path=last" in lines[0], errors
+    # Whoever is first: Lightning's watchdog, or we, over the broken connection.
+    words = ("[rank: 1] Child process with PID", "error: another process of this run ended")
+    assert sum(line.startswith(words) for line in errors.splitlines()) == 1, errors
     assert "Traceback" not in errors
     step = torch.load(checkpoint, weights_only=True)["global_step"]
     finish(start(folder, f"trainer.max_steps={step + 5}", "ckpt_path=last", *TWO))
