@@ -59,9 +59,14 @@ def megabytes() -> float:
 
 
 def measure(path: Path, jets: int) -> dict[str, Any]:
-    """Jets per second of one pass in training order, and the memory after each tenth of it."""
+    """Jets per second alone and as batches in training order; the memory after each tenth."""
     shards = Shards.find(find_format(path), path, "train", False)
     stream = JetStream(shards, SETS["default"], 128, 512, 2000, 5, seed=1)
+    start = time.perf_counter()
+    for chunk in stream.chunks:
+        # Mapped files are read when they are looked at.
+        np.array(shards.read(chunk).constituents)
+    alone = jets / (time.perf_counter() - start)
     seen, memory, start = 0, [], time.perf_counter()
     for batch in stream:
         seen += len(batch)
@@ -69,7 +74,8 @@ def measure(path: Path, jets: int) -> dict[str, Any]:
             memory.append(megabytes())
         if seen >= jets:
             break
-    return {"jets_per_second": seen / (time.perf_counter() - start), "memory_mb": memory}
+    rate = seen / (time.perf_counter() - start)
+    return {"read_per_second": alone, "jets_per_second": rate, "memory_mb": memory}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -91,7 +97,11 @@ def main(arguments: list[str] | None = None) -> None:
         for name, path in (("ROOT", source), ("packed", target)):
             found = report[name] = measure(path, options.files * options.jets)
             memory = ", ".join(f"{value:.0f}" for value in found["memory_mb"])
-            print(f"{name:8}{found['jets_per_second']:12,.0f} jets/s   memory {memory} MB")
+            alone, rate = found["read_per_second"], found["jets_per_second"]
+            print(
+                f"{name:8}read and checked {alone:9,.0f} jets/s, as batches with features "
+                f"{rate:9,.0f} jets/s, memory {memory} MB"
+            )
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(report, indent=2) + "\n")

@@ -18,7 +18,7 @@ from lgatr import Packing
 
 def event_batch(jets: Jets, features: Sequence[str], max_constituents: int) -> EventBatch:
     """Jets as a packed batch; see :class:`JetDataset`."""
-    if max_constituents:
+    if max_constituents and int(jets.lengths.max()) > max_constituents:
         jets = jets.leading(max_constituents)
     fourmomenta = torch.from_numpy(np.ascontiguousarray(jets.constituents))
     packing = Packing.from_lengths(jets.lengths.tolist())

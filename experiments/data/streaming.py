@@ -21,7 +21,7 @@ from rich.progress import track
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from data.errors import DataError
-from data.jets import Jets, concatenate
+from data.jets import IntArray, Jets, concatenate
 from experiments.batch import EventBatch
 from experiments.data.loader import event_batch
 
@@ -211,22 +211,26 @@ class JetStream(IterableDataset[EventBatch]):
             jets = self._read(chunks)
             if jets is None:
                 continue
+            order = np.arange(len(jets))
             if self.seed is not None:
                 # Drawn by place, not by what was read before: any group can be the first.
                 order = np.random.default_rng([self.seed, *numbers, 1]).permutation(len(jets))
-                jets = jets.select(order[before:])
-            before = 0
+            order, before = order[before:], 0
             if rest is not None and len(rest):
-                jets = concatenate([rest, jets], "mixed chunks")
-            whole = len(jets) // self.batch_size * self.batch_size
+                missing = self.batch_size - len(rest)
+                rest = concatenate([rest, jets.select(order[:missing])], "mixed chunks")
+                order = order[missing:]
+                if len(rest) < self.batch_size:
+                    continue
+                yield self._batch(rest, np.arange(len(rest)))
+            whole = len(order) // self.batch_size * self.batch_size
             for first in range(0, whole, self.batch_size):
-                yield self._batch(jets, first, first + self.batch_size)
-            rest = jets.select(np.arange(whole, len(jets)))
+                yield self._batch(jets, order[first : first + self.batch_size])
+            rest = jets.select(order[whole:])
         if rest is not None and len(rest):
-            yield self._batch(rest, 0, len(rest))
+            yield self._batch(rest, np.arange(len(rest)))
 
-    def _batch(self, jets: Jets, start: int, stop: int) -> EventBatch:
-        indices = np.arange(start, stop)
+    def _batch(self, jets: Jets, indices: IntArray) -> EventBatch:
         # Neighbours of equal length are attended to in one call (see the native backend).
         indices = indices[np.argsort(jets.lengths[indices], kind="stable")]
         return event_batch(jets.select(indices), self.features, self.max_constituents)
