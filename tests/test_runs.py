@@ -83,6 +83,16 @@ def test_experiments_take_a_step(experiment, tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("model", ["lgatr_slim_small", "transformer_small", "bdt"])
+def test_other_models_run(model, tmp_path):
+    folder = tmp_path / "run"
+    done = run("experiment=toptagging", f"model={model}", "debug=fast", f"run_dir={folder}")
+    assert done.returncode == 0 and not done.stderr.strip(), done.stderr
+    results = json.loads((folder / "metrics.json").read_text())
+    assert 0 <= results["auc"] <= 1 and results["waiting_for_data"] is None
+    assert (folder / "report.html").is_file()
+
+
 def assert_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]

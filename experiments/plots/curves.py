@@ -25,7 +25,9 @@ def read_curves(logs: Path) -> dict[str, Curve]:
 
 
 def plot_loss(curves: dict[str, Curve], directory: Path) -> None:
-    """Training and validation loss."""
+    """Training and validation loss, if there were steps."""
+    if not {"loss", "val/loss"} & curves.keys():
+        return
     figure, axes = new_figure()
     for name, label, style in (("loss", "training", "-"), ("val/loss", "validation", "o-")):
         if name in curves:
