@@ -3,7 +3,7 @@
     python -m experiments.reproduce > docs/_generated/reproduce.md
 
 Published rows are those of ``experiments/report/published.json``; our figures are the
-``metrics.json`` of runs kept under ``benchmarks/results/runs/<task>/<network>/<seed>.json``. A row
+``metrics.json`` of runs kept under ``benchmarks/results/trainings/<task>/<network>/<seed>.json``. A row
 without such a run says what it needs.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from experiments.compare import Run, heading, markdown, rows
 from experiments.report.html import all_published
 
-RUNS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "runs"
+RUNS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "trainings"
 
 
 def runs_of(task: str, network: str) -> list[Run]:
