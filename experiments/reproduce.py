@@ -3,8 +3,8 @@
     python -m experiments.reproduce > docs/_generated/reproduce.md
 
 Published rows are those of ``experiments/report/published.json``; our figures are the
-``metrics.json`` of runs kept under ``benchmarks/results/trainings/<task>/<network>/<seed>.json``. A row
-without such a run says what it needs.
+``metrics.json`` of runs kept as ``benchmarks/results/trainings/<task>/<network>/<seed>.json``. A
+row without such a run says what it needs.
 """
 
 from __future__ import annotations
