@@ -170,3 +170,9 @@ def test_memory_stays_flat(folder):
     found._read = lambda chunks: sizes.append(sum(map(len, chunks))) or original(chunks)
     take(found, 60)
     assert max(sizes) <= 3 * 5
+
+
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "chunk_size", "mix"])
+def test_sizes_that_are_none(folder, name):
+    with pytest.raises(ValueError, match=f"data.{name} must be at least 1, not 0"):
+        data(folder, **{name: 0})

@@ -56,6 +56,13 @@ class StreamedData(lightning.LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
+        sizes = {
+            "batch_size": batch_size, "eval_batch_size": eval_batch_size,
+            "chunk_size": chunk_size, "mix": mix,
+        }  # fmt: skip
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"data.{name} must be at least 1, not {size}")
         self.path, self.seed = Path(path), seed
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.features, self.max_constituents = feature_names(features), max_constituents

@@ -56,6 +56,11 @@ class Classification(lightning.LightningModule):
         self.model: Any = model
         self._optimizer, self._scheduler = optimizer, scheduler
         self.background, self.efficiencies = background, dict(efficiencies or {})
+        named = {*self.efficiencies, *([] if background is None else [background])}
+        if unknown := sorted(named - set(spec.classes)):
+            raise ValueError(
+                f"no class {', '.join(unknown)}; the sample has {', '.join(spec.classes)}"
+            )
         self._parts: list[Scores] = []
         self.test_scores: Scores | None = None
         self.test_metrics: dict[str, float | None] = {}
