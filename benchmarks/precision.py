@@ -27,6 +27,7 @@ from data.formats import read_jets
 from experiments import rundir
 from experiments.batch import EventBatch
 from experiments.data.loader import JetDataset
+from experiments.data.preparation import Preparation
 from experiments.export import load_tagger
 from experiments.metrics.tagging import tagging_metrics
 from experiments.models.dense import PaddedTagger
@@ -142,7 +143,7 @@ def main() -> None:
     cfg = OmegaConf.load(options.run_dir / rundir.CONFIG)
     tagger = load_tagger(options.run_dir)
     jets = read_jets(options.data or cfg.data.path, "test", None)
-    dataset = JetDataset(jets, tagger.features, tagger.max_constituents)
+    dataset = JetDataset(jets, Preparation(tagger.features, tagger.max_constituents))
     some = network_inputs(tagger, dataset[np.arange(min(options.jets, len(dataset)))])
     chunks = [
         dataset[part] for part in np.array_split(np.arange(len(dataset)), -(-len(dataset) // 500))

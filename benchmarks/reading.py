@@ -25,6 +25,7 @@ from data.convert import main as convert
 from data.formats import find_format, jetclass, packed
 from data.jets import Jets
 from data.root_jets import MOMENTA
+from experiments.data.preparation import Preparation
 from experiments.data.streaming import JetStream, Shards
 from experiments.features import SETS
 
@@ -61,7 +62,7 @@ def megabytes() -> float:
 def measure(path: Path, jets: int) -> dict[str, Any]:
     """Jets per second alone and as batches in training order; the memory after each tenth."""
     shards = Shards.find(find_format(path), path, "train", False)
-    stream = JetStream(shards, SETS["default"], 128, 512, 2000, 5, seed=1)
+    stream = JetStream(shards, Preparation(SETS["default"], 128), 512, 2000, 5, seed=1)
     start = time.perf_counter()
     for chunk in stream.chunks:
         # Mapped files are read when they are looked at.

@@ -19,7 +19,7 @@ from lgatr.utils.memory import keep_freed_memory
 BASE = {"particles": 50, "events": 32, "blocks": 4, "channels": 16}
 STUDIES = {
     "particles": [10, 30, 100, 300, 1000],
-    "events": [16, 64, 128, 256, 512, 1024],
+    "events": [16, 64, 256, 512, 1024, 2048],
     "blocks": [1, 2, 4, 8, 12],
     "channels": [4, 8, 16, 32, 64],
 }

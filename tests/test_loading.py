@@ -12,6 +12,7 @@ import torch
 from data.jets import Jets
 from experiments.data.datamodule import JetData
 from experiments.data.loader import JetDataset, ResumableLoader
+from experiments.data.preparation import Preparation
 from experiments.data.sampler import BatchSampler, cut_batches
 from experiments.features import SETS, compute_features, feature_names
 from lgatr import Packing
@@ -27,7 +28,7 @@ def jets() -> Jets:
 
 
 def loader(jets: Jets, workers: int = 0) -> ResumableLoader:
-    dataset = JetDataset(jets, [], 0)
+    dataset = JetDataset(jets, Preparation())
     return ResumableLoader(dataset, BatchSampler(dataset.lengths, 8, 0, True, seed=3), workers)
 
 
@@ -73,7 +74,7 @@ def test_consumer_that_stops_at_the_last_batch(jets):
 
 
 def test_batches_hold_what_the_file_holds(jets):
-    dataset = JetDataset(jets, [], 0)
+    dataset = JetDataset(jets, Preparation())
     batch = dataset[np.array([5, 3, 9])]
     assert list(batch.packing.lengths) == sorted(jets.lengths[[5, 3, 9]])
     for target, p in zip(batch.target, batch.fourmomenta.split(batch.packing.lengths), strict=True):
@@ -86,7 +87,7 @@ def test_batches_hold_what_the_file_holds(jets):
 
 
 def test_leading_constituents(jets):
-    batch = JetDataset(jets, [], 4)[np.array([0, 1, 2, 3])]
+    batch = JetDataset(jets, Preparation(max_constituents=4))[np.array([0, 1, 2, 3])]
     assert max(batch.packing.lengths) <= 4
     first = batch.fourmomenta[batch.packing.ptr[:-1].long()]
     assert {tuple(p) for p in first.tolist()} == {
@@ -133,7 +134,9 @@ def test_sets_of_features():
 def test_datamodule_from_shipped_jets():
     from experiments.cli import ROOT
 
-    module = JetData(str(ROOT / "data/toptagging_mini.h5"), 16, 0, 2000, ["log_pt"], 40, 64, 0, 1)
+    module = JetData(
+        str(ROOT / "data/toptagging_mini.h5"), 16, 0, 2000, ["log_pt"], 40, [], 64, 0, 1
+    )
     module.setup()
     assert module.num_jets() == {"train": 64, "val": 64, "test": 64}
     assert module.spec.num_scalars == 1

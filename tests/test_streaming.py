@@ -9,6 +9,7 @@ import torch
 from data.errors import DataError
 from data.formats import packed
 from data.jets import Jets
+from experiments.data.preparation import Preparation
 from experiments.data.streamed import StreamedData
 from experiments.data.streaming import JetStream, Shards, StreamLoader
 
@@ -37,7 +38,9 @@ def folder(tmp_path):
 
 def stream(folder, seed=1, rank=0, world_size=1, batch_size=4, skip_corrupt=False):
     shards = Shards.find(packed, folder, "train", skip_corrupt)
-    return JetStream(shards, ("charge",), 0, batch_size, 5, 3, seed, rank, world_size, skip_corrupt)
+    return JetStream(
+        shards, Preparation(("charge",)), batch_size, 5, 3, seed, rank, world_size, skip_corrupt
+    )
 
 
 def numbers(batches):
@@ -147,7 +150,7 @@ class TestDamage:
 def data(folder, **options):
     arguments = {
         "path": str(folder), "batch_size": 8, "eval_batch_size": 16, "features": ["charge"],
-        "max_constituents": 0, "limit": 0, "eval_limit": 0, "chunk_size": 5, "mix": 3,
+        "max_constituents": 0, "augmentations": [], "limit": 0, "eval_limit": 0, "chunk_size": 5, "mix": 3,
         "num_workers": 0, "skip_corrupt": False, "seed": 1, **options,
     }  # fmt: skip
     return StreamedData(**arguments)

@@ -188,11 +188,12 @@ def test_onnx_runtime_gives_the_logits_of_the_packed_tagger(exported):
     onnxruntime = pytest.importorskip("onnxruntime")
     from data.formats import read_jets
     from experiments.data.loader import JetDataset
+    from experiments.data.preparation import Preparation
     from experiments.export import load_tagger
 
     padded = load_tagger(exported)
     jets = read_jets("data/toptagging_mini.h5", "test", 64)
-    batch = JetDataset(jets, padded.features, padded.max_constituents)[np.arange(64)]
+    batch = JetDataset(jets, Preparation(padded.features, padded.max_constituents))[np.arange(64)]
     with torch.no_grad():
         expected = padded.tagger(batch).numpy()
     pieces = list(batch.fourmomenta.split(batch.packing.lengths))

@@ -10,8 +10,8 @@ import torch
 from data.formats import read_jets
 from experiments.batch import DataSpec
 from experiments.data.loader import JetDataset, ResumableLoader
+from experiments.data.preparation import Preparation
 from experiments.data.sampler import BatchSampler
-from experiments.features import feature_names
 
 
 def ranks(module: lightning.LightningDataModule) -> tuple[int, int]:
@@ -38,10 +38,9 @@ class JetData(lightning.LightningDataModule):
         Limits of a training batch in jets and in particles (0: no limit).
     eval_token_budget
         Limit of a batch for validation and test, in particles.
-    features
-        Names of scalar features; see :mod:`experiments.features`.
-    max_constituents
-        Keep this many leading constituents of each jet; 0 keeps all.
+    features, max_constituents, augmentations
+        See :class:`~experiments.data.preparation.Preparation`; augmentations change only jets
+        of training.
     limit
         Use at most this many jets of each split; 0 uses all.
     num_workers
@@ -58,6 +57,7 @@ class JetData(lightning.LightningDataModule):
         eval_token_budget: int,
         features: Sequence[str],
         max_constituents: int,
+        augmentations: Sequence[str],
         limit: int,
         num_workers: int | None,
         seed: int,
@@ -66,7 +66,7 @@ class JetData(lightning.LightningDataModule):
         self.path, self.limit = path, limit
         self.batch_size, self.token_budget = batch_size, token_budget
         self.eval_token_budget = eval_token_budget
-        self.features, self.max_constituents = feature_names(features), max_constituents
+        self.prepare = Preparation(features, max_constituents, augmentations, seed)
         self.num_workers, self.seed = default_workers(num_workers), seed
         self._splits: dict[str, JetDataset] = {}
 
@@ -74,14 +74,14 @@ class JetData(lightning.LightningDataModule):
     def spec(self) -> DataSpec:
         """What a model must know; after :meth:`setup`."""
         classes = next(iter(self._splits.values())).jets.classes
-        return DataSpec(len(self.features), classes)
+        return DataSpec(len(self.prepare.features), classes)
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check all splits, so that a bad file shows before training, not after."""
         for split in ("train", "val", "test"):
             if split not in self._splits:
                 jets = read_jets(self.path, split, self.limit or None)
-                self._splits[split] = JetDataset(jets, self.features, self.max_constituents)
+                self._splits[split] = JetDataset(jets, self.prepare.unchanged())
 
     def num_jets(self) -> dict[str, int]:
         """Jets in each split."""
@@ -89,7 +89,7 @@ class JetData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled batches."""
-        dataset = self._splits["train"]
+        dataset = JetDataset(self._splits["train"].jets, self.prepare)
         sampler = BatchSampler(
             dataset.lengths, self.batch_size, self.token_budget, True, self.seed, *ranks(self)
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.jets import IntArray, Jets
 from experiments.batch import EventBatch
+from experiments.data.preparation import Preparation
 from experiments.data.sampler import BatchSampler
-from experiments.features import compute_features, feature_names
-from lgatr import Packing
-
-
-def event_batch(jets: Jets, features: Sequence[str], max_constituents: int) -> EventBatch:
-    """Jets as a packed batch; see :class:`JetDataset`."""
-    if max_constituents and int(jets.lengths.max()) > max_constituents:
-        jets = jets.leading(max_constituents)
-    fourmomenta = torch.from_numpy(np.ascontiguousarray(jets.constituents))
-    packing = Packing.from_lengths(jets.lengths.tolist())
-    columns = {name: torch.from_numpy(np.asarray(c)) for name, c in jets.particles.items()}
-    scalars = compute_features(fourmomenta, packing, features, columns)
-    return EventBatch(fourmomenta, scalars, packing, torch.from_numpy(jets.labels))
 
 
 class JetDataset(Dataset[EventBatch]):
@@ -34,27 +21,23 @@ class JetDataset(Dataset[EventBatch]):
     ----------
     jets
         The sample.
-    features
-        Names of scalar features; see :mod:`experiments.features`.
-    max_constituents
-        Keep this many leading constituents of each jet; 0 keeps all.
+    prepare
+        What is kept, changed and computed of them.
     """
 
-    def __init__(self, jets: Jets, features: Sequence[str], max_constituents: int) -> None:
-        self.jets, self.features = jets, feature_names(features)
-        self.max_constituents = max_constituents
+    def __init__(self, jets: Jets, prepare: Preparation) -> None:
+        self.jets, self.prepare = jets, prepare
 
     @property
     def lengths(self) -> IntArray:
         """Particles per jet that a batch will hold, ``(J,)``."""
-        lengths = self.jets.lengths
-        return np.minimum(lengths, self.max_constituents) if self.max_constituents else lengths
+        lengths, most = self.jets.lengths, self.prepare.max_constituents
+        return np.minimum(lengths, most) if most else lengths
 
     def __getitem__(self, indices: IntArray) -> EventBatch:
         # Neighbours of equal length are attended to in one call (see the native backend).
         indices = indices[np.argsort(self.lengths[indices], kind="stable")]
-        jets = self.jets.select(indices)
-        return event_batch(jets, self.features, self.max_constituents)
+        return self.prepare(self.jets.select(indices))
 
     def __len__(self) -> int:
         return len(self.jets)

@@ -11,8 +11,8 @@ from data.errors import DataError
 from data.formats import find_format
 from experiments.batch import DataSpec
 from experiments.data.datamodule import default_workers, ranks
+from experiments.data.preparation import Preparation
 from experiments.data.streaming import JetStream, Shards, StreamLoader
-from experiments.features import feature_names
 
 
 class StreamedData(lightning.LightningDataModule):
@@ -26,8 +26,9 @@ class StreamedData(lightning.LightningDataModule):
         Jets of a training batch, of all processes together.
     eval_batch_size
         Jets of a batch for validation and test.
-    features, max_constituents
-        See :class:`~experiments.data.datamodule.JetData`.
+    features, max_constituents, augmentations
+        See :class:`~experiments.data.preparation.Preparation`; augmentations change only jets
+        of training.
     limit, eval_limit
         Use at most this many jets of training, and of validation and test each; 0 uses all.
     chunk_size, mix
@@ -47,6 +48,7 @@ class StreamedData(lightning.LightningDataModule):
         eval_batch_size: int,
         features: Sequence[str],
         max_constituents: int,
+        augmentations: Sequence[str],
         limit: int,
         eval_limit: int,
         chunk_size: int,
@@ -65,7 +67,7 @@ class StreamedData(lightning.LightningDataModule):
                 raise ValueError(f"data.{name} must be at least 1, not {size}")
         self.path, self.seed = Path(path), seed
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.features, self.max_constituents = feature_names(features), max_constituents
+        self.prepare = Preparation(features, max_constituents, augmentations, seed)
         self.limits = {"train": limit, "val": eval_limit, "test": eval_limit}
         self.chunk_size, self.mix = chunk_size, mix
         self.num_workers, self.skip_corrupt = default_workers(num_workers), skip_corrupt
@@ -76,7 +78,7 @@ class StreamedData(lightning.LightningDataModule):
     @property
     def spec(self) -> DataSpec:
         """What a model must know; after :meth:`setup`."""
-        return DataSpec(len(self.features), self._classes)
+        return DataSpec(len(self.prepare.features), self._classes)
 
     def setup(self, stage: str | None = None) -> None:
         """Find all files, so that a missing or damaged one shows before training, not after."""
@@ -105,9 +107,10 @@ class StreamedData(lightning.LightningDataModule):
         if seed is not None and batch_size % world_size:
             raise DataError(f"batch_size {batch_size} is no multiple of {world_size} processes")
         each = batch_size // world_size if seed is not None else batch_size
+        prepare = self.prepare if seed is not None else self.prepare.unchanged()
         stream = JetStream(
-            self._shards[split], self.features, self.max_constituents, each, self.chunk_size,
-            self.mix, seed, rank, world_size, self.skip_corrupt,
+            self._shards[split], prepare, each, self.chunk_size, self.mix, seed, rank, world_size,
+            self.skip_corrupt,
         )  # fmt: skip
         self._streams.append(stream)
         return stream

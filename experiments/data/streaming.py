@@ -9,7 +9,7 @@ start at any batch: it leaves out what lies before, without reading it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from data.errors import DataError
 from data.jets import IntArray, Jets, concatenate
 from experiments.batch import EventBatch
-from experiments.data.loader import event_batch
+from experiments.data.preparation import Preparation
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ class JetStream(IterableDataset[EventBatch]):
     ----------
     shards
         The files.
-    features, max_constituents
-        See :class:`~experiments.data.loader.JetDataset`.
+    prepare
+        What is kept, changed and computed of the jets.
     batch_size
         Jets of a batch of this rank.
     chunk_size
@@ -138,8 +138,7 @@ class JetStream(IterableDataset[EventBatch]):
     def __init__(
         self,
         shards: Shards,
-        features: Sequence[str],
-        max_constituents: int,
+        prepare: Preparation,
         batch_size: int,
         chunk_size: int,
         mix: int,
@@ -149,8 +148,7 @@ class JetStream(IterableDataset[EventBatch]):
         skip_corrupt: bool = False,
     ) -> None:
         super().__init__()
-        self.shards, self.features = shards, tuple(features)
-        self.max_constituents, self.batch_size = max_constituents, batch_size
+        self.shards, self.prepare, self.batch_size = shards, prepare, batch_size
         self.chunks = shards.chunks(chunk_size)
         self.mix, self.seed = mix, seed
         self.rank, self.world_size = rank, world_size
@@ -233,7 +231,7 @@ class JetStream(IterableDataset[EventBatch]):
     def _batch(self, jets: Jets, indices: IntArray) -> EventBatch:
         # Neighbours of equal length are attended to in one call (see the native backend).
         indices = indices[np.argsort(jets.lengths[indices], kind="stable")]
-        return event_batch(jets.select(indices), self.features, self.max_constituents)
+        return self.prepare(jets.select(indices))
 
 
 class StreamLoader(DataLoader[EventBatch]):

@@ -1,0 +1,72 @@
+"""From jets of a sample to a packed batch: what is kept, changed and computed of them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from data.jets import Jets
+from experiments.augmentations import augment, check_augmentations
+from experiments.batch import EventBatch
+from experiments.features import compute_features, feature_names
+from lgatr import Packing
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How jets become a batch.
+
+    Parameters
+    ----------
+    features
+        Names of scalar features, or of sets of them; see :mod:`experiments.features`.
+    max_constituents
+        Keep this many leading constituents of each jet; 0 keeps all.
+    augmentations
+        Names of random changes, made in this order; see :mod:`experiments.augmentations`.
+    seed
+        Of the changes.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or an augmentation would spoil a feature.
+    """
+
+    features: Sequence[str] = ()
+    max_constituents: int = 0
+    augmentations: Sequence[str] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "features", feature_names(self.features))
+        object.__setattr__(self, "augmentations", tuple(self.augmentations))
+        check_augmentations(self.augmentations, self.features)
+
+    def unchanged(self) -> Preparation:
+        """The same without augmentations, for validation and test."""
+        return replace(self, augmentations=())
+
+    def _generator(self, jets: Jets) -> torch.Generator:
+        # Follows from the jets of the batch: it is the same in any process and after a
+        # resumption, and another in the next epoch, in which the jet comes with other jets.
+        content = zlib.crc32(jets.constituents.tobytes())
+        state = np.random.SeedSequence([self.seed, content]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+    def __call__(self, jets: Jets) -> EventBatch:
+        """Jets as a packed batch, in their order."""
+        if self.max_constituents and int(jets.lengths.max()) > self.max_constituents:
+            jets = jets.leading(self.max_constituents)
+        fourmomenta = torch.from_numpy(np.ascontiguousarray(jets.constituents))
+        packing = Packing.from_lengths(jets.lengths.tolist())
+        if self.augmentations:
+            generator = self._generator(jets)
+            fourmomenta = augment(fourmomenta, packing, self.augmentations, generator)
+        columns = {name: torch.from_numpy(np.asarray(c)) for name, c in jets.particles.items()}
+        scalars = compute_features(fourmomenta, packing, self.features, columns)
+        return EventBatch(fourmomenta, scalars, packing, torch.from_numpy(jets.labels))
