@@ -150,8 +150,8 @@ class TestDamage:
 def data(folder, **options):
     arguments = {
         "path": str(folder), "batch_size": 8, "eval_batch_size": 16, "features": ["charge"],
-        "max_constituents": 0, "augmentations": [], "limit": 0, "eval_limit": 0, "chunk_size": 5, "mix": 3,
-        "num_workers": 0, "skip_corrupt": False, "seed": 1, **options,
+        "max_constituents": 0, "augmentations": [], "limit": 0, "eval_limit": 0,
+        "chunk_size": 5, "mix": 3, "num_workers": 0, "skip_corrupt": False, "seed": 1, **options,
     }  # fmt: skip
     return StreamedData(**arguments)
 
