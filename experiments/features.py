@@ -126,6 +126,11 @@ def feature_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def features_of(kinematics: Kinematics, names: Sequence[str]) -> Tensor:
+    """The features named (no sets), ``(T, features)``."""
+    return torch.stack([FEATURES[name](kinematics) for name in names], dim=1)
+
+
 def compute_features(
     fourmomenta: Tensor,
     packing: Packing,
@@ -144,5 +149,4 @@ def compute_features(
         return fourmomenta.new_empty(len(fourmomenta), 0)
     index = packing.batch_index()
     jets = fourmomenta.new_zeros(packing.num_events, 4).index_add(0, index, fourmomenta)
-    kinematics = Kinematics(fourmomenta, jets[index], columns or {})
-    return torch.stack([FEATURES[name](kinematics) for name in names], dim=1)
+    return features_of(Kinematics(fourmomenta, jets[index], columns or {}), names)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import sys
 
 import lorentz
 import numpy as np
@@ -13,6 +15,7 @@ from hydra.utils import instantiate
 
 from experiments.batch import DataSpec, EventBatch
 from experiments.cli import CONFIG_DIR
+from experiments.models.baselines.layout import pad_events, pairs, with_references
 from experiments.models.observables import NAMES, observables
 from lgatr import Packing
 
@@ -41,11 +44,13 @@ def batch(lengths=LENGTHS, seed=0):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_of_events_alone(name):
-    model, events = build(name), batch()
+    # lloca draws frames at random where all vectors of an event lie in a plane with the beam.
+    lengths = (3, 4, 7, 2) if name == "lloca" else LENGTHS
+    model, events = build(name), batch(lengths)
     with torch.no_grad():
         together = model(events)
         parts = zip(
-            events.fourmomenta.split(LENGTHS), events.scalars.split(LENGTHS), LENGTHS, strict=True
+            events.fourmomenta.split(lengths), events.scalars.split(lengths), lengths, strict=True
         )
         alone = [
             model(EventBatch(p, s, Packing.from_lengths([n]), events.target[:1]))
@@ -64,6 +69,92 @@ def test_order_of_particles(name):
     )
     with torch.no_grad():
         torch.testing.assert_close(model(turned), model(events), rtol=1e-9, atol=1e-9)
+
+
+BASELINES = ("lloca", "lorentznet", "part", "particlenet", "pelican")
+
+
+@pytest.mark.parametrize("name", ["lloca", "lorentznet", "pelican"])
+def test_equivariant_baselines(name):
+    none = "model.symmetry_breaking.beam_spurion=null"
+    time = "model.symmetry_breaking.add_time_spurion=false"
+    lengths = (5, 6, 8)  # three particles lie in a plane, where lloca draws frames at random
+    model, events = build(name, none, time), batch(lengths)
+    broken = build(name)
+    turn = lorentz.random_transformation(0.7)
+    moved = EventBatch(events.fourmomenta @ turn.T, events.scalars, events.packing, events.target)
+    with torch.no_grad():
+        before, after = model(events), model(moved)
+        torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-7)
+        assert (broken(moved) - broken(events)).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_learn(name):
+    """A step of every one lowers the loss on what it saw, through packed events of all lengths."""
+    model = build(name).train()
+    events = batch((3, 4, 7, 2, 20), seed=1)
+    target = torch.tensor([0, 1, 2, 0, 1])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(8):
+        torch.manual_seed(0)  # of dropout
+        loss = torch.nn.functional.cross_entropy(model(events), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    used = [n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()]
+    assert losses[-1] < losses[0]
+    assert len(used) > 0.8 * len(list(model.parameters()))
+
+
+def test_lloca_attends_by_our_backends():
+    model = build("lloca", "attention=flex").float()
+    assert model.executed_attention == "none"
+    with torch.no_grad():
+        events = batch((3, 4))
+        flex = model(events)
+        assert model.executed_attention == "flex"
+        model.attention = build("lloca").attention
+        torch.testing.assert_close(model(events), flex, rtol=1e-4, atol=1e-4)
+        assert model.executed_attention == "native"
+
+
+def test_a_baseline_without_its_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pelican", None)
+    with pytest.raises(Exception, match=r"model=pelican needs .*pip install 'lgatr\[baselines\]'"):
+        build("pelican")
+
+
+class TestLayout:
+    def test_pairs(self):
+        packing = Packing.from_lengths(LENGTHS)
+        for loops in (True, False):
+            expected = [
+                (i, j)
+                for a, b in itertools.pairwise(packing.ptr.tolist())
+                for i in range(a, b)
+                for j in range(a, b)
+                if loops or i != j
+            ]
+            assert list(zip(*(x.tolist() for x in pairs(packing, loops)), strict=True)) == expected
+
+    def test_padding(self):
+        events = batch()
+        padded, real = pad_events(events.scalars, events.packing, 9)
+        assert padded.shape == (4, 9, 2) and real.sum(1).tolist() == list(LENGTHS)
+        assert torch.equal(padded[real], events.scalars) and not padded[~real].any()
+        assert pad_events(events.scalars, events.packing)[0].shape == (4, 7, 2)
+
+    def test_references_come_first(self):
+        events, references = batch((2, 1)), torch.eye(4, dtype=torch.float64)[:2]
+        p, scalars, packing = with_references(events, events.fourmomenta, references)
+        assert packing.lengths == (4, 3)
+        assert scalars[:, 0].tolist() == [1, 1, 0, 0, 1, 1, 0]
+        torch.testing.assert_close(p[[0, 1, 4, 5]], references.repeat(2, 1))
+        assert torch.equal(p[[2, 3, 6]], events.fourmomenta)
+        assert torch.equal(scalars[[2, 3, 6], 1:], events.scalars)
 
 
 @pytest.mark.parametrize("name", ["lgatr_small", "lgatr_slim_small"])

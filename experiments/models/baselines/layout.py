@@ -1,0 +1,110 @@
+"""Packed events as other packages want them: padded, or as pairs of particles.
+
+Legend: T particles, N particles and references, B events, P places of a padded event, E pairs,
+S scalars.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from experiments.batch import EventBatch
+from experiments.errors import UserError
+from lgatr import Packing
+
+
+def needed(module: str, model: str) -> ModuleType:
+    """Import a module of an optional package.
+
+    Raises
+    ------
+    UserError
+        If the package is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"model={model} needs the package of {module}: pip install 'lgatr[baselines]'"
+        ) from error
+
+
+def pad_events(values: Tensor, packing: Packing, least: int = 1) -> tuple[Tensor, Tensor]:
+    """Values ``(T, C)`` of particles as ``(B, P, C)`` with zeros, and ``(B, P)``: which are real.
+
+    Parameters
+    ----------
+    values, packing
+        Of the particles.
+    least
+        P is the length of the longest event, but not less than this.
+    """
+    places = max(packing.max_length, least)
+    event = packing.batch_index()
+    place = torch.arange(packing.num_tokens, device=values.device) - packing.ptr[event]
+    flat = event * places + place
+    padded = values.new_zeros(packing.num_events * places, values.shape[1])
+    padded = padded.index_copy(0, flat, values).unflatten(0, (-1, places))
+    real = torch.zeros(padded.shape[:2].numel(), dtype=torch.bool, device=values.device)
+    return padded, real.index_fill(0, flat, True).unflatten(0, (-1, places))
+
+
+def pairs(packing: Packing, loops: bool) -> tuple[Tensor, Tensor]:
+    """All ordered pairs within events, ``(E,)`` twice; the first members come in order.
+
+    Parameters
+    ----------
+    packing
+        Of the particles.
+    loops
+        Whether a particle also makes a pair with itself.
+    """
+    lengths = packing.ptr.diff().long()
+    partners = lengths if loops else lengths - 1
+    counts = lengths * partners
+    total = sum(n * (n if loops else n - 1) for n in packing.lengths)
+    events = torch.arange(len(counts), device=counts.device)
+    event = events.repeat_interleave(counts, output_size=total)
+    number = torch.arange(total, device=counts.device) - (counts.cumsum(0) - counts)[event]
+    first = torch.div(number, partners[event], rounding_mode="floor")
+    second = number % partners[event]
+    if not loops:
+        second = second + (second >= first)
+    start = packing.ptr[:-1].long()[event]
+    return start + first, start + second
+
+
+def with_references(
+    batch: EventBatch, momenta: Tensor, references: Tensor
+) -> tuple[Tensor, Tensor, Packing]:
+    """Reference vectors as further particles in front of every event.
+
+    Returns
+    -------
+    vectors
+        ``(N, 4)``.
+    scalars
+        ``(N, 1 + S)``; the first marks references, whose other scalars are zero.
+    packing
+        Of both.
+    """
+    count = len(references)
+    packing, new, old = batch.packing.prepend(count)
+    vectors = momenta.new_zeros(packing.num_tokens, 4).index_copy(0, old, momenta)
+    repeated = references.to(momenta.dtype).expand(packing.num_events, -1, -1).flatten(0, 1)
+    vectors = vectors.index_copy(0, new.flatten(), repeated)
+    marks = momenta.new_zeros(packing.num_tokens, 1).index_fill(0, new.flatten(), 1.0)
+    scalars = momenta.new_zeros(packing.num_tokens, batch.scalars.shape[1])
+    scalars = scalars.index_copy(0, old, batch.scalars.to(momenta.dtype))
+    return vectors, torch.cat([marks, scalars], dim=1), packing
+
+
+def event_mean(values: Tensor, packing: Packing) -> Tensor:
+    """Mean over the particles of each event, ``(T, C)`` to ``(B, C)``."""
+    total = values.new_zeros(packing.num_events, values.shape[1])
+    total = total.index_add(0, packing.batch_index(), values)
+    return total / packing.ptr.diff().unsqueeze(1)

@@ -1,0 +1,110 @@
+"""LLoCa-Transformer (arXiv 2505.20280, 2508.14898), as lloca implements it, on our attention."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.batch import DataSpec, EventBatch
+from experiments.features import SETS, Kinematics, features_of
+from experiments.models.attention import AttentionChoice
+from experiments.models.baselines.layout import event_mean, needed, with_references
+from experiments.models.symmetry import SymmetryBreaking
+from lgatr.attention import Attention, prepare_attention
+
+BACKEND = "lgatr"
+"""Name under which lloca finds :func:`attention`: an entry point in pyproject.toml."""
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, attend: Attention) -> Tensor:
+    """What lloca calls: ``(H, N, C)`` three times to the same."""
+    q, k, v = (x.reshape(-1, *x.shape[-2:]).transpose(0, 1) for x in (query, key, value))
+    return attend(q, k, v).transpose(0, 1).reshape(query.shape)
+
+
+class LLoCaTransformer(nn.Module):
+    """A transformer in local frames that a small network predicts equivariantly.
+
+    Every particle is seen in a frame of its own, by its momentum and the seven kinematic
+    features there; messages are turned from frame to frame.
+
+    Parameters
+    ----------
+    spec
+        Of the data set.
+    symmetry_breaking
+        Reference vectors, as further particles (``place: tokens``).
+    momentum_unit
+        Four-momenta are divided by this many GeV.
+    frames
+        Keywords of :class:`lloca.equivectors.mlp.MLPVectors`, the network that predicts frames.
+    network
+        Keywords of :class:`lloca.backbone.transformer.Transformer` beside inputs and outputs.
+    attention
+        Attention backend.
+    """
+
+    references: Tensor
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        symmetry_breaking: SymmetryBreaking,
+        momentum_unit: float,
+        frames: dict[str, Any],
+        network: dict[str, Any],
+        attention: AttentionChoice,
+    ) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            # torch_geometric, which lloca imports, still calls torch.jit.script.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            backbone = needed("lloca.backbone.transformer", "lloca")
+            equivectors = needed("lloca.equivectors.mlp", "lloca")
+            framesnet = needed("lloca.framesnet.equi_frames", "lloca")
+        self.attention, self.momentum_unit = attention, momentum_unit
+        self.register_buffer("references", symmetry_breaking.vectors(), persistent=False)
+        scalars = 1 + spec.num_scalars
+        predictor = partial(equivectors.MLPVectors, num_scalars=scalars, **frames)
+        self.frames = framesnet.LearnedPDFrames(equivectors=predictor)
+        self.net = backbone.Transformer(
+            in_channels=4 + len(SETS["kinematics"]) + scalars,
+            out_channels=spec.num_outputs,
+            **network,
+        )
+        self._last: Attention | None = None
+
+    @property
+    def executed_attention(self) -> str:
+        """Name of the backend that computed the last batch, or ``none`` before the first."""
+        return "none" if self._last is None else self._last.backend.name
+
+    def forward(self, batch: EventBatch) -> Tensor:
+        """Logits ``(B, outputs)``."""
+        momenta = batch.fourmomenta.to(self.references.dtype) / self.momentum_unit
+        p, scalars, packing = with_references(batch, momenta, self.references)
+        ptr = packing.ptr.long()
+        # Brings the invariants of pairs to order one, as they are in the first batch.
+        self.frames.equivectors.init_standardization(p, ptr)
+        frames = self.frames(p, scalars, ptr=ptr)
+        index = packing.batch_index()
+        particles = 1.0 - scalars[:, :1]  # references are no part of the jet
+        jets = p.new_zeros(packing.num_events, 4).index_add(0, index, p * particles)
+        local, jet = (torch.einsum("nij,nj->ni", frames.matrices, x) for x in (p, jets[index]))
+        there = Kinematics(local * self.momentum_unit, jet * self.momentum_unit)
+        features = features_of(there, SETS["kinematics"])
+        attend = prepare_attention(p.device, p.dtype, packing=packing, **self.attention.keywords())
+        self._last = attend
+        outputs = self.net(
+            torch.cat([local, features, scalars], dim=1),
+            frames,
+            p_ref=jets,
+            ptr=ptr,
+            backend=BACKEND,
+            attend=attend,
+        )
+        return event_mean(outputs, packing)

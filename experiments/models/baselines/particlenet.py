@@ -1,0 +1,65 @@
+"""ParticleNet (arXiv 1902.08570), as weaver-core implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from experiments.batch import DataSpec, EventBatch
+from experiments.features import compute_features
+from experiments.models.baselines.layout import needed, pad_events
+
+_FEATURES = ("log_pt", "log_energy", "log_pt_relative", "log_energy_relative", "delta_r")
+_PLANE = ("delta_eta", "delta_phi")
+
+
+class ParticleNet(nn.Module):
+    """Edge convolutions over nearest neighbours, first in the plane of (η, φ), then in features.
+
+    It sees the seven kinematic features of its paper and the scalars of the data set.
+
+    Parameters
+    ----------
+    spec
+        Of the data set.
+    conv_params
+        Neighbours and channels of each edge convolution.
+    fc_params
+        Width and dropout of each layer behind the pooling.
+    use_fusion
+        Whether the outputs of all convolutions are joined.
+    """
+
+    executed_attention = "none"
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        conv_params: Sequence[tuple[int, Sequence[int]]],
+        fc_params: Sequence[tuple[int, float]],
+        use_fusion: bool,
+    ) -> None:
+        super().__init__()
+        module = needed("weaver.nn.model.ParticleNet", "particlenet")
+        # Fewer particles than neighbours cannot be: such events are padded.
+        self.least = 1 + max(k for k, _ in conv_params)
+        self.net = module.ParticleNet(
+            input_dims=len(_FEATURES) + len(_PLANE) + spec.num_scalars,
+            num_classes=spec.num_outputs,
+            conv_params=[(k, tuple(channels)) for k, channels in conv_params],
+            fc_params=[(width, dropout) for width, dropout in fc_params],
+            use_fusion=use_fusion,
+            trim=False,
+        )
+
+    def forward(self, batch: EventBatch) -> Tensor:
+        """Logits ``(B, outputs)``."""
+        names = (*_PLANE, *_FEATURES)
+        kinematics = compute_features(batch.fourmomenta, batch.packing, names)
+        values = kinematics.new_empty(len(kinematics), len(names) + batch.scalars.shape[1])
+        values[:, : len(names)], values[:, len(names) :] = kinematics, batch.scalars
+        padded, real = pad_events(values, batch.packing, self.least)
+        channels, mask = padded.mT, real.unsqueeze(1)
+        logits: Tensor = self.net(channels[:, :2], channels, mask.to(channels.dtype))
+        return logits
