@@ -1,9 +1,10 @@
 """Runs beside each other and beside published figures, as Markdown or LaTeX.
 
-    python -m experiments.compare RUN... [--latex] [--no-published]
+    python -m experiments.compare RUN... [--latex] [--no-published] [--ensemble] [--curve FILE]
 
 Runs that differ in their seed alone are one row: mean ± spread (standard deviation) over seeds. A
-row of one run has its statistical errors instead.
+row of one run has its statistical errors instead. ``--ensemble`` adds a row for the mean of the
+seeds' probabilities; ``--curve`` draws the AUC against the number of training jets.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from omegaconf import OmegaConf
 
 from experiments import rundir
 from experiments.cli import one_line_errors
+from experiments.ensemble import ensemble_metrics
 from experiments.errors import UserError
+from experiments.plots.efficiency import plot_data_efficiency
 from experiments.report.html import published, value_with_error
 
 _IGNORED = ("seed", "run_dir", "ckpt_path")
@@ -36,6 +39,8 @@ class Run:
     task: str
     setup: str
     results: dict[str, Any]
+    folder: Path | None = None
+    task_options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -57,7 +62,8 @@ class Run:
         setup["data"] = {k: v for k, v in cfg["data"].items() if k != "module"}
         text = json.dumps(setup, sort_keys=True, default=str)
         results = json.loads(metrics.read_text(encoding="utf-8"))
-        return cls(f"{cfg['name']}, {target}", str(cfg["published"]), text, results)
+        name, task = f"{cfg['name']}, {target}", str(cfg["published"])
+        return cls(name, task, text, results, folder, cfg.get("task") or {})
 
 
 def _digits(error: float) -> int:
@@ -81,15 +87,34 @@ def _cell(runs: list[Run], column: str) -> str:
     return mean_and_spread([float(v) for v in found if v is not None])
 
 
-def rows(runs: list[Run], columns: Sequence[str]) -> list[list[str]]:
-    """A row for each setup, with the number of runs."""
+def _ensemble(group: list[Run], columns: Sequence[str]) -> list[str]:
+    folders = [run.folder for run in group if run.folder is not None]
+    found = ensemble_metrics(folders, group[0].task_options)
+    cells = [value_with_error(found, column) for column in columns]
+    return [f"{group[0].name}, ensemble", str(len(group)), *cells]
+
+
+def rows(runs: list[Run], columns: Sequence[str], ensembles: bool = False) -> list[list[str]]:
+    """A row for each setup, with the number of runs, and one for its ensemble if wanted."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.setup, []).append(run)
-    return [
-        [group[0].name, str(len(group)), *(_cell(group, column) for column in columns)]
-        for group in groups.values()
-    ]
+    found = []
+    for group in groups.values():
+        cells = [_cell(group, column) for column in columns]
+        found.append([group[0].name, str(len(group)), *cells])
+        if ensembles and len(group) > 1:
+            found.append(_ensemble(group, columns))
+    return found
+
+
+def data_efficiency(runs: list[Run]) -> dict[str, dict[int, list[float]]]:
+    """AUC of all seeds by network and number of training jets."""
+    curves: dict[str, dict[int, list[float]]] = {}
+    for run in runs:
+        points = curves.setdefault(run.name, {})
+        points.setdefault(run.results["jets"]["train"], []).append(run.results["auc"])
+    return curves
 
 
 def heading(column: str) -> str:
@@ -123,7 +148,9 @@ def latex(header: list[str], body: list[list[str]]) -> str:
     return "\n".join([*rule, *(line(cells) for cells in body), r"\bottomrule", r"\end{tabular}"])
 
 
-def table(runs: list[Run], with_published: bool) -> tuple[list[str], list[list[str]]]:
+def table(
+    runs: list[Run], with_published: bool, ensembles: bool = False
+) -> tuple[list[str], list[list[str]]]:
     """Header and rows.
 
     Raises
@@ -137,7 +164,7 @@ def table(runs: list[Run], with_published: bool) -> tuple[list[str], list[list[s
     entry = published(tasks[0])
     columns = entry.get("columns", _DEFAULT)
     header = ["network", "runs", *(heading(column) for column in columns)]
-    body = rows(runs, columns)
+    body = rows(runs, columns, ensembles)
     if with_published:
         for row in entry.get("rows", []):
             mark = "*" if row["equivariant"] else ""
@@ -152,9 +179,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
     parser.add_argument("--latex", action="store_true", help="LaTeX instead of Markdown")
     parser.add_argument("--no-published", action="store_true", help="leave out published figures")
+    parser.add_argument("--ensemble", action="store_true", help="rows for ensembles of seeds")
+    parser.add_argument("--curve", type=Path, metavar="FILE", help="plot of data efficiency")
     options = parser.parse_args(arguments)
     with one_line_errors():
-        header, body = table([Run.read(run) for run in options.runs], not options.no_published)
+        runs = [Run.read(run) for run in options.runs]
+        header, body = table(runs, not options.no_published, options.ensemble)
+        if options.curve is not None:
+            plot_data_efficiency(data_efficiency(runs), "AUC", options.curve)
     print((latex if options.latex else markdown)(header, body))
 
 

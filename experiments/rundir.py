@@ -15,6 +15,9 @@ from experiments.errors import UserError
 
 CONFIG = "config.yaml"
 SPEC = "data_spec.json"
+SCORES = "test_scores.h5"
+SYMMETRY = "symmetry.txt"
+METRICS = "metrics.json"
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,55 +19,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.atomic import atomic_path
 from experiments import rundir
-from experiments.callbacks.throughput import JetsPerSecond
 from experiments.failures import explained_failures
 from experiments.plots import curves, tagging
 from experiments.report.html import value_with_error, write_report
+from experiments.results import gather
 from experiments.tasks.classification import Classification
 from lgatr.utils.memory import keep_freed_memory
 
-ROOT = Path(__file__).resolve().parents[1]
 RUN_DIR = "LGATR_RUN_DIR"
-_VERSIONS = ("lgatr", "torch", "lightning", "xformers", "hydra-core", "numpy", "h5py")
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _VERSIONS:
-        try:
-            found[package] = version(package)
-        except ModuleNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _results(
-    cfg: DictConfig, task: Classification, trainer: Trainer, datamodule: Any, seconds: float
-) -> dict[str, Any]:
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    measured = next((c for c in callbacks if isinstance(c, JetsPerSecond)), None)
-    return {
-        **task.test_metrics,
-        "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
-        "jets_per_second": measured and measured.rate,
-        "waiting_for_data": measured and measured.waiting,
-        "training_seconds": seconds,
-        "steps": trainer.global_step,
-        "jets": datamodule.num_jets(),
-        **({"skipped": datamodule.skipped()} if hasattr(datamodule, "skipped") else {}),
-        "data": str(cfg.data.path),
-        "attention_requested": cfg.attention.name,
-        "attention_executed": task.model.executed_attention,
-        "device": str(trainer.strategy.root_device),
-        "seed": cfg.seed,
-        "date": date.today().isoformat(),
-        "git_revision": rundir.git_revision(ROOT),
-        "versions": _versions(),
-    }
 
 
 def _save(directory: Path, cfg: DictConfig, results: dict[str, Any], task: Classification) -> None:
     assert task.test_scores is not None
+    task.test_scores.save(directory / rundir.SCORES, task.spec.classes)
     plots = directory / "plots"
     tagging.plot_all(task.test_scores, task.spec.classes, task.background, plots)
     history = curves.read_curves(directory / "logs" / "csv")
@@ -117,8 +78,9 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     )
     with _same_directory(directory), explained_failures():
         seconds = _fit_and_test(trainer, task, datamodule, directory, checkpoint)
-    results = _results(cfg, task, trainer, datamodule, seconds)
+    results: dict[str, Any] = dict(task.test_metrics)
     if trainer.is_global_zero:
+        results = gather(cfg, task, trainer, datamodule, directory, seconds)
         _save(directory, cfg, results, task)
         _print_summary(directory, results)
     return results

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from sklearn.metrics import roc_auc_score
+from torch.nn import functional as F
 
 from experiments import reproduce
 from experiments.cli import CONFIG_DIR
-from experiments.compare import main, mean_and_spread
+from experiments.compare import Run, data_efficiency, main, mean_and_spread
+from experiments.ensemble import ensemble_scores
 from experiments.report.html import all_published, published
+from experiments.tasks.scores import Scores
 
 
 def make_run(folder, seed, auc, model="experiments.models.lgatr.LGATrTagger", task="toptagging"):
@@ -79,6 +85,71 @@ def test_errors(tmp_path, runs, capsys):
     with pytest.raises(SystemExit):
         main([*runs, other])
     assert "different tasks (jetclass, toptagging)" in capsys.readouterr().err
+
+
+def scores(seed, classes=2):
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.arange(300) % classes
+    shape = (300,) if classes == 2 else (300, classes)
+    logits = torch.randn(shape, generator=generator)
+    logits = logits + (2.0 * target if classes == 2 else 2 * F.one_hot(target, classes))
+    return Scores(logits, target, torch.linspace(1, 200, 300))
+
+
+class TestEnsembles:
+    @pytest.mark.parametrize("classes", [2, 4])
+    def test_mean_of_probabilities(self, classes):
+        parts = [scores(seed, classes) for seed in range(3)]
+        joined = ensemble_scores(parts).logits.double()
+        if classes == 2:
+            mean = torch.stack([p.logits.double().sigmoid() for p in parts]).mean(0)
+            torch.testing.assert_close(joined.sigmoid(), mean, rtol=1e-5, atol=1e-6)
+        else:
+            mean = torch.stack([p.logits.double().softmax(1) for p in parts]).mean(0)
+            torch.testing.assert_close(joined.softmax(1), mean, rtol=1e-5, atol=1e-6)
+
+    def test_certain_jets_keep_their_order(self):
+        logits = torch.tensor([60.0, 61.0, -70.0, -71.0])
+        part = Scores(logits, torch.tensor([1, 1, 0, 0]), torch.ones(4))
+        torch.testing.assert_close(ensemble_scores([part, part]).logits, logits)
+
+    def test_a_row_of_its_own(self, runs, capsys):
+        for seed, run in enumerate(runs[:3]):
+            scores(seed).save(Path(run) / "test_scores.h5", ("background", "signal"))
+        main([*runs, "--no-published", "--ensemble"])
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 5 and lines[3].startswith("| toptagging, LGATrTagger, ensemble | 3 |")
+        joined = ensemble_scores([scores(seed) for seed in range(3)])
+        truth = roc_auc_score(joined.target, joined.logits)
+        assert truth > max(roc_auc_score(s.target, s.logits) for s in map(scores, range(3)))
+        assert f"| {truth:.4f}±" in lines[3]
+
+    def test_other_jets(self, runs, capsys):
+        for seed, run in enumerate(runs[:3]):
+            found = scores(seed)
+            mass = found.mass + seed
+            Scores(found.logits, found.target, mass).save(
+                Path(run) / "test_scores.h5", ("background", "signal")
+            )
+        with pytest.raises(SystemExit):
+            main([*runs, "--ensemble"])
+        assert "different jets" in capsys.readouterr().err
+
+    def test_no_scores(self, runs, capsys):
+        with pytest.raises(SystemExit):
+            main([*runs, "--ensemble"])
+        assert "test_scores.h5: no such file" in capsys.readouterr().err
+
+
+def test_data_efficiency(tmp_path, runs):
+    for k, run in enumerate(runs):
+        file = Path(run) / "metrics.json"
+        results = json.loads(file.read_text()) | {"jets": {"train": 1000 * (1 + k % 2)}}
+        file.write_text(json.dumps(results))
+    curves = data_efficiency([Run.read(Path(run)) for run in runs])
+    assert curves["toptagging, LGATrTagger"] == {1000: [0.985, 0.987], 2000: [0.986]}
+    main([*runs, "--curve", str(tmp_path / "curve.png")])
+    assert (tmp_path / "curve.png").stat().st_size > 5000
 
 
 COMMANDS = [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.atomic import atomic_path
+from experiments import rundir
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
@@ -78,6 +79,15 @@ def _comparison(task: str, results: dict[str, Any]) -> str:
     return f"<table>{''.join(rows)}</table>{note}"
 
 
+def _symmetry(directory: Path) -> str:
+    file = directory / rundir.SYMMETRY
+    if not file.is_file():
+        return ""
+    meaning = "Momenta are transformed, features computed anew; deviations of the logits."
+    table = html.escape(file.read_text(encoding="utf-8"))
+    return f"<h2>Symmetry of the trained network</h2><p>{meaning}</p><pre>{table}</pre>"
+
+
 def write_report(directory: Path, task: str, results: dict[str, Any], config: str) -> None:
     """Write ``report.html`` with figures, plots and the configuration of a run.
 
@@ -105,7 +115,7 @@ def write_report(directory: Path, task: str, results: dict[str, Any], config: st
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(task)}</title>"
         f"<style>{_STYLE}</style><h1>{html.escape(task)}</h1>{_comparison(task, results)}"
         f"<h2>Plots</h2><div class='plots'>{''.join(plots)}</div>"
-        f"<h2>All results</h2><table>{''.join(facts)}</table>"
+        f"<h2>All results</h2><table>{''.join(facts)}</table>{_symmetry(directory)}"
         f"<h2>Configuration</h2><pre>{html.escape(config)}</pre></html>"
     )
     with atomic_path(directory / "report.html") as temporary:

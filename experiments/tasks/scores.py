@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import h5py
 import torch
 from torch import Tensor, distributed
 
+from data.atomic import atomic_path
+from data.errors import DataError
+from data.hdf5 import open_hdf5
 from experiments.batch import EventBatch
 
 
@@ -43,6 +49,28 @@ class Scores:
         """Of all batches, on the CPU."""
         columns = zip(*((p.logits, p.target, p.mass) for p in parts), strict=True)
         return cls(*(torch.cat(column).cpu() for column in columns))
+
+    def save(self, path: Path, classes: Sequence[str]) -> None:
+        """Write all scores to an HDF5 file, with the names of the classes as an attribute."""
+        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+            for name in ("logits", "target", "mass"):
+                file[name] = getattr(self, name).numpy()
+            file.attrs["classes"] = list(classes)
+
+    @classmethod
+    def load(cls, path: Path) -> tuple[Scores, tuple[str, ...]]:
+        """What :meth:`save` wrote: scores, and names of the classes.
+
+        Raises
+        ------
+        DataError
+            If there is no such file, or it is damaged.
+        """
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; a finished run holds one")
+        with open_hdf5(path) as file:
+            columns = (torch.from_numpy(file[name][:]) for name in ("logits", "target", "mass"))
+            return cls(*columns), tuple(map(str, file.attrs["classes"]))
 
     def of_all_processes(self) -> Scores:
         """Joined with those of the other processes that train together, if there are any."""

@@ -26,9 +26,13 @@ _SECONDS = 120
 _log = logging.getLogger(__name__)
 
 
+SWITCH = "LGATR_NATIVE"
+"""Environment variable; ``0`` turns these kernels off."""
+
+
 def is_wanted() -> bool:
-    """Whether the environment variable ``LGATR_NATIVE`` leaves the kernels on, as it does unset."""
-    return os.environ.get("LGATR_NATIVE", "1") != "0"
+    """Whether :data:`SWITCH` leaves the kernels on, as it does unset."""
+    return os.environ.get(SWITCH, "1") != "0"
 
 
 @cache

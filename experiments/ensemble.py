@@ -1,0 +1,75 @@
+"""Several trainings as one tagger: the mean of their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments import rundir
+from experiments.errors import UserError
+from experiments.metrics.calibration import expected_calibration_error
+from experiments.metrics.multiclass import multiclass_metrics
+from experiments.metrics.tagging import tagging_metrics
+from experiments.tasks.scores import Scores
+
+
+def ensemble_scores(parts: Sequence[Scores]) -> Scores:
+    """Scores of the mean probability of several taggers on the same jets.
+
+    Raises
+    ------
+    ValueError
+        If the jets differ.
+    """
+    first = parts[0]
+    for other in parts[1:]:
+        same = torch.equal(first.target, other.target) and first.logits.shape == other.logits.shape
+        if not (same and torch.allclose(first.mass, other.mass, rtol=1e-3, atol=1e-2)):
+            raise ValueError("the runs were tested on different jets and make no ensemble")
+    logits = torch.stack([part.logits.double() for part in parts])
+    if first.logits.dim() == 1:
+        # The logit of the mean, by logarithms of signal and of background: p near 1 stays exact.
+        signal, other_class = (
+            torch.nn.functional.logsigmoid(sign * logits).logsumexp(dim=0) for sign in (1, -1)
+        )
+        mean = signal - other_class
+    else:
+        mean = logits.log_softmax(dim=-1).logsumexp(dim=0)
+    return Scores(mean.float(), first.target, first.mass)
+
+
+def ensemble_metrics(runs: Sequence[Path], task: Mapping[str, Any]) -> dict[str, float | None]:
+    """Figures of merit of the ensemble of some runs, as ``metrics.json`` names them.
+
+    Parameters
+    ----------
+    runs
+        Folders of finished runs, tested on the same jets.
+    task
+        The configuration of their task: background class and efficiencies, if any.
+
+    Raises
+    ------
+    UserError
+        If the runs were tested on different jets.
+    DataError
+        If a run kept no scores.
+    """
+    loaded = [Scores.load(run / rundir.SCORES) for run in runs]
+    if len({classes for _, classes in loaded}) > 1:
+        raise UserError("the runs know different classes and make no ensemble")
+    classes = loaded[0][1]
+    try:
+        scores = ensemble_scores([scores for scores, _ in loaded])
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if scores.logits.dim() == 1:
+        found = tagging_metrics(scores.logits, scores.target)
+    else:
+        background, efficiencies = task.get("background"), task.get("efficiencies") or {}
+        found = multiclass_metrics(scores.logits, scores.target, classes, background, efficiencies)
+    found["calibration_error"] = expected_calibration_error(scores.probability, scores.as_predicted)
+    return found

@@ -1,0 +1,100 @@
+"""What a trained model is and costs: its true symmetry, operations, memory."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.batch import EventBatch
+from experiments.features import SETS, compute_features
+from lgatr import Packing
+from lgatr.kernels.native_build import SWITCH
+from lgatr.testing import SymmetryReport, report
+
+
+def last_events(batch: EventBatch, count: int) -> EventBatch:
+    """The last events of a batch, which are its longest."""
+    count = min(count, len(batch))
+    lengths = batch.packing.lengths[-count:]
+    rows = sum(lengths)
+    packing = Packing.from_lengths(lengths).to(batch.fourmomenta.device)
+    return EventBatch(
+        batch.fourmomenta[-rows:], batch.scalars[-rows:], packing, batch.target[-count:]
+    )
+
+
+def symmetry(model: nn.Module, batch: EventBatch, features: Sequence[str]) -> SymmetryReport:
+    """The symmetry of the whole chain from momenta over features to logits.
+
+    Momenta are transformed, their kinematic features computed anew; particle identification and
+    displacements stay.
+
+    Parameters
+    ----------
+    model
+        Maps a batch to logits; a copy in float64 is examined.
+    batch
+        Some events.
+    features
+        Names of its scalars, in order.
+    """
+    kinematic = [i for i, name in enumerate(features) if name in SETS["kinematics"]]
+    names = [features[i] for i in kinematic]
+
+    class Chain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, fourmomenta: Tensor) -> Tensor:
+            scalars = batch.scalars.to(fourmomenta.dtype)
+            if kinematic:
+                scalars = scalars.clone()
+                scalars[:, kinematic] = compute_features(fourmomenta, batch.packing, names)
+            moved = EventBatch(fourmomenta, scalars, batch.packing, batch.target)
+            logits: Tensor = self.model(moved)
+            return logits
+
+    return report(Chain(), batch.fourmomenta, inputs="vector", outputs="scalar", trials=3)
+
+
+@contextmanager
+def _countable() -> Iterator[None]:
+    """Compute by operations that torch sees, not by kernels of our own."""
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SWITCH]
+        else:
+            os.environ[SWITCH] = before
+
+
+def flops_per_event(model: nn.Module, batch: EventBatch) -> float:
+    """Floating-point operations of matrix products and attention, forward, by event.
+
+    As the field counts them: operations by element are left out, a product and a sum are two.
+    """
+    training = model.training
+    model.eval()
+    with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
+        model(batch)
+    model.train(training)
+    return counter.get_total_flops() / len(batch)
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory in use so far, in GB: of the GPU, or else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

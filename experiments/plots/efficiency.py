@@ -1,0 +1,40 @@
+"""Figures of merit against the number of training jets."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+
+from data.atomic import atomic_path
+from experiments.plots.style import new_figure
+
+Points = Mapping[int, list[float]]
+"""Values of all seeds by number of training jets."""
+
+
+def plot_data_efficiency(curves: Mapping[str, Points], label: str, file: Path) -> None:
+    """Mean of the seeds with their spread, a line for each network.
+
+    Parameters
+    ----------
+    curves
+        By network.
+    label
+        Of the vertical axis.
+    file
+        Image to write; its suffix chooses the format.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = new_figure()
+    for name, points in curves.items():
+        sizes = sorted(points)
+        means = [statistics.mean(points[n]) for n in sizes]
+        spreads = [statistics.stdev(points[n]) if len(points[n]) > 1 else 0.0 for n in sizes]
+        axes.errorbar(sizes, means, yerr=spreads, marker="o", ms=5, capsize=3, label=name)
+    axes.set(xlabel="training jets", ylabel=label, xscale="log")
+    axes.legend(fontsize=12)
+    with atomic_path(file) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,91 @@
+"""What ``metrics.json`` holds of a finished run."""
+
+from __future__ import annotations
+
+import platform
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from omegaconf import DictConfig
+
+from data.atomic import atomic_path
+from experiments import rundir
+from experiments.callbacks.throughput import JetsPerSecond
+from experiments.inspection import flops_per_event, last_events, peak_memory, symmetry
+from experiments.tasks.classification import Classification
+
+ROOT = Path(__file__).resolve().parents[1]
+_VERSIONS = ("lgatr", "torch", "lightning", "xformers", "hydra-core", "numpy", "h5py")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _VERSIONS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _inspected(
+    task: Classification, datamodule: Any, directory: Path, device: torch.device
+) -> dict[str, Any]:
+    """Symmetry, operations and memory; ``symmetry.txt`` holds the whole table."""
+    found: dict[str, Any] = {"peak_memory_gb": peak_memory(device)}
+    if hasattr(task.model, "fit"):
+        return found  # trees: no tensors to transform, no products to count
+    batch = last_events(next(iter(datamodule.test_dataloader())), 8).to(device)
+    model = task.model.to(device)
+    # Counted first: float64 copies are no part of what the model costs.
+    found["flops_per_jet"] = flops_per_event(model, batch)
+    symmetries = symmetry(model, last_events(batch, 4), datamodule.prepare.features)
+    with atomic_path(directory / rundir.SYMMETRY) as temporary:
+        temporary.write_text(f"{symmetries}\n", encoding="utf-8")
+    return {**found, "symmetry": symmetries.symmetry}
+
+
+def gather(
+    cfg: DictConfig,
+    task: Classification,
+    trainer: Trainer,
+    datamodule: Any,
+    directory: Path,
+    seconds: float,
+) -> dict[str, Any]:
+    """Figures of merit, of cost, and what they were obtained with; on the first process.
+
+    Parameters
+    ----------
+    cfg, directory
+        Configuration and directory of the run.
+    task, trainer, datamodule
+        After the test.
+    seconds
+        That training took.
+    """
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    measured = next((c for c in callbacks if isinstance(c, JetsPerSecond)), None)
+    return {
+        **task.test_metrics,
+        **_inspected(task, datamodule, directory, trainer.strategy.root_device),
+        "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
+        "jets_per_second": measured and measured.rate,
+        "waiting_for_data": measured and measured.waiting,
+        "training_seconds": seconds,
+        "steps": trainer.global_step,
+        "jets": datamodule.num_jets(),
+        **({"skipped": datamodule.skipped()} if hasattr(datamodule, "skipped") else {}),
+        "data": str(cfg.data.path),
+        "attention_requested": cfg.attention.name,
+        "attention_executed": task.model.executed_attention,
+        "device": str(trainer.strategy.root_device),
+        "seed": cfg.seed,
+        "date": date.today().isoformat(),
+        "git_revision": rundir.git_revision(ROOT),
+        "versions": _versions(),
+    }
