@@ -18,15 +18,15 @@ from experiments.cli import (
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="run")
 def main(cfg: DictConfig) -> float | None:
-    """One run; returns the test AUC for hyperparameter searches."""
+    """One run; returns the best validation AUC, what a search for hyperparameters maximises."""
     quiet_libraries()
     one_line_warnings()
     with one_line_errors():
         # Imported here, so that a mistake on the command line is answered at once.
         from experiments.runner import run
 
-        auc: float | None = run(cfg)["auc"]
-    return auc
+        best: float | None = run(cfg).get("best_val_auc")
+    return best
 
 
 if __name__ == "__main__":

@@ -98,6 +98,24 @@ class Jets:
             particles={name: column[kept] for name, column in self.particles.items()},
         )
 
+    def without_small_components(self, smallest: float) -> Jets:
+        """The jets without particles of which any component is this small, in GeV.
+
+        Programs behind several papers take such particles for padding; a jet of nothing else
+        keeps its first one. Particles of this library are real when their energy is positive.
+        """
+        large = np.abs(self.constituents) > smallest
+        kept: npt.NDArray[np.bool_] = np.asarray(large.all(axis=1))
+        starts = self.offsets[:-1]
+        kept[starts[np.add.reduceat(kept, starts, dtype=np.int64) == 0]] = True
+        counts = np.add.reduceat(kept, starts, dtype=np.int64)
+        return replace(
+            self,
+            constituents=self.constituents[kept],
+            offsets=np.concatenate([[0], np.cumsum(counts)]),
+            particles={name: column[kept] for name, column in self.particles.items()},
+        )
+
     def check_structure(self) -> None:
         """Raise :class:`DataError` unless offsets, lengths and labels make sense."""
         if len(self) == 0:

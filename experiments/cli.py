@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,6 +25,16 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG_DIR = ROOT / "config"
 
 OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
+
+
+def _job_suffix() -> str:
+    """Tells runs apart that were started together: ``_3`` is the fourth of them."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
+        return ""
+    return f"_{HydraConfig.get().job.num}"
+
+
+OmegaConf.register_new_resolver("job_suffix", _job_suffix, replace=True)
 
 
 def fail(message: str) -> None:
@@ -38,6 +50,9 @@ def check_command_line(arguments: list[str]) -> list[str]:
     -------
     The arguments, with the directory of the newest run where ``ckpt_path=last`` names none.
     """
+    # Hydra takes this flag before or after all overrides, not among them.
+    several = [a for a in arguments if a in ("-m", "--multirun")]
+    arguments = [*several, *(a for a in arguments if a not in several)]
     overrides = [a for a in arguments if not a.startswith("-") and "=" in a]
     for override in overrides:
         group, _, choice = override.lstrip("+~").partition("=")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from data.atomic import atomic_path
@@ -70,8 +71,11 @@ def gather(
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     measured = next((c for c in callbacks if isinstance(c, JetsPerSecond)), None)
+    best = next((c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
+    score = None if best is None else best.best_model_score
     return {
         **task.test_metrics,
+        "best_val_auc": None if score is None else float(score),
         **_inspected(task, datamodule, directory, trainer.strategy.root_device),
         "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
         "jets_per_second": measured and measured.rate,

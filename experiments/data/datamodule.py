@@ -47,6 +47,9 @@ class JetData(lightning.LightningDataModule):
         Processes that prepare batches; see :func:`default_workers`.
     seed
         Of the shuffling.
+    smallest_component
+        Particles with any component up to this, in GeV, are left out, as by the programs of
+        several papers; 0 keeps all that are real.
     """
 
     def __init__(
@@ -61,9 +64,10 @@ class JetData(lightning.LightningDataModule):
         limit: int,
         num_workers: int | None,
         seed: int,
+        smallest_component: float = 0.0,
     ) -> None:
         super().__init__()
-        self.path, self.limit = path, limit
+        self.path, self.limit, self.smallest_component = path, limit, smallest_component
         self.batch_size, self.token_budget = batch_size, token_budget
         self.eval_token_budget = eval_token_budget
         self.prepare = Preparation(features, max_constituents, augmentations, seed)
@@ -81,6 +85,8 @@ class JetData(lightning.LightningDataModule):
         for split in ("train", "val", "test"):
             if split not in self._splits:
                 jets = read_jets(self.path, split, self.limit or None)
+                if self.smallest_component:
+                    jets = jets.without_small_components(self.smallest_component)
                 self._splits[split] = JetDataset(jets, self.prepare.unchanged())
 
     def num_jets(self) -> dict[str, int]:

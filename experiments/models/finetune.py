@@ -16,9 +16,33 @@ from experiments import rundir
 from experiments.batch import DataSpec, EventBatch
 from experiments.errors import UserError
 
+_HEAD = "network.linear_out."
+
+
+def by_class(head: Tensor, theirs: tuple[str, ...], ours: tuple[str, ...]) -> Tensor:
+    """A parameter of a head, in the order of other classes.
+
+    Its first dimension holds the rows of one class after those of another. Two classes share one
+    output, the logit of the second.
+
+    Raises
+    ------
+    UserError
+        If the classes are others.
+    """
+    if sorted(theirs) != sorted(ours):
+        raise UserError(
+            f"the head knows {', '.join(theirs)}, the sample has {', '.join(ours)}; "
+            "train a new one with model.keep_head=false"
+        )
+    if len(ours) == 2:
+        return head if theirs == ours else -head
+    rows = head.unflatten(0, (len(theirs), -1))
+    return rows[[theirs.index(name) for name in ours]].flatten(0, 1)
+
 
 class FineTuned(nn.Module):
-    """A tagger whose weights, but for the last linear layer, come from another run.
+    """A tagger whose weights, but for those of the head unless it is kept, come from another run.
 
     Parameters
     ----------
@@ -32,6 +56,9 @@ class FineTuned(nn.Module):
         Learning rates.
     layer_decay
         Each block's learning rate is this factor times that of the block behind it.
+    keep_head
+        Whether the last linear layer is taken over too. Its outputs are brought into the order
+        of our classes by their names: label numbers differ between programs.
     """
 
     def __init__(
@@ -42,14 +69,15 @@ class FineTuned(nn.Module):
         backbone_lr: float,
         head_lr: float,
         layer_decay: float,
+        keep_head: bool,
     ) -> None:
         super().__init__()
         self.tagger: Any = tagger(spec=spec)
         self.backbone_lr, self.head_lr, self.layer_decay = backbone_lr, head_lr, layer_decay
         if backbone != "none":
-            self._load(Path(backbone), spec)
+            self._load(Path(backbone), spec, keep_head)
 
-    def _load(self, run: Path, spec: DataSpec) -> None:
+    def _load(self, run: Path, spec: DataSpec, keep_head: bool) -> None:
         theirs = rundir.read_spec(run)
         if theirs.num_scalars != spec.num_scalars:
             raise UserError(
@@ -60,18 +88,21 @@ class FineTuned(nn.Module):
         if file is None:
             raise UserError(f"{run}: no checkpoint yet; train it first")
         state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
-        head = "model.network.linear_out."
         weights = {
             name.removeprefix("model."): tensor
             for name, tensor in state.items()
-            if name.startswith("model.") and not name.startswith(head)
+            if name.startswith("model.")
         }
+        for name in [name for name in weights if name.startswith(_HEAD)]:
+            tensor = weights.pop(name)
+            if keep_head:
+                weights[name] = by_class(tensor, theirs.classes, spec.classes)
         try:
             missing, unexpected = self.tagger.load_state_dict(weights, strict=False)
         except RuntimeError as error:
             lines = str(error).splitlines()
             raise UserError(f"{run}: another network ({lines[-1].strip()})") from error
-        missing = [name for name in missing if not name.startswith("network.linear_out.")]
+        missing = [name for name in missing if keep_head or not name.startswith(_HEAD)]
         if missing or unexpected:
             raise UserError(
                 f"{run}: another network; e.g. {(missing + unexpected)[0]} does not fit. "

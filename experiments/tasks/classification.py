@@ -120,8 +120,13 @@ class Classification(lightning.LightningModule):
         return scores, found
 
     def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
-        """Collect scores."""
-        self._parts.append(Scores.of(self(batch), batch))
+        """Collect scores, in full precision even where training is in mixed precision.
+
+        Scores of eight bits tie, and rejections at low efficiency come out wrong.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            logits = self(batch)
+        self._parts.append(Scores.of(logits, batch))
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of the whole validation set."""

@@ -1,0 +1,96 @@
+"""Many runs by one command: in turn, by a search, as jobs of a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.cli import ROOT
+
+COMMON = ("experiment=toptagging", "model=transformer_small", "debug=fast")
+
+
+def run(*arguments, cwd, path=()):
+    environment = {**os.environ, "PATH": os.pathsep.join([*map(str, path), os.environ["PATH"]])}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *COMMON, f"paths.runs={cwd / 'runs'}", *arguments],
+        capture_output=True, text=True, cwd=cwd, env=environment, timeout=300,
+    )  # fmt: skip
+
+
+def figures(cwd):
+    files = sorted((cwd / "runs" / "toptagging").glob("*/metrics.json"))
+    return [json.loads(file.read_text()) for file in files]
+
+
+def test_seeds_in_turn(tmp_path):
+    done = run("--multirun", "seed=3,4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [found["seed"] for found in figures(tmp_path)] == [3, 4]
+    assert [p.name for p in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.slow
+def test_search(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    done = run("search=optuna", "hydra.sweeper.n_trials=3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = figures(tmp_path)
+    assert len(found) == 3
+    (summary,) = (tmp_path / "runs" / "toptagging").glob("together_*/optimization_results.yaml")
+    best = yaml.safe_load(summary.read_text())
+    # The search never sees the test jets.
+    assert best["best_value"] == pytest.approx(max(f["best_val_auc"] for f in found))
+    assert set(best["best_params"]) == {
+        "optimizer.lr", "optimizer.weight_decay", "data.batch_size",
+    }  # fmt: skip
+
+
+STAND_INS = {
+    "sbatch": """
+        script="${@: -1}"
+        cp "$script" "$HERE/script"
+        echo "Submitted batch job 4711"
+        export SLURM_JOB_ID=4711 SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0
+        export SLURM_JOB_NODELIST=localhost
+        (bash "$script" > "$HERE/out" 2>&1; touch "$HERE/done") > /dev/null 2>&1 &
+        """,
+    "srun": """
+        while [[ $1 == -* ]]; do
+            case $1 in --output | --error) shift 2 ;; *) shift ;; esac
+        done
+        exec "$@"
+        """,
+    "sacct": """
+        echo "JobID|State|NodeList"
+        [ -e "$HERE/done" ] && state=COMPLETED || state=RUNNING
+        echo "4711|$state|localhost"
+        """,
+}
+"""What SLURM's commands do, on this machine."""
+
+
+@pytest.mark.slow
+def test_slurm(tmp_path):
+    pytest.importorskip("submitit")
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name, text in STAND_INS.items():
+        lines = "\n".join(line.strip() for line in text.strip().splitlines())
+        Path(commands / name).write_text(f"#!/bin/bash\nHERE={commands}\n{lines}\n")
+        (commands / name).chmod(0o755)
+    done = run(
+        "trainer=slurm", "hydra.launcher.partition=short", "hydra.launcher.timeout_min=7",
+        cwd=tmp_path, path=[commands],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(figures(tmp_path)) == 1, (commands / "out").read_text()
+    script = (commands / "script").read_text()
+    for line in ("--partition=short", "--time=7", "--nodes=1", "--gpus-per-node=1"):
+        assert f"#SBATCH {line}\n" in script
