@@ -26,6 +26,9 @@ from experiments.batch import EventBatch
 from experiments.data.preparation import Preparation
 
 
+_HINT = "or leave out such files by data.skip_corrupt=true"
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Neighbouring jets of a file."""
@@ -77,8 +80,7 @@ class Shards:
                 counts[file] = form.count(file, split)
             except DataError as error:
                 if not skip_corrupt:
-                    message = f"{error}; or leave out such files by data.skip_corrupt=true"
-                    raise DataError(message) from error
+                    raise DataError(f"{error}; {_HINT}") from error
                 print(f"skipped: {error}", file=sys.stderr)
                 skipped.append(file.name)
         if not any(counts.values()):
@@ -188,7 +190,7 @@ class JetStream(IterableDataset[EventBatch]):
                 parts.append(self.shards.read(chunk))
             except DataError as error:
                 if not self.skip_corrupt:
-                    raise
+                    raise DataError(f"{error}; {_HINT}") from error
                 print(f"skipped jets {chunk.start} to {chunk.stop}: {error}", file=sys.stderr)
                 self.lost_chunks += 1
         return concatenate(parts, "mixed chunks") if parts else None
