@@ -25,7 +25,6 @@ from data.jets import IntArray, Jets, concatenate
 from experiments.batch import EventBatch
 from experiments.data.preparation import Preparation
 
-
 _HINT = "or leave out such files by data.skip_corrupt=true"
 
 
