@@ -85,6 +85,8 @@ def quiet_libraries() -> None:
     # Batches are cut from memory in a millisecond; workers would only cost start-up time.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    # Endless streams have a length for the sake of exact resumption; see StreamLoader.
+    warnings.filterwarnings("ignore", ".*IterableDataset. has .__len__. defined.*")
     # Models that learn in one go, such as trees, have no optimizer.
     warnings.filterwarnings("ignore", ".*this fit will run with no optimizer.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*", module="lightning.*")

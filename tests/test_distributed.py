@@ -18,14 +18,15 @@ from experiments.errors import UserError
 from experiments.failures import explained_failures
 
 COMMON = (
-    "experiment=toptagging", "data.limit=400", "data.batch_size=16", "trainer.precision=64-true",
+    "data.limit=400", "data.batch_size=16", "trainer.precision=64-true",
     "trainer.val_check_interval=10", "trainer.log_every_n_steps=1", "trainer.accelerator=cpu",
 )  # fmt: skip
 TWO = ("trainer=ddp", "trainer.devices=2")
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / "run.py"), *COMMON, f"run_dir={folder}", *arguments]
+def start(folder: Path, *arguments: str, experiment: str = "toptagging") -> subprocess.Popen:
+    fixed = (f"experiment={experiment}", *COMMON, f"run_dir={folder}")
+    command = [sys.executable, str(ROOT / "run.py"), *fixed, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -83,6 +84,33 @@ def test_a_killed_rank_ends_the_run_and_it_can_go_on(tmp_path):
     step = torch.load(checkpoint, weights_only=True)["global_step"]
     finish(start(folder, f"trainer.max_steps={step + 5}", "ckpt_path=last", *TWO))
     assert figures(folder)["steps"] == step + 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "options"),
+    [("toptagging", ()), ("quarkgluon", ("data.chunk_size=50", "data.mix=2"))],
+    ids=["in memory", "streamed"],
+)
+def test_each_rank_goes_on_at_the_exact_sample(tmp_path, experiment, options):
+    """Killed and resumed, two processes end with the weights of two that never stopped."""
+    options = ("trainer.max_steps=100", *options, *TWO)
+    finish(start(tmp_path / "whole", *options, experiment=experiment))
+    folder = tmp_path / "killed"
+    process = start(folder, *options, experiment=experiment)
+    checkpoint = folder / "checkpoints/last.ckpt"
+    deadline = time.time() + 200
+    while not checkpoint.exists():
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=200)
+    step = torch.load(checkpoint, weights_only=True)["global_step"]
+    assert 10 <= step < 100
+    finish(start(folder, "ckpt_path=last", *options, experiment=experiment))
+    whole, resumed = weights(tmp_path / "whole"), weights(folder)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=1e-9, atol=1e-12, msg=name)
 
 
 @pytest.mark.parametrize(

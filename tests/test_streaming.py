@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -179,3 +182,36 @@ def test_memory_stays_flat(folder):
 def test_sizes_that_are_none(folder, name):
     with pytest.raises(ValueError, match=f"data.{name} must be at least 1, not 0"):
         data(folder, **{name: 0})
+
+
+class Watcher(lightning.LightningModule):
+    """Notes where the loader says it is when each step ends, as a checkpoint would."""
+
+    def __init__(self, loader):
+        super().__init__()
+        self.loader, self.places = loader, []
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch, number):
+        return self.weight.sum()
+
+    def on_train_batch_end(self, *_):
+        self.places.append(self.loader.state_dict()["position"])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_checkpoint_knows_the_batch_in_training(folder, workers):
+    loader = StreamLoader(stream(folder), workers)
+    watcher = Watcher(loader)
+    warnings.filterwarnings("ignore", ".*IterableDataset. has .__len__. defined.*")
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*")
+    trainer = lightning.Trainer(
+        max_steps=7, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(watcher, loader)
+    assert watcher.places == [1, 2, 3, 4, 5, 6, 7]

@@ -25,6 +25,7 @@ from data.jets import IntArray, Jets, concatenate
 from experiments.batch import EventBatch
 from experiments.data.preparation import Preparation
 
+_ENDLESS = 1 << 40  # batches; lengths are summed over ranks in 64 bits
 _HINT = "or leave out such files by data.skip_corrupt=true"
 
 
@@ -247,6 +248,16 @@ class StreamLoader(DataLoader[EventBatch]):
         )
         self.stream = stream
         self._delivered = 0
+
+    def __len__(self) -> int:
+        """More batches than anyone takes of an endless stream; a single pass does not know.
+
+        Of loaders without a length Lightning fetches a batch ahead, which a resumed run would
+        leave out.
+        """
+        if self.stream.seed is None:
+            raise TypeError("one pass over a stream has no length")
+        return _ENDLESS
 
     def __iter__(self) -> Any:
         self._delivered = self.stream.start
