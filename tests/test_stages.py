@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from lgatr import Packing
 from lgatr.kernels import matmul, weyl
-from lgatr.kernels.heads import FromHeadsStage, HeadsStage
+from lgatr.kernels.from_heads import FromHeadsStage
+from lgatr.kernels.heads import HeadsStage
 from lgatr.kernels.linear import Placement
 from lgatr.kernels.products import ProductStage, signed_products_reference
 from lgatr.kernels.scratch import scratch

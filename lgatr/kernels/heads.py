@@ -12,171 +12,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lgatr.kernels import native
 from lgatr.kernels.cuda import has_triton_kernels
+from lgatr.kernels.head_rows import (
+    BIVECTORS,
+    ROWS,
+    VECTORS,
+    collect,
+    copy_short,
+    floor_factor,
+    fused_kernels,
+    joined,
+    present,
+    signed_squares,
+    spread,
+)
 from lgatr.kernels.matmul import input_gradient, product
-from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.scratch import scratch
 from lgatr.kernels.stage import Optionals, Stage, Tensors
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
 
-_ROWS = 1 + NUM_VECTORS + NUM_BIVECTORS
-_VECTORS, _BIVECTORS = slice(1, 1 + NUM_VECTORS), slice(1 + NUM_VECTORS, _ROWS)
 _LAYER_NORM = 1e-5
 _TOKENS = 1024
-
-
-@cache
-def _collect(groups: int, width: int, value: float, dtype: torch.dtype) -> Tensor:
-    """``(N width, N)``: the sum over each group's entries, times ``value``."""
-    with torch.inference_mode(False):
-        return (value * torch.eye(groups, dtype=dtype)).repeat_interleave(width, 0)
-
-
-@cache
-def _spread(
-    heads: int, metric: tuple[bool, ...], width: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """``(N, N w)``: each group's factor for its entries, with the signs of the inner product.
-
-    One table is for scalars and the first vector row, one for all later rows.
-    """
-    with torch.inference_mode(False):
-        eye = torch.eye(heads * len(metric), dtype=dtype).repeat_interleave(width, 1)
-        sign = torch.tensor([-1.0 if part else 1.0 for part in metric], dtype=dtype)
-        sign = sign.repeat_interleave(heads)[:, None].expand(-1, width // 2)
-        one = torch.ones_like(sign)
-        first, later = torch.cat([one, sign], 1), torch.cat([sign, one], 1)
-        return eye * first.flatten(), eye * later.flatten()
-
-
-def _signed_squares(v: Tensor, b: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Invariant squares of the vectors ``(T, N w)``, and of the bivectors ``(T, N c)``."""
-    squares = v[0] * v[0]
-    for row in v[1:]:
-        squares.addcmul_(row, row, value=-1)
-    pairs = b[0] * b[0]
-    for row in b[1:]:
-        pairs.addcmul_(row, row)
-    pairs = pairs.unflatten(-1, (-1, 2, width // 2))
-    return squares, (pairs[..., 1, :] - pairs[..., 0, :]).flatten(1)
-
-
-def _copy_short(source: Tensor, target: Tensor) -> None:
-    """Copy ``(T, N, w)`` with a short last dimension: in pieces of 16 bytes where it has those."""
-    piece = 16 // source.element_size()
-    if source.shape[-1] % piece == 0 and all(
-        x.storage_offset() % piece == 0 and x.stride(0) % piece == x.stride(1) % piece == 0
-        for x in (source, target)
-    ):
-        source, target = source.view(torch.complex128), target.view(torch.complex128)
-    target.copy_(source)
-
-
-def _joined(parts: Tensors) -> Tensor:
-    """P tensors ``(T, H, D)`` as one ``(T, N, D)``: a view where they lie side by side."""
-    first = parts[0]
-    t, heads, d = first.shape
-    n = heads * len(parts)
-    strides, storage = (n * d, d, 1), first.untyped_storage().data_ptr()
-    if all(
-        x.stride() == strides
-        and x.untyped_storage().data_ptr() == storage
-        and x.storage_offset() == first.storage_offset() + i * heads * d
-        for i, x in enumerate(parts)
-    ):
-        return first.as_strided((t, n, d), strides)
-    return torch.stack(parts, dim=1).flatten(1, 2)
-
-
-def _kernels(x: Tensor) -> type[Any] | None:
-    """The fused kernels for the device of ``x``, if it has any."""
-    if has_triton_kernels(x):
-        from lgatr.kernels import triton_heads
-
-        return triton_heads.Heads
-    return native.Heads if has_native_kernels(x) else None
-
-
-def _limit(epsilon: float, dtype: torch.dtype) -> float:
-    """The factor from which on the floor of the norm is reached."""
-    return epsilon**-0.5 * (1 - 4 * torch.finfo(dtype).eps)
-
-
-def _present(inputs: Optionals) -> list[Tensor]:
-    return [x for x in inputs if x is not None]
-
-
-@dataclass(frozen=True)
-class FromHeadsStage(Stage):
-    """Undo the flattening: heads ``(T, H, D)`` to z, v and b with channels ordered by head.
-
-    Parameters
-    ----------
-    formula
-        The plain formula.
-    width
-        Numbers of a row of pairs in a head.
-    """
-
-    formula: Callable[..., Tensors]
-    width: int
-
-    def runs_on(self, x: Tensor) -> bool:
-        """See :class:`~lgatr.kernels.stage.Stage`."""
-        return super().runs_on(x) or has_triton_kernels(x)
-
-    def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.kernels.stage.Stage`."""
-        return self.formula(*inputs)
-
-    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        """See :class:`~lgatr.kernels.stage.Stage`."""
-        (heads,) = _present(inputs)
-        t, n, d = heads.shape
-        split = d - (_ROWS - 1) * self.width
-        kernels = self._kernels(heads)
-        if kernels is not None:
-            place = self._room(heads)
-            kernels.unpack(heads.contiguous(), place)
-            return tuple(place), ()
-        rows = heads[..., split:].unflatten(-1, (-1, self.width)).movedim(-2, 0)
-        rows = rows.contiguous().flatten(2)
-        z = heads[..., :split].reshape(t, n * split)
-        return (z, rows[:NUM_VECTORS], rows[NUM_VECTORS:]), ()
-
-    def backward(
-        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
-    ) -> Optionals:
-        """See :class:`~lgatr.kernels.stage.Stage`."""
-        (heads,) = _present(inputs)
-        n, out, start = heads.shape[1], heads.new_empty(heads.shape), 0
-        kernels = self._kernels(heads)
-        if kernels is not None:
-            kernels.pack(native.packed(Sectors(*grads)), out)
-            return (out,)
-        for row in (grads[0], *grads[1], *grads[2]):
-            width = row.shape[-1] // n
-            _copy_short(row.unflatten(-1, (n, width)), out[..., start : start + width])
-            start += width
-        return (out,)
-
-    def _room(self, heads: Tensor) -> Sectors:
-        t, n, d = heads.shape
-        rows = heads.new_empty(_ROWS - 1, t, n * self.width)
-        z = heads.new_empty(t, n * (d - (_ROWS - 1) * self.width))
-        return Sectors(z, rows[:NUM_VECTORS], rows[NUM_VECTORS:])
-
-    def _kernels(self, heads: Tensor) -> Any:
-        kernels = _kernels(heads)
-        sizes = heads.shape[1], self.width, heads.shape[2] - _ROWS * self.width
-        return None if kernels is None else kernels(*sizes)
 
 
 @dataclass(frozen=True)
@@ -219,13 +80,13 @@ class HeadsStage(Stage):
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
         """See :class:`~lgatr.kernels.stage.Stage`."""
-        xz, xv, xb, mz, mv, mb = _present(inputs[:6])
+        xz, xv, xb, mz, mv, mb = present(inputs[:6])
         bias, n, t = inputs[6], self._groups, len(xz)
         w = len(mv) // n
-        if _kernels(xz) is not None:
+        if fused_kernels(xz) is not None:
             return self._forward_fused(Sectors(xz, xv, xb), (mz, mv, mb), bias)
         rows, rows_bias = self._rows(mz, w), None if bias is None else self._rows(bias, w)
-        heads = xz.new_empty(t, n, _ROWS * w + self.scalars)
+        heads = xz.new_empty(t, n, ROWS * w + self.scalars)
         factors, scales = xz.new_empty(t, n), xz.new_empty(t, n, 1)
         for piece in self._pieces(xz):
             z = product(xz[piece], rows, rows_bias)
@@ -245,7 +106,7 @@ class HeadsStage(Stage):
             for row in (multivector, s.flatten(1), *v, *b):
                 width = row.shape[-1] // n
                 place = heads[piece, :, start : start + width]
-                _copy_short(row.unflatten(-1, (n, width)), place)
+                copy_short(row.unflatten(-1, (n, width)), place)
                 start += width
         return heads.unflatten(1, (-1, self.heads)).unbind(1), (factors, scales)
 
@@ -253,13 +114,13 @@ class HeadsStage(Stage):
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
         """See :class:`~lgatr.kernels.stage.Stage`."""
-        xz, xv, xb, mz, mv, mb = _present(inputs[:6])
+        xz, xv, xb, mz, mv, mb = present(inputs[:6])
         n, has_bias = self._groups, inputs[6] is not None
         w = len(mv) // n
-        by_torch = _kernels(xz) is None
+        by_torch = fused_kernels(xz) is None
         # The fused kernels take rows as they are: ordered by head.
         rows = self._rows(mz, w) if by_torch else mz
-        heads, grad = _joined(outputs), _joined(grads)
+        heads, grad = joined(outputs), joined(grads)
         through = self._through_heads if by_torch else self._through_heads_fused
         gradients = [torch.empty_like(x) for x in (xz, xv, xb)]
         of_weights = [torch.zeros_like(m) for m in (rows, mv, mb)]
@@ -279,7 +140,7 @@ class HeadsStage(Stage):
         return *gradients, *of_weights, of_bias if has_bias else None
 
     def _fused(self, x: Tensor, w: int) -> Any:
-        kernels = _kernels(x)
+        kernels = fused_kernels(x)
         assert kernels is not None
         return kernels(self._groups, w, self.scalars, self.heads, self.metric, self.epsilon)
 
@@ -287,7 +148,7 @@ class HeadsStage(Stage):
         self, x: Sectors, matrices: Tensors, bias: Tensor | None
     ) -> tuple[Tensors, Tensors]:
         n, t, w = self._groups, len(x.z), len(matrices[1]) // self._groups
-        heads = x.z.new_empty(t, n, _ROWS * w + self.scalars)
+        heads = x.z.new_empty(t, n, ROWS * w + self.scalars)
         factors, scales = x.z.new_empty(t, n), x.z.new_empty(t, n)
         kernels = self._fused(x.z, w)
         for piece in self._pieces(x.z):
@@ -309,7 +170,7 @@ class HeadsStage(Stage):
             scratch("gradient of vectors", (NUM_VECTORS, t, n * w), heads),
             scratch("gradient of bivectors", (NUM_BIVECTORS, t, n * w), heads),
         )
-        limit = 0.0 if self.epsilon is None else _limit(self.epsilon, heads.dtype)
+        limit = 0.0 if self.epsilon is None else floor_factor(self.epsilon, heads.dtype)
         factors, scales = (k[piece] for k in kept)
         self._fused(heads, w).backward(heads, grad, out, (factors, scales), limit)
         return tuple(out)
@@ -332,10 +193,10 @@ class HeadsStage(Stage):
             dz[:, : n * w].addcmul_(h[0], first)
             g[1].addcmul_(h[1], vectors[0])
             g[2 : 1 + NUM_VECTORS].addcmul_(h[2 : 1 + NUM_VECTORS], vectors[1])
-            g[_BIVECTORS].addcmul_(h[_BIVECTORS], bivectors)
+            g[BIVECTORS].addcmul_(h[BIVECTORS], bivectors)
             gs = self._scalar_gradient(hs, gs, kept[1][piece])
         dz[:, n * w :] = gs.flatten(1)
-        return dz, g[_VECTORS], g[_BIVECTORS]
+        return dz, g[VECTORS], g[BIVECTORS]
 
     @staticmethod
     def _pieces(x: Tensor) -> list[slice]:
@@ -359,7 +220,7 @@ class HeadsStage(Stage):
 
     def _factors(self, factor: Tensor, w: int) -> tuple[Tensor, Tensor]:
         """The factor of each head, spread over its entries and signed: two planes."""
-        first, later = _spread(self.heads, self.metric, w, factor.dtype)
+        first, later = spread(self.heads, self.metric, w, factor.dtype)
         return factor @ first, factor @ later
 
     def _factor(self, z: Tensor, v: Tensor, b: Tensor, w: int) -> Tensor:
@@ -367,15 +228,15 @@ class HeadsStage(Stage):
         n = self._groups
         if self.epsilon is None:
             return z.new_ones(len(z), n)
-        squares, bivectors = _signed_squares(v, b, w)
+        squares, bivectors = signed_squares(v, b, w)
         squares.abs_().addcmul_(z, z)
-        norm = squares @ _collect(n, w, 2.0 / w, z.dtype)
-        norm.addmm_(bivectors.abs_(), _collect(n, w // 2, 2.0 / w, z.dtype))
+        norm = squares @ collect(n, w, 2.0 / w, z.dtype)
+        norm.addmm_(bivectors.abs_(), collect(n, w // 2, 2.0 / w, z.dtype))
         return norm.clamp_(min=self.epsilon).rsqrt_()
 
     def _planes(self, name: str, heads: Tensor, w: int) -> tuple[Tensor, Tensor]:
         """Heads by row of pairs ``(8, T, N w)`` in a scratch buffer; their scalars."""
-        planes = scratch(name, (_ROWS, *heads.shape[:2], w), heads)
+        planes = scratch(name, (ROWS, *heads.shape[:2], w), heads)
         planes[0] = heads[..., :w]
         later = heads[..., w + self.scalars :].unflatten(-1, (-1, w))
         planes[1:] = later.movedim(-2, 0)
@@ -394,13 +255,13 @@ class HeadsStage(Stage):
             return None
         n = self._groups
         inner = g[0] * h[0]
-        for row in range(1, _ROWS):
+        for row in range(1, ROWS):
             inner.addcmul_(g[row], h[row])
-        total = inner @ _collect(n, w, -2.0 / w, h.dtype)
-        limit = _limit(self.epsilon, h.dtype)
+        total = inner @ collect(n, w, -2.0 / w, h.dtype)
+        limit = floor_factor(self.epsilon, h.dtype)
         total.mul_(factor).masked_fill_(factor >= limit, 0.0)
         first, later = self._factors(total, w)
-        squares, bivectors = _signed_squares(h[_VECTORS], h[_BIVECTORS], w)
+        squares, bivectors = signed_squares(h[VECTORS], h[BIVECTORS], w)
         squares.sign_()
         vectors = first * squares, (later * squares).neg_()
         signs = bivectors.sign_().unflatten(-1, (n, w // 2))
