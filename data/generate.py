@@ -1,13 +1,15 @@
 """Simulate jets of several classes with Pythia 8 and FastJet.
 
+    python -m data.generate toptagging --jets 20000 --out data/top.h5
     python -m data.generate jetclass --jets 20000 --out data/jetclass.h5
     python -m data.generate quarkgluon --jets 20000 --out data/quarkgluon.h5
 
+``toptagging``: hadronically decaying tops against QCD dijets, four-momenta alone, as in the public
+data set; anti-kT, R = 0.8, 550 < pT < 650 GeV, |eta| < 2, the top's quarks within 0.8 of the axis.
 ``jetclass``: the ten classes of JetClass; anti-kT, R = 0.8, 500 < pT < 1000 GeV, |eta| < 2, the
 products of the decay within Delta R < 0.8 of the axis. ``quarkgluon``: jets beside a Z boson that
 decays to neutrinos; R = 0.4, 500 < pT < 550 GeV, |eta| < 1.7. Particles have identities and
-displacements; see :mod:`data.simulation` for what is not simulated. (Top quarks against QCD for the
-top-tagging experiment: ``python -m data.generate_toptagging``.)
+displacements; see :mod:`data.simulation` for what is not simulated.
 
 The sample depends on ``--jets`` and ``--seed`` alone, not on the number of processes.
 """
@@ -27,11 +29,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data.errors import describe
 from data.formats import jetclass, packed, quark_gluon
-from data.generate_toptagging import round_mantissa
-from data.jets import Jets
+from data.jets import BINARY, FloatArray, Jets
 from data.simulation import COLUMNS, Process, Selection, Table, make_jets
 
-CHUNK = 50  # jets of one class made with one generator
 _QUARKS = "1 2 3 4 5"
 _TOP = ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off")
 _HIGGS = ("HiggsSM:ffbar2HZ = on", "23:onMode = off", "23:onIfAny = 12 14 16", "25:onMode = off")
@@ -45,9 +45,20 @@ class Kind:
 
     processes: dict[str, Process]
     selection: Selection
+    columns: tuple[str, ...] = COLUMNS
+    chunk: int = 50  # jets of one class made with one generator
 
 
 KINDS = {
+    "toptagging": Kind(
+        {
+            "background": Process(("HardQCD:all = on",)),
+            "signal": Process((*_TOP, f"24:onIfAny = {_QUARKS}"), 6),
+        },
+        Selection(0.8, (550.0, 650.0), 2.0, pt_hat=(475.0, 850.0)),
+        columns=COLUMNS[:4],
+        chunk=100,
+    ),
     "jetclass": Kind(
         {
             "QCD": Process(("HardQCD:all = on",)),
@@ -90,6 +101,7 @@ KINDS = {
     ),
 }  # fmt: skip
 
+assert tuple(KINDS["toptagging"].processes) == BINARY
 assert tuple(KINDS["jetclass"].processes) == jetclass.CLASSES
 assert tuple(KINDS["quarkgluon"].processes) == quark_gluon.CLASSES
 
@@ -108,12 +120,12 @@ def make_chunk(job: Job) -> tuple[int, int, list[Table]]:
 
 def generate(name: str, jets: int, seed: int, processes: int) -> tuple[list[int], list[Table]]:
     """Labels and tables of ``jets`` jets, equally many of each class, in an order fixed by seed."""
-    classes = len(KINDS[name].processes)
+    classes, chunk_size = len(KINDS[name].processes), KINDS[name].chunk
     each = [jets // classes + (label < jets % classes) for label in range(classes)]
     jobs = [
-        (name, seed, label, number, min(CHUNK, total - number * CHUNK))
+        (name, seed, label, number, min(chunk_size, total - number * chunk_size))
         for label, total in enumerate(each)
-        for number in range(-(-total // CHUNK))
+        for number in range(-(-total // chunk_size))
     ]
     made: dict[tuple[int, int], list[Table]] = {}
     columns = (
@@ -130,19 +142,29 @@ def generate(name: str, jets: int, seed: int, processes: int) -> tuple[list[int]
     return [sample[i][0] for i in order], [sample[i][1] for i in order]
 
 
-def pack(
-    labels: list[int], tables: list[Table], classes: tuple[str, ...], name: str, bits: int
-) -> Jets:
+def round_mantissa(values: FloatArray, bits: int) -> FloatArray:
+    """Round float32 numbers to ``bits`` mantissa bits, so that they compress better."""
+    drop = 23 - bits
+    if drop <= 0:
+        return values
+    integers = values.view(np.uint32)
+    half = np.uint32(1 << (drop - 1))
+    mask = np.uint32((0xFFFFFFFF << drop) & 0xFFFFFFFF)
+    return ((integers + half) & mask).view(np.float32)
+
+
+def pack(labels: list[int], tables: list[Table], kind: Kind, name: str, bits: int) -> Jets:
     """Join jets into one ragged sample, with numbers rounded to ``bits`` mantissa bits."""
     width = len(COLUMNS)
     table = round_mantissa(np.concatenate([np.zeros((0, width), np.float32), *tables]), bits)
+    further = range(4, len(kind.columns))
     return Jets(
         np.ascontiguousarray(table[:, :4]),
         np.cumsum([0, *map(len, tables)]),
         np.array(labels, dtype=np.int64),
         name,
-        classes,
-        {column: np.ascontiguousarray(table[:, i]) for i, column in enumerate(COLUMNS) if i >= 4},
+        tuple(kind.processes),
+        {kind.columns[i]: np.ascontiguousarray(table[:, i]) for i in further},
     )
 
 
@@ -187,7 +209,6 @@ def main(arguments: list[str] | None = None) -> None:
     train = round(options.split[0] * len(labels))
     val = train + round(options.split[1] * len(labels))
     bounds = {"train": (0, train), "val": (train, val), "test": (val, len(labels))}
-    classes = tuple(kind.processes)
     settings = {
         "seed": options.seed,
         "jets": options.jets,
@@ -197,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
         "selection": json.dumps(asdict(kind.selection)),
     }
     splits = {
-        name: pack(labels[a:b], tables[a:b], classes, name, options.mantissa_bits)
+        name: pack(labels[a:b], tables[a:b], kind, name, options.mantissa_bits)
         for name, (a, b) in bounds.items()
     }
     try:

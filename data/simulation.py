@@ -8,7 +8,7 @@ resolve; the same number is the stored uncertainty.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,33 +57,32 @@ class Selection:
         Largest pseudorapidity.
     energy
         Collision energy in GeV.
-    common
-        Lines for Pythia, for all processes.
+    pt_hat
+        Range of the hard process's transverse momentum; None chooses it by that of the jets.
     """
 
     radius: float
     pt: tuple[float, float]
     eta: float
     energy: float = 14_000.0
-    common: tuple[str, ...] = field(default=())
+    pt_hat: tuple[float, float] | None = None
 
 
 def start_pythia(process: Process, selection: Selection, seed: int) -> Any:
     """A generator ready for events."""
     import pythia8mc
 
-    low, high = selection.pt
+    low, high = selection.pt_hat or (0.87 * selection.pt[0], 1.3 * selection.pt[1])
     pythia = pythia8mc.Pythia("", False)
     for line in (
         "Beams:idA = 2212",
         "Beams:idB = 2212",
         f"Beams:eCM = {selection.energy}",
         "PartonLevel:MPI = off",
-        f"PhaseSpace:pTHatMin = {0.87 * low}",
-        f"PhaseSpace:pTHatMax = {1.3 * high}",
+        f"PhaseSpace:pTHatMin = {low}",
+        f"PhaseSpace:pTHatMax = {high}",
         "Print:quiet = on",
         "Random:setSeed = on",
-        *selection.common,
         *process.settings,
         f"Random:seed = {seed}",
     ):

@@ -14,7 +14,7 @@ from jetfiles import random_jets, write_npz, write_packed_by_hand, write_pandas
 from data.atomic import atomic_path
 from data.errors import DataError
 from data.formats import packed, read_jets
-from data.generate_toptagging import round_mantissa
+from data.generate import round_mantissa
 from data.jets import Jets
 from experiments.cli import ROOT
 
@@ -209,7 +209,7 @@ def test_generator_is_reproducible_and_independent_of_processes(tmp_path):
     outputs = []
     for processes in (1, 2):
         path = tmp_path / f"{processes}.h5"
-        command = [sys.executable, "-m", "data.generate_toptagging", "--jets", "220"]
+        command = [sys.executable, "-m", "data.generate", "toptagging", "--jets", "220"]
         command += ["--seed", "5", "--processes", str(processes), "--out", str(path)]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         outputs.append([read_jets(path, split) for split in ("train", "val", "test")])
