@@ -52,7 +52,8 @@ def load_tagger(run: Path) -> PaddedTagger:
     datamodule = instantiate(cfg.data.module)
     tagger = instantiate(cfg.model)(spec=rundir.read_spec(run))
     load_checkpoint(tagger.network, checkpoint)
-    return PaddedTagger(tagger, datamodule.features, datamodule.max_constituents).eval()
+    prepare = datamodule.prepare
+    return PaddedTagger(tagger, prepare.features, prepare.max_constituents).eval()
 
 
 def example_jets(jets: int, particles: int, seed: int) -> torch.Tensor:

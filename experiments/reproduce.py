@@ -4,7 +4,8 @@
 
 Published rows are those of ``experiments/report/published.json``; our figures are the
 ``metrics.json`` of runs kept as ``benchmarks/results/trainings/<task>/<network>/<seed>.json``. A
-row without such a run says what it needs.
+row without such a run says what it needs. Runs of tasks that nobody published, on simulated jets,
+have tables of their own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from experiments.compare import Run, heading, markdown, rows
 from experiments.report.html import all_published
 
+COLUMNS = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
 RUNS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "trainings"
 
 
@@ -54,9 +56,26 @@ def table(task: str, entry: dict[str, Any]) -> str:
     return f"### {entry['title']}\n\n{sources}\n\n{markdown(header, body)}\n"
 
 
+def unpublished(task: str) -> str:
+    """All runs that are kept of a task of our own."""
+    names = [folder.name for folder in sorted((RUNS / task).iterdir()) if folder.is_dir()]
+    groups = [runs_of(task, name) for name in names]
+    body = [
+        [*rows(group, COLUMNS)[0], f"{parameters:,}" if parameters else "", _how(group)]
+        for group in sorted(groups, key=lambda g: -max(run.results["auc"] for run in g))
+        for parameters in [group[0].results.get("parameters")]
+    ]
+    header = ["network", "runs", *(heading(column) for column in COLUMNS), "parameters", "how"]
+    return f"### `experiment={task}`, simulated jets\n\n{markdown(header, body)}\n"
+
+
 def main() -> None:
     """Print the page's tables."""
-    print("\n".join(table(task, entry) for task, entry in all_published().items()))
+    known = all_published()
+    print("\n".join(table(task, entry) for task, entry in known.items()))
+    for folder in sorted(RUNS.iterdir()):
+        if folder.is_dir() and folder.name not in known:
+            print(f"\n{unpublished(folder.name)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,98 @@
+"""Test a finished run on another sample.
+
+    python -m experiments.evaluate RUN --data FILE [--name NAME]
+
+takes the best weights of the run and the test jets of FILE, prints the figures of merit, and
+writes them to ``RUN/evaluation_NAME.json`` (NAME is that of the file unless given).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning import Trainer
+from omegaconf import OmegaConf
+
+from data.atomic import atomic_path
+from experiments import rundir
+from experiments.cli import one_line_errors, one_line_warnings, quiet_libraries
+from experiments.errors import UserError
+from experiments.report.html import value_with_error
+from lgatr.utils.memory import keep_freed_memory
+
+
+def evaluate(run: Path, data: str) -> dict[str, Any]:
+    """Figures of merit of a run on the test jets of ``data``.
+
+    Raises
+    ------
+    UserError
+        If the folder is not one of a finished run, or the sample is of other classes.
+    """
+    config, best = run / rundir.CONFIG, run / rundir.BEST
+    for file in (config, best):
+        if not file.is_file():
+            raise UserError(f"{run}: no trained run; it lacks {file.relative_to(run)}")
+    cfg = OmegaConf.load(config)
+    # A run keeps its configuration resolved: the module's own path counts.
+    cfg.data.path = cfg.data.module.path = data
+    for limit in ("limit", "eval_limit"):
+        if limit in cfg.data.module:
+            cfg.data.module[limit] = 0
+    datamodule = instantiate(cfg.data.module)
+    datamodule.setup()
+    spec = rundir.read_spec(run)
+    if datamodule.spec != spec:
+        raise UserError(
+            f"{data}: classes {', '.join(datamodule.spec.classes)}; the run knows "
+            f"{', '.join(spec.classes)}"
+        )
+    task = instantiate(cfg.task)(
+        spec=spec,
+        model=instantiate(cfg.model)(spec=spec),
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+    )
+    state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+    task.load_state_dict(state)
+    trainer = Trainer(accelerator="auto", devices=1, logger=False, enable_checkpointing=False)
+    trainer.test(task, datamodule, verbose=False)
+    return {
+        **task.test_metrics,
+        "data": data,
+        "jets": {"test": datamodule.num_jets()["test"]},
+        "seed": cfg.seed,
+        "date": date.today().isoformat(),
+        "git_revision": rundir.git_revision(Path(__file__).resolve().parents[1]),
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.evaluate", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--data", required=True, help="sample whose test jets are taken")
+    parser.add_argument("--name", help="of the file of results (default: that of the sample)")
+    options = parser.parse_args(arguments)
+    quiet_libraries()
+    one_line_warnings()
+    keep_freed_memory()
+    with one_line_errors():
+        results = evaluate(options.run, options.data)
+        target = options.run / f"evaluation_{options.name or Path(options.data).stem}.json"
+        with atomic_path(target) as temporary:
+            temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for name in [n for n in results if f"{n}_error" in results]:
+        print(f"{name:>24}  {value_with_error(results, name)}")
+    print(f"Written: {target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Finished runs on other samples."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from data.formats import packed, read_jets
+from experiments.cli import ROOT
+from experiments.evaluate import main
+
+SAMPLE = str(ROOT / "data" / "toptagging_mini.h5")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    command = [
+        sys.executable, str(ROOT / "run.py"), "experiment=toptagging", "model=transformer_small",
+        "debug=fast", "data.limit=300", f"run_dir={folder}",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def test_all_jets_of_the_sample(run, capsys):
+    main([str(run), "--data", SAMPLE, "--name", "again"])
+    found = json.loads((run / "evaluation_again.json").read_text())
+    assert found["jets"]["test"] == 2000
+    trained = json.loads((run / "metrics.json").read_text())
+    # Of 300 jets there, of 2000 here.
+    assert abs(found["auc"] - trained["auc"]) < 4 * trained["auc_error"]
+    assert found["auc_error"] < trained["auc_error"]
+    assert "Written: " in capsys.readouterr().out
+
+
+def test_the_figures_of_the_run_itself(run, tmp_path):
+    """On a file of nothing but the jets that the run was tested on."""
+    jets = {split: read_jets(SAMPLE, split, 300) for split in ("train", "val", "test")}
+    packed.write(tmp_path / "same.h5", jets, {})
+    main([str(run), "--data", str(tmp_path / "same.h5")])
+    found = json.loads((run / "evaluation_same.json").read_text())
+    trained = json.loads((run / "metrics.json").read_text())
+    for name in ("auc", "accuracy", "loss", "rejection_at_0.5"):
+        assert found[name] == pytest.approx(trained[name], rel=1e-6)
+
+
+def test_errors(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--data", SAMPLE])
+    assert "no trained run; it lacks config.yaml" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(run), "--data", str(ROOT / "data" / "jetclass_mini.h5")])
+    assert "the run knows background, signal" in capsys.readouterr().err
