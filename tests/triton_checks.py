@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lgatr.kernels.products import signed_products_reference
+from lgatr.kernels.tuning import Tuned
 from lgatr.layout import Sectors
 from lgatr.primitives.attention import sector_heads, sectors_from_heads
 from lgatr.primitives.normalization import EPSILON, _plain_norm
@@ -21,6 +22,14 @@ triton_norm = pytest.importorskip("lgatr.kernels.triton_norm", **MISSING)
 triton_gate = pytest.importorskip("lgatr.kernels.triton_gate", **MISSING)
 triton_heads = pytest.importorskip("lgatr.kernels.triton_heads", **MISSING)
 triton_products = pytest.importorskip("lgatr.kernels.triton_products", **MISSING)
+
+
+TUNED = [
+    kernel
+    for module in (triton_gate, triton_heads, triton_norm, triton_products)
+    for kernel in vars(module).values()
+    if isinstance(kernel, Tuned)
+]
 
 
 def state(tokens, channels, scalars=0, size=1.0, dtype=torch.float32):
@@ -166,6 +175,28 @@ def test_gate(tokens, channels, scalars):
         torch.testing.assert_close(list(ours[1:]), theirs[1:])
     sums = (x.z[:, :w] * grad.z[:, :w]) + (x.v * grad.v).sum(0) + (x.b * grad.b).sum(0)
     torch.testing.assert_close(of_gates, sums.view(tokens, 2, -1).sum(1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", range(max(len(t.candidates) for t in TUNED)))
+def test_results_do_not_depend_on_launch_options(number, monkeypatch):
+    monkeypatch.setenv("LGATR_TUNE", "0")
+
+    def results():
+        torch.manual_seed(0)
+        x, y, grad = (state(40, 9, 0) for _ in range(3))
+        gates, places = torch.rand(40, 9, device=DEVICE), [empty(x) for _ in range(5)]
+        triton_products.product(x, y, places[0])
+        triton_products.product_gradients(x, y, grad, (places[1], places[2]))
+        triton_gate.gate(x, gates, places[3])
+        of_gates = triton_gate.gate_gradient(x, gates, grad, places[4])
+        return [of_gates, *(part for place in places for part in place)]
+
+    before = results()
+    for tuned in TUNED:
+        chosen = tuned.candidates[number % len(tuned.candidates)]
+        monkeypatch.setattr(tuned, "candidates", (chosen,))
+    after = results()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("kind", networks.KINDS)

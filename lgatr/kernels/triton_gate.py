@@ -11,9 +11,12 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.kernels.cuda import FUSED
+from lgatr.kernels.tuning import Options, Tuned, by_block
 from lgatr.layout import Sectors
 
-_BLOCK = 256
+_CANDIDATES = by_block(256, 128, 512, 1024)
+_FORWARD = Tuned("gate", _CANDIDATES)
+_BACKWARD = Tuned("gate gradient", _CANDIDATES)
 
 
 @triton.jit
@@ -80,20 +83,29 @@ def _strides(*states: Sectors) -> list[int]:
 
 def gate(x: Sectors, gates: Tensor, out: Sectors) -> None:
     """Multiply each multivector by its gate ``(T, C)``; auxiliary scalars are left out."""
-    if gates.numel():
-        _gate_kernel[(triton.cdiv(gates.numel(), _BLOCK),)](
-            *x, gates, *out, *_strides(x, out), *gates.shape, BLOCK=_BLOCK, **FUSED
+    if not gates.numel():
+        return
+
+    def launch(options: Options) -> None:
+        _gate_kernel[(triton.cdiv(gates.numel(), options["BLOCK"]),)](
+            *x, gates, *out, *_strides(x, out), *gates.shape, **options, **FUSED
         )
+
+    _FORWARD(gates, (gates.shape[1],), launch)
 
 
 def gate_gradient(x: Sectors, gates: Tensor, grad: Sectors, out: Sectors) -> Tensor:
     """Write the gradient of the state at fixed gates into ``out``; return that of the gates."""
     of_gates = torch.empty_like(gates)
-    if gates.numel():
-        _gradient_kernel[(triton.cdiv(gates.numel(), _BLOCK),)](
+
+    def launch(options: Options) -> None:
+        _gradient_kernel[(triton.cdiv(gates.numel(), options["BLOCK"]),)](
             *x, gates, *grad, *out, of_gates, *_strides(x, grad, out), *gates.shape,
-            BLOCK=_BLOCK, **FUSED,
+            **options, **FUSED,
         )  # fmt: skip
+
+    if gates.numel():
+        _BACKWARD(gates, (gates.shape[1],), launch)
     return of_gates
 
 

@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.kernels.cuda import FUSED
+from lgatr.kernels.tuning import BY_TOKEN, Options, Tuned
 from lgatr.layout import Sectors
 
 
@@ -226,6 +227,10 @@ def _strides(x: Sectors) -> tuple[int, ...]:
     return x.z.stride(0), x.v.stride(0), x.v.stride(1), x.b.stride(0), x.b.stride(1)
 
 
+_FORWARD, _BACKWARD = Tuned("heads", BY_TOKEN), Tuned("heads gradient", BY_TOKEN)
+_MOVE = Tuned("heads as they are", BY_TOKEN)
+
+
 class Heads:
     """The kernels between matrix products and heads; see :class:`lgatr.kernels.native.Heads`."""
 
@@ -243,6 +248,9 @@ class Heads:
         self.metric = sum(1 << part for part, flip in enumerate(metric) if flip)
         self.epsilon = epsilon
 
+    def _sizes(self) -> tuple[int, ...]:
+        return self.groups, self.width, self.scalars
+
     def _options(self) -> dict[str, Any]:
         return {
             "METRIC": self.metric,
@@ -257,19 +265,28 @@ class Heads:
         self, x: Sectors, heads: Tensor, factors: Tensor, scales: Tensor, epsilon_s: float
     ) -> None:
         """Normalise, sign and flatten a state ordered by head."""
-        _heads_kernel[(len(heads),)](
-            *x, heads, factors, scales, *_strides(x), self.groups, self.width // 2, self.scalars,
-            float(self.epsilon or 0.0), float(epsilon_s), self.per_part, **self._options(),
-        )  # fmt: skip
+
+        def launch(options: Options) -> None:
+            _heads_kernel[(len(heads),)](
+                *x, heads, factors, scales, *_strides(x), self.groups, self.width // 2,
+                self.scalars, float(self.epsilon or 0.0), float(epsilon_s), self.per_part,
+                **self._options(), **options,
+            )  # fmt: skip
+
+        _FORWARD(heads, self._sizes(), launch)
 
     def backward(
         self, heads: Tensor, grad: Tensor, out: Sectors, kept: tuple[Tensor, Tensor], limit: float
     ) -> None:
         """Write the gradient of the state into ``out``, given heads and their gradients."""
-        _gradient_kernel[(len(heads),)](
-            heads, grad, *out, *kept, *_strides(out), self.groups, self.width // 2, self.scalars,
-            float(limit), self.per_part, **self._options(),
-        )  # fmt: skip
+
+        def launch(options: Options) -> None:
+            _gradient_kernel[(len(heads),)](
+                heads, grad, *out, *kept, *_strides(out), self.groups, self.width // 2,
+                self.scalars, float(limit), self.per_part, **self._options(), **options,
+            )  # fmt: skip
+
+        _BACKWARD(heads, self._sizes(), launch)
 
     def unpack(self, heads: Tensor, out: Sectors) -> None:
         """Heads to a state ordered by head, as they are."""
@@ -281,8 +298,12 @@ class Heads:
 
     def _move(self, x: Sectors, heads: Tensor, back: bool) -> None:
         split = self.width + self.scalars
-        _move_kernel[(len(heads),)](
-            heads, *x, *_strides(x), self.groups, split, self.width, BACK=back,
-            BLOCK_N=triton.next_power_of_2(self.groups), BLOCK_Z=triton.next_power_of_2(split),
-            BLOCK_W=triton.next_power_of_2(max(self.width, 1)), **FUSED,
-        )  # fmt: skip
+
+        def launch(options: Options) -> None:
+            _move_kernel[(len(heads),)](
+                heads, *x, *_strides(x), self.groups, split, self.width, BACK=back,
+                BLOCK_N=triton.next_power_of_2(self.groups), BLOCK_Z=triton.next_power_of_2(split),
+                BLOCK_W=triton.next_power_of_2(max(self.width, 1)), **options, **FUSED,
+            )  # fmt: skip
+
+        _MOVE(heads, (*self._sizes(), int(back)), launch)

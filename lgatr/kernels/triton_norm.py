@@ -15,8 +15,10 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.kernels.cuda import FUSED
+from lgatr.kernels.tuning import BY_TOKEN, Options, Tuned
 from lgatr.layout import Sectors
 
+_FORWARD, _BACKWARD = Tuned("norm", BY_TOKEN), Tuned("norm gradient", BY_TOKEN)
 _PROGRAMS = 1024
 """Programs of the backward pass, at most."""
 
@@ -272,12 +274,17 @@ def layer_norm(
     out = Sectors(*(torch.empty_like(part) for part in x))
     tokens, like = len(x.z), x.z
     moments = [torch.empty(tokens, device=like.device, dtype=torch.float32) for _ in range(3)]
-    if tokens:
+
+    def launch(options: Options) -> None:
         _norm_kernel[(tokens,)](
             *x, weight, weight_s, *out, *moments, *_strides(x, out),
             x.mv_channels, x.s_channels, epsilon, gain, layer_norm_epsilon,
-            HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x), **FUSED,
+            HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x),
+            **options, **FUSED,
         )  # fmt: skip
+
+    if tokens:
+        _FORWARD(like, (x.mv_channels, x.s_channels), launch)
     return out, (moments[0], moments[1], moments[2])
 
 
@@ -297,12 +304,17 @@ def layer_norm_gradients(
     limit = epsilon**-0.5 * (1 - 4 * torch.finfo(torch.float32).eps)
     partial = torch.zeros(programs, c, 5, device=x.z.device, dtype=torch.float32)
     partial_s = torch.zeros(programs, s, device=x.z.device, dtype=torch.float32)
-    if tokens:
+
+    def launch(options: Options) -> None:
         _gradient_kernel[(programs,)](
             *x, weight, weight_s, *grad, *moments, *out, partial, partial_s,
             *_strides(x, grad, out), tokens, c, s, limit, gain,
-            HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x), **FUSED,
+            HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x),
+            **options, **FUSED,
         )  # fmt: skip
+
+    if tokens:
+        _BACKWARD(x.z, (c, s), launch)
     of_weight = None if weight is None else partial.sum(0).to(weight.dtype)
     of_weight_s = None if weight_s is None else partial_s.sum(0).to(weight_s.dtype)
     return out, of_weight, of_weight_s

@@ -14,9 +14,12 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.kernels.cuda import FUSED
+from lgatr.kernels.tuning import Options, Tuned, by_block
 from lgatr.layout import Sectors
 
-_BLOCK = 256
+_CANDIDATES = by_block(256, 128, 512)
+_FORWARD = Tuned("product", _CANDIDATES)
+_BACKWARD = Tuned("product gradient", _CANDIDATES)
 
 
 @triton.jit
@@ -174,8 +177,8 @@ def _tensors(*states: Sectors) -> list[Tensor]:
     return [part for x in states for part in x]
 
 
-def _grid(x: Sectors) -> tuple[int]:
-    return (triton.cdiv(x.v.shape[1] * x.mv_channels, _BLOCK),)
+def _grid(x: Sectors, options: Options) -> tuple[int]:
+    return (triton.cdiv(x.v.shape[1] * x.mv_channels, options["BLOCK"]),)
 
 
 def product(x: Sectors, y: Sectors, out: Sectors) -> Sectors:
@@ -185,9 +188,13 @@ def product(x: Sectors, y: Sectors, out: Sectors) -> Sectors:
     strides.
     """
     tokens, channels = x.v.shape[1], x.mv_channels
-    _product_kernel[_grid(x)](
-        *_tensors(x, y, out), *_strides(x, y, out), tokens, channels, BLOCK=_BLOCK, **FUSED
-    )
+
+    def launch(options: Options) -> None:
+        _product_kernel[_grid(x, options)](
+            *_tensors(x, y, out), *_strides(x, y, out), tokens, channels, **options, **FUSED
+        )
+
+    _FORWARD(x.z, (channels,), launch)
     return out
 
 
@@ -197,9 +204,13 @@ def product_gradients(
     """Write the gradients of x and y into ``places``, given that of their product."""
     states = (x, y, grad, *places)
     tokens, channels = x.v.shape[1], x.mv_channels
-    _gradient_kernel[_grid(x)](
-        *_tensors(*states), *_strides(*states), tokens, channels, BLOCK=_BLOCK, **FUSED
-    )
+
+    def launch(options: Options) -> None:
+        _gradient_kernel[_grid(x, options)](
+            *_tensors(*states), *_strides(*states), tokens, channels, **options, **FUSED
+        )
+
+    _BACKWARD(x.z, (channels,), launch)
     return places
 
 

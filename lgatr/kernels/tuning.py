@@ -1,0 +1,135 @@
+"""Launch options of the CUDA kernels, measured once on each kind of GPU and remembered.
+
+Which block size and how many warps are fastest depends on the GPU and on the number of channels.
+The first launch of a kernel for some channels tries all candidates on the data at hand; the answer
+is kept for the process, and in a file for later ones. ``LGATR_TUNE=0`` takes the first candidate,
+and so does whatever cannot be timed: Triton's interpreter on a CPU, a CUDA graph being captured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Callable, Hashable
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from lgatr.utils.cache import cache_directory
+
+Options = dict[str, int]
+Launch = Callable[[Options], None]
+Timer = Callable[[Callable[[], None]], float]
+
+SWITCH = "LGATR_TUNE"
+_WARM, _RUNS = 2, 5
+
+
+def seconds_on_gpu(run: Callable[[], None]) -> float:
+    """Median time of a launch on the current CUDA stream, in seconds."""
+    for _ in range(_WARM):
+        run()
+    times = []
+    for _ in range(_RUNS):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / 1e3)
+    return statistics.median(times)
+
+
+@cache
+def _device_name(index: int) -> str:
+    import triton
+
+    name = torch.cuda.get_device_name(index)
+    return f"{name}, Triton {triton.__version__}"
+
+
+def path() -> Path:
+    """The file that remembers."""
+    return cache_directory() / "launch_options.json"
+
+
+def _read(file: Path) -> dict[str, Options]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(file: Path, key: str, options: Options) -> None:
+    """Add an entry; a folder that cannot be written costs a measurement, not a run."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        table = {**_read(file), key: options}
+        temporary.write_text(json.dumps(table, indent=1, sort_keys=True), encoding="utf-8")
+        os.replace(temporary, file)
+    except OSError:
+        pass
+
+
+def by_block(*blocks: int) -> tuple[Options, ...]:
+    """Candidates for a kernel over a flat range: entries of a block, each by 4 or 8 warps."""
+    return tuple({"BLOCK": block, "num_warps": warps} for block in blocks for warps in (4, 8))
+
+
+BY_TOKEN: tuple[Options, ...] = tuple({"num_warps": warps} for warps in (4, 1, 2, 8))
+"""Candidates for a kernel whose program takes a token."""
+
+
+class Tuned:
+    """A kernel with the launch options to choose from.
+
+    Parameters
+    ----------
+    name
+        Of the kernel, in the file.
+    candidates
+        Options; the first is taken where nothing can be measured.
+    timer
+        Measures a launch.
+    """
+
+    def __init__(
+        self, name: str, candidates: tuple[Options, ...], timer: Timer = seconds_on_gpu
+    ) -> None:
+        self.name, self.candidates, self.timer = name, candidates, timer
+        self._chosen: dict[Hashable, Options] = {}
+
+    def options(self, device: str | None, sizes: tuple[int, ...], launch: Launch) -> Options:
+        """The options for some sizes.
+
+        Parameters
+        ----------
+        device
+            Name of the GPU and compiler, or None where nothing can be measured.
+        sizes
+            What the best options depend on, such as numbers of channels; not of tokens.
+        launch
+            Runs the kernel with given options. It may run several times, so a kernel must not
+            add to its outputs.
+        """
+        if device is None or os.environ.get(SWITCH, "1") == "0":
+            return self.candidates[0]
+        if (device, sizes) not in self._chosen:
+            key = f"{device}: {self.name} {', '.join(map(str, sizes))}"
+            remembered = _read(path()).get(key)
+            if remembered not in self.candidates:
+                remembered = min(self.candidates, key=lambda o: self.timer(lambda: launch(o)))
+                _remember(path(), key, remembered)
+            self._chosen[device, sizes] = remembered
+        return self._chosen[device, sizes]
+
+    def __call__(self, x: torch.Tensor, sizes: tuple[int, ...], launch: Launch) -> None:
+        """Launch with the best options for the device of ``x``."""
+        device = None
+        if x.is_cuda and not torch.cuda.is_current_stream_capturing():
+            device = _device_name(x.get_device())
+        launch(self.options(device, sizes, launch))
