@@ -14,7 +14,7 @@ from experiments.models.symmetry import SymmetryBreaking
 
 
 def _compressed(x: Tensor) -> Tensor:
-    """ψ(x) = sgn(x) log(|x| + 1), which tames invariants of large range (eq. 3.3)."""
+    """ψ(x) = sgn(x) log(|x| + 1), which tames invariants of large range."""
     return x.sign() * x.abs().log1p()
 
 
@@ -25,7 +25,15 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
 
 
 class LorentzGroupBlock(nn.Module):
-    """A Lorentz group equivariant block: messages, then coordinates and scalars (eqs. 3.1–3.5).
+    r"""A Lorentz group equivariant block: messages, then coordinates and scalars.
+
+    .. math::
+
+        m_{ij} = \phi_e(h_i, h_j, \psi(|x_i - x_j|^2), \psi(\langle x_i, x_j \rangle)), \quad
+        x_i' = x_i + c \sum_j \phi_x(m_{ij}) (x_i - x_j), \quad
+        h_i' = h_i + \phi_h(h_i, \textstyle\sum_j \phi_m(m_{ij}) m_{ij}, s_i)
+
+    with the mean for the first sum, and the input scalars s.
 
     Parameters
     ----------
