@@ -26,6 +26,8 @@ from experiments.errors import UserError
 from experiments.report.html import value_with_error
 from lgatr.utils.memory import keep_freed_memory
 
+_LIMITS = ("limit", "eval_limit")
+
 
 def evaluate(run: Path, data: str) -> dict[str, Any]:
     """Figures of merit of a run on the test jets of ``data``.
@@ -39,12 +41,10 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
     for file in (config, best):
         if not file.is_file():
             raise UserError(f"{run}: no trained run; it lacks {file.relative_to(run)}")
-    cfg = OmegaConf.load(config)
-    # A run keeps its configuration resolved: the module's own path counts.
-    cfg.data.path = cfg.data.module.path = data
-    for limit in ("limit", "eval_limit"):
-        if limit in cfg.data.module:
-            cfg.data.module[limit] = 0
+    trained = OmegaConf.load(config)
+    # A run keeps its configuration resolved: what counts is what the module is given.
+    changes = {"path": data, **{n: 0 for n in _LIMITS if n in trained.data.module}}
+    cfg = OmegaConf.merge(trained, {"data": {"path": data, "module": changes}})
     datamodule = instantiate(cfg.data.module)
     datamodule.setup()
     spec = rundir.read_spec(run)
