@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from omegaconf import DictConfig
 
 from data.atomic import atomic_path
 from experiments import rundir
+from experiments.batch import EventBatch
 from experiments.callbacks.throughput import JetsPerSecond
 from experiments.inspection import flops_per_event, last_events, peak_memory, symmetry
 from experiments.tasks.classification import Classification
@@ -33,6 +35,16 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _typical(loader: Any) -> EventBatch:
+    """The middle batch where jets come sorted by length, else the first."""
+    try:
+        middle = len(loader) // 2
+    except TypeError:
+        middle = 0
+    batch: EventBatch = next(islice(loader, middle, None))
+    return batch
+
+
 def _inspected(
     task: Classification, datamodule: Any, directory: Path, device: torch.device
 ) -> dict[str, Any]:
@@ -40,10 +52,11 @@ def _inspected(
     found: dict[str, Any] = {"peak_memory_gb": peak_memory(device)}
     if hasattr(task.model, "fit"):
         return found  # trees: no tensors to transform, no products to count
-    batch = last_events(next(iter(datamodule.test_dataloader())), 8).to(device)
+    batch = last_events(_typical(datamodule.test_dataloader()), 8).to(device)
     model = task.model.to(device)
     # Counted first: float64 copies are no part of what the model costs.
     found["flops_per_jet"] = flops_per_event(model, batch)
+    found["flops_at_particles"] = batch.packing.num_tokens / len(batch)
     symmetries = symmetry(model, last_events(batch, 4), datamodule.prepare.features)
     with atomic_path(directory / rundir.SYMMETRY) as temporary:
         temporary.write_text(f"{symmetries}\n", encoding="utf-8")
