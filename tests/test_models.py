@@ -121,6 +121,17 @@ def test_lloca_attends_by_our_backends():
         assert model.executed_attention == "native"
 
 
+@pytest.mark.parametrize("name", ["lloca", "lorentznet", "pelican"])
+def test_baselines_take_references_as_particles_only(name):
+    with pytest.raises(Exception, match="place=tokens"):
+        build(name, "model.symmetry_breaking.place=channels")
+
+
+def test_no_convolution():
+    with pytest.raises(Exception, match="at least one edge convolution"):
+        build("particlenet", "model.conv_params=[]")
+
+
 def test_a_baseline_without_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "pelican", None)
     with pytest.raises(Exception, match=r"model=pelican needs .*pip install 'lgatr\[baselines\]'"):

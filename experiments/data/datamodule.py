@@ -67,6 +67,10 @@ class JetData(lightning.LightningDataModule):
         smallest_component: float = 0.0,
     ) -> None:
         super().__init__()
+        if not isinstance(smallest_component, int | float) or smallest_component < 0:
+            raise ValueError(
+                f"data.smallest_component must be GeV, 0 or more, not {smallest_component!r}"
+            )
         self.path, self.limit, self.smallest_component = path, limit, smallest_component
         self.batch_size, self.token_budget = batch_size, token_budget
         self.eval_token_budget = eval_token_budget

@@ -44,3 +44,12 @@ class SymmetryBreaking:
                 "choose lightlike, timelike, spacelike or null"
             )
         return extract_vector(self.multivectors())
+
+    def particles(self) -> Tensor:
+        """The same for networks that take them as further particles only, ``(n, 4)``."""
+        if self.place != "tokens":
+            raise UserError(
+                "this network takes reference vectors as particles; set "
+                "model.symmetry_breaking.place=tokens"
+            )
+        return self.vectors()

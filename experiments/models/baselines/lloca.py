@@ -67,7 +67,7 @@ class LLoCaTransformer(nn.Module):
             equivectors = needed("lloca.equivectors.mlp", "lloca")
             framesnet = needed("lloca.framesnet.equi_frames", "lloca")
         self.attention, self.momentum_unit = attention, momentum_unit
-        self.register_buffer("references", symmetry_breaking.vectors(), persistent=False)
+        self.register_buffer("references", symmetry_breaking.particles(), persistent=False)
         scalars = 1 + spec.num_scalars
         predictor = partial(equivectors.MLPVectors, num_scalars=scalars, **frames)
         self.frames = framesnet.LearnedPDFrames(equivectors=predictor)

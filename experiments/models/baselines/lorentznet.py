@@ -127,7 +127,7 @@ class LorentzNet(nn.Module):
     ) -> None:
         super().__init__()
         self.momentum_unit = momentum_unit
-        self.register_buffer("references", symmetry_breaking.vectors(), persistent=False)
+        self.register_buffer("references", symmetry_breaking.particles(), persistent=False)
         inputs = 2 + spec.num_scalars
         self.embedding = nn.Linear(inputs, hidden_channels)
         self.blocks = nn.ModuleList(

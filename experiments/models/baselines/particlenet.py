@@ -41,6 +41,8 @@ class ParticleNet(nn.Module):
         use_fusion: bool,
     ) -> None:
         super().__init__()
+        if not conv_params:
+            raise ValueError("model.conv_params needs at least one edge convolution")
         module = needed("weaver.nn.model.ParticleNet", "particlenet")
         # Fewer particles than neighbours cannot be: such events are padded.
         self.least = 1 + max(k for k, _ in conv_params)

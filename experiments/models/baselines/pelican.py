@@ -45,7 +45,7 @@ class Pelican(nn.Module):
         package = needed("pelican", "pelican")
         self.edge_features = needed("pelican.utils", "pelican").get_edge_attr
         self.momentum_unit = momentum_unit
-        self.register_buffer("references", symmetry_breaking.vectors(), persistent=False)
+        self.register_buffer("references", symmetry_breaking.particles(), persistent=False)
         self.net = package.PELICAN(
             in_channels_rank2=1,
             in_channels_rank1=1 + spec.num_scalars,
