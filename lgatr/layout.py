@@ -118,3 +118,16 @@ def concat_channels(x: Sectors, y: Sectors) -> Sectors:
 def residual(x: Sectors, y: Sectors) -> Sectors:
     """The sum of two states with equal channels."""
     return Sectors(x.z + y.z, x.v + y.v, x.b + y.b)
+
+
+def flat(x: Sectors) -> Sectors:
+    """A state with its tokens in one dimension and its channels side by side."""
+    z = x.z.flatten(0, -2) if x.z.dim() > 1 else x.z.unsqueeze(0)
+    v, b = (t.flatten(1, -2) if t.dim() > 2 else t.unsqueeze(1) for t in (x.v, x.b))
+    return Sectors(z.contiguous(), v.contiguous(), b.contiguous())
+
+
+def unflat(x: Sectors, like: Sectors) -> Sectors:
+    """A flat state with the tokens of ``like``; channels stay."""
+    z, v, b = (a.view(*b.shape[:-1], a.shape[-1]) for a, b in zip(x, like, strict=True))
+    return Sectors(z, v, b)

@@ -70,6 +70,16 @@ def test_first_candidate_where_nothing_can_be_timed(measured, monkeypatch):
     assert kernel.options("gpu", (16,), launched.append) == {"BLOCK": 256} and not launched
 
 
+def test_nothing_is_measured_while_a_graph_is_captured(measured):
+    make, launched = measured
+    kernel = make()
+    assert kernel.options("gpu", (16,), launched.append, measure=False) == {"BLOCK": 256}
+    assert not launched
+    kernel.options("gpu", (16,), launched.append)
+    assert kernel.options("gpu", (16,), launched.append, measure=False) == {"BLOCK": 128}
+    assert len(launched) == 3
+
+
 def test_candidates():
     assert by_block(256, 128)[0] == {"BLOCK": 256, "num_warps": 4}
     assert len(by_block(256, 128)) == 4

@@ -9,13 +9,22 @@ triton = pytest.importorskip("triton", reason="Triton is not installed: pip inst
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from lgatr.kernels import triton_gate, triton_heads, triton_norm, triton_products  # noqa: E402
+from lgatr.kernels import (  # noqa: E402
+    triton_gate,
+    triton_heads,
+    triton_linear,
+    triton_norm,
+    triton_products,
+)
 from lgatr.kernels.cuda import FUSED  # noqa: E402
 
 GAINS = {"HAS_WEIGHT": True, "HAS_WEIGHT_S": True, "BLOCK_C": 16, "BLOCK_S": 32}
 NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S": 0}
 HEADS = {"METRIC": 1, "NORM": True, "BLOCK_N": 32, "BLOCK_C": 4, "BLOCK_S": 8}
 BARE = {"METRIC": 0, "NORM": False, "BLOCK_N": 8, "BLOCK_C": 2, "BLOCK_S": 0}
+BLOCKS = {"width": 32, "s_channels": 32, "BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_Z": 64, "BLOCK_W": 32}
+LINEAR = {"HAS_BIAS": False, "GATED": False, "TF32": False, **BLOCKS}
+GATED = {"HAS_BIAS": True, "GATED": True, "TF32": True, **BLOCKS}
 MOVE = {"BLOCK_N": 8, "BLOCK_Z": 16, "BLOCK_W": 8}
 KERNELS = [
     (triton_products._product_kernel, {"BLOCK": 256}),
@@ -32,15 +41,18 @@ KERNELS = [
     (triton_heads._move_kernel, {"BACK": False, **MOVE}),
     (triton_gate._gate_kernel, {"BLOCK": 256}),
     (triton_gate._gradient_kernel, {"BLOCK": 256}),
+    (triton_linear._linear_kernel, LINEAR),
+    (triton_linear._linear_kernel, GATED),
 ]
 
 
-NUMBERS = {"tokens", "channels", "scalars", "groups", "c", "per_part", "split", "w"}
+NUMBERS = {"tokens", "channels", "scalars", "s_channels", "groups", "c", "per_part", "split", "w"}
+NUMBERS |= {"width", "outputs", "out_width"}
 REALS = {"epsilon", "epsilon_s", "gain", "layer_norm_epsilon", "limit"}
 
 
 def kind(name):
-    if name.endswith(("_t", "_i")) or name in NUMBERS:
+    if name.endswith(("_t", "_i", "_o", "_k")) or name in NUMBERS:
         return "i32"
     return "fp32" if name in REALS else "*fp32"
 

@@ -8,9 +8,11 @@ import networks
 import pytest
 import torch
 
+from lgatr.kernels.linear import GatedLinearStage
 from lgatr.kernels.products import signed_products_reference
 from lgatr.kernels.tuning import Tuned
 from lgatr.layout import Sectors
+from lgatr.primitives import nonlinearities
 from lgatr.primitives.attention import sector_heads, sectors_from_heads
 from lgatr.primitives.normalization import EPSILON, _plain_norm
 
@@ -21,12 +23,13 @@ MISSING = {"reason": "Triton is not installed: pip install triton", "exc_type": 
 triton_norm = pytest.importorskip("lgatr.kernels.triton_norm", **MISSING)
 triton_gate = pytest.importorskip("lgatr.kernels.triton_gate", **MISSING)
 triton_heads = pytest.importorskip("lgatr.kernels.triton_heads", **MISSING)
+triton_linear = pytest.importorskip("lgatr.kernels.triton_linear", **MISSING)
 triton_products = pytest.importorskip("lgatr.kernels.triton_products", **MISSING)
 
 
 TUNED = [
     kernel
-    for module in (triton_gate, triton_heads, triton_norm, triton_products)
+    for module in (triton_gate, triton_heads, triton_linear, triton_norm, triton_products)
     for kernel in vars(module).values()
     if isinstance(kernel, Tuned)
 ]
@@ -177,6 +180,70 @@ def test_gate(tokens, channels, scalars):
     torch.testing.assert_close(of_gates, sums.view(tokens, 2, -1).sum(1), rtol=1e-5, atol=1e-5)
 
 
+FUSED_LINEAR = ({"BLOCK_T": 32, "num_warps": 4},)
+
+
+def linear_map(x, channels, scalars):
+    """Matrices to a state of other channels, and a bias."""
+    widths = (2 * channels + scalars, 2 * channels, 2 * channels)
+    matrices = [
+        torch.randn(o, part.shape[-1], device=DEVICE) for o, part in zip(widths, x, strict=True)
+    ]
+    return tuple(matrices), torch.randn(widths[0], device=DEVICE)
+
+
+LINEAR = [
+    # tokens; multivector and scalar channels in and out
+    (1, 1, 0, 1, 0),
+    (37, 5, 3, 9, 20),
+    (70, 20, 40, 3, 0),
+]
+
+
+@pytest.mark.parametrize("candidates", [FUSED_LINEAR, ({"BLOCK_T": 0},)], ids=["", "library"])
+@pytest.mark.parametrize(("tokens", "c", "s", "out_c", "out_s"), LINEAR)
+class TestLinear:
+    @pytest.fixture(autouse=True)
+    def chosen(self, candidates, monkeypatch):
+        for kernel in (triton_linear._PLAIN, triton_linear._GATED):
+            monkeypatch.setattr(kernel, "candidates", candidates)
+
+    @pytest.mark.parametrize("with_bias", [True, False])
+    def test_forward(self, tokens, c, s, out_c, out_s, with_bias):
+        x = state(tokens, c, s)
+        matrices, bias = linear_map(x, out_c, out_s)
+        out = triton_linear.product(x, matrices, bias if with_bias else None)
+        expected = [a @ m.double().cpu().t() for a, m in zip(exact(x), matrices, strict=True)]
+        if with_bias:
+            expected[0] += bias.double().cpu()
+        agree(out, expected, 2e-5)
+
+    def test_gradient_of_the_state(self, tokens, c, s, out_c, out_s):
+        x, grad = state(tokens, c, s), state(tokens, out_c, out_s)
+        matrices, _ = linear_map(x, out_c, out_s)
+        out = triton_linear.product(grad, tuple(m.t() for m in matrices), None)
+        agree(out, [a @ m.double().cpu() for a, m in zip(exact(grad), matrices, strict=True)], 2e-5)
+
+    def test_gates_while_reading(self, tokens, c, s, out_c, out_s, monkeypatch):
+        from lgatr.kernels import gate, linear
+
+        x = state(tokens, c, s)
+        matrices, bias = linear_map(x, out_c, out_s)
+        for module in (gate, linear):
+            monkeypatch.setattr(module, "has_triton_kernels", lambda x: True)
+        stage = nonlinearities.gated_linear_stage(torch.nn.functional.gelu, torch.tanh)
+        assert isinstance(stage, GatedLinearStage)
+        given = [t.requires_grad_() for t in (*x, *matrices, bias)]
+        reference = [t.detach().double().cpu().requires_grad_() for t in given]
+        expected, out = stage.plain(*reference), stage(*given)
+        agree(out, expected, 2e-5)
+        grads = [torch.randn_like(t) for t in out]
+        theirs = torch.autograd.grad(expected, reference, [g.double().cpu() for g in grads])
+        for a, b in zip(torch.autograd.grad(out, given, grads), theirs, strict=True):
+            scale = float(b.abs().max().clamp(min=1e-3))
+            assert float((a.double().cpu() - b).abs().max()) <= 3e-5 * scale
+
+
 @pytest.mark.parametrize("number", range(max(len(t.candidates) for t in TUNED)))
 def test_results_do_not_depend_on_launch_options(number, monkeypatch):
     monkeypatch.setenv("LGATR_TUNE", "0")
@@ -199,14 +266,17 @@ def test_results_do_not_depend_on_launch_options(number, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize("fused_linear", [False, True], ids=["", "fused linear"])
 @pytest.mark.parametrize("kind", networks.KINDS)
-def test_a_network_on_these_kernels(kind, monkeypatch):
+def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch):
     """Everything as on CUDA, but in the interpreter where there is none."""
     from lgatr.kernels import gate, heads, linear, norm, products
     from lgatr.kernels.stage import Stage
 
-    net = networks.build(kind).to(DEVICE)
-    inputs = [x.detach().to(DEVICE).requires_grad_() for x in networks.inputs(kind, 2, 4)]
+    # The fused linear map is for single precision alone, as are all kernels where CUDA is.
+    dtype = torch.float32 if fused_linear else torch.float64
+    net = networks.build(kind).to(DEVICE, dtype)
+    inputs = [x.detach().to(DEVICE, dtype).requires_grad_() for x in networks.inputs(kind, 2, 4)]
 
     def run():
         outputs = [out for out in net(*inputs) if out is not None]
@@ -223,6 +293,9 @@ def test_a_network_on_these_kernels(kind, monkeypatch):
     for module in (gate, heads, linear, norm, products):
         monkeypatch.setattr(module, "has_triton_kernels", as_on_cuda)
     monkeypatch.setattr(Stage, "runs_on", lambda self, x: False)
+    if fused_linear:
+        for kernel in (triton_linear._PLAIN, triton_linear._GATED):
+            monkeypatch.setattr(kernel, "candidates", FUSED_LINEAR)
     # The norm computes in single precision: the scale is that of the largest entry.
     for a, b in zip(run(), expected, strict=True):
         assert (a - b).abs().max() <= 1e-5 * b.abs().max().clamp(min=1.0)

@@ -16,7 +16,7 @@ from lgatr.kernels.cuda import has_triton_kernels
 from lgatr.kernels.matmul import as_rows
 from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
-from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, flat, unflat
 
 _LAYER_NORM = 1e-5
 
@@ -189,11 +189,10 @@ class NormStage(Stage):
     ) -> tuple[Tensors, Tensors]:
         from lgatr.kernels import triton_norm
 
-        flat = _flat(x)
         out, kept = triton_norm.layer_norm(
-            flat, weight, weight_s, self.epsilon, self.gain, _LAYER_NORM
+            flat(x), weight, weight_s, self.epsilon, self.gain, _LAYER_NORM
         )
-        return tuple(a.view(b.shape) for a, b in zip(out, x, strict=True)), kept
+        return tuple(unflat(out, x)), kept
 
     def _backward_by_triton(
         self,
@@ -207,16 +206,9 @@ class NormStage(Stage):
 
         moments = (kept[0], kept[1], kept[2])
         out, of_weight, of_weight_s = triton_norm.layer_norm_gradients(
-            _flat(x), weight, weight_s, _flat(Sectors(*grads)), moments, self.epsilon, self.gain
+            flat(x), weight, weight_s, flat(Sectors(*grads)), moments, self.epsilon, self.gain
         )
-        found = [a.view(b.shape) for a, b in zip(out, x, strict=True)]
-        return *found, of_weight, of_weight_s
-
-
-def _flat(x: Sectors) -> Sectors:
-    """Tokens in one dimension, channels side by side."""
-    v, b = (t.flatten(1, -2) if t.dim() > 2 else t.unsqueeze(1) for t in (x.v, x.b))
-    return Sectors(as_rows(x.z).contiguous(), v.contiguous(), b.contiguous())
+        return *unflat(out, x), of_weight, of_weight_s
 
 
 class NormOfOutputs(NormStage):

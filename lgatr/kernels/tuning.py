@@ -3,7 +3,8 @@
 Which block size and how many warps are fastest depends on the GPU and on the number of channels.
 The first launch of a kernel for some channels tries all candidates on the data at hand; the answer
 is kept for the process, and in a file for later ones. ``LGATR_TUNE=0`` takes the first candidate,
-and so does whatever cannot be timed: Triton's interpreter on a CPU, a CUDA graph being captured.
+and so does whatever cannot be timed: Triton's interpreter on a CPU, or a size first seen while a
+CUDA graph is captured (runs before the capture choose).
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ class Tuned:
         self.name, self.candidates, self.timer = name, candidates, timer
         self._chosen: dict[Hashable, Options] = {}
 
-    def options(self, device: str | None, sizes: tuple[int, ...], launch: Launch) -> Options:
+    def options(
+        self, device: str | None, sizes: tuple[int, ...], launch: Launch, measure: bool = True
+    ) -> Options:
         """The options for some sizes.
 
         Parameters
@@ -115,10 +118,14 @@ class Tuned:
         launch
             Runs the kernel with given options. It may run several times, so a kernel must not
             add to its outputs.
+        measure
+            Whether it may do so now; else what was chosen before counts.
         """
         if device is None or os.environ.get(SWITCH, "1") == "0":
             return self.candidates[0]
         if (device, sizes) not in self._chosen:
+            if not measure:
+                return self.candidates[0]
             key = f"{device}: {self.name} {', '.join(map(str, sizes))}"
             remembered = _read(path()).get(key)
             if remembered not in self.candidates:
@@ -129,7 +136,8 @@ class Tuned:
 
     def __call__(self, x: torch.Tensor, sizes: tuple[int, ...], launch: Launch) -> None:
         """Launch with the best options for the device of ``x``."""
-        device = None
-        if x.is_cuda and not torch.cuda.is_current_stream_capturing():
-            device = _device_name(x.get_device())
-        launch(self.options(device, sizes, launch))
+        if not x.is_cuda:
+            launch(self.options(None, sizes, launch))
+            return
+        measure = not torch.cuda.is_current_stream_capturing()
+        launch(self.options(_device_name(x.get_device()), sizes, launch, measure))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lgatr.kernels.gate import GateStage
-from lgatr.kernels.stage import Then
+from lgatr.kernels.linear import GatedLinearStage
 from lgatr.layout import Sectors
 from lgatr.primitives.linear import LINEAR, SectorMatrices
 from lgatr.utils.nonlinearities import NONLINEARITIES, get_nonlinearity
@@ -36,9 +36,16 @@ def sector_gated_linear(
     matrices: SectorMatrices,
 ) -> Sectors:
     """A linear map of :func:`sector_gate`, as one stage."""
-    of_scalars = scalar_function or function
-    gate = GateStage(partial(_plain_gate, function, of_scalars), function, of_scalars)
-    return Sectors(*Then(gate, LINEAR, count=3, middle="again")(*x, *matrices))
+    stage = gated_linear_stage(function, scalar_function or function)
+    return Sectors(*stage(*x, *matrices))
+
+
+def gated_linear_stage(
+    function: Callable[[Tensor], Tensor], scalar_function: Callable[[Tensor], Tensor]
+) -> GatedLinearStage:
+    """What :func:`sector_gated_linear` runs."""
+    gate = GateStage(partial(_plain_gate, function, scalar_function), function, scalar_function)
+    return GatedLinearStage(gate, LINEAR)
 
 
 def _plain_gate(
