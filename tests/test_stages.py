@@ -58,6 +58,9 @@ def gate(name="gelu", scalar_name="gelu"):
     return nonlinearities.GateStage(partial(nonlinearities._plain_gate, *functions), *functions)
 
 
+FUNCTIONS = [nonlinearities.get_nonlinearity(name) for name in ("gelu", "silu")]
+
+
 def heads(metric=(True, False, False), count=2, scalars=3, epsilon=0.01):
     def formula(z, v, b, *map):
         y = linear.sector_linear(Sectors(z, v, b), SectorMatrices(*map))
@@ -113,7 +116,7 @@ CASES = {
         [*state(2, 3), *matrices(6, 4, 10, 7), None, None],
     ),
     "gate, linear": lambda: (
-        Then(gate(), LINEAR, 3, "again"), [*state(2, 3), *matrices(6, 4, 10, 7)],
+        nonlinearities.gated_linear_stage(*FUNCTIONS), [*state(2, 3), *matrices(6, 4, 10, 7)],
     ),
     "linear, product": lambda: (
         Then(LINEAR, ProductStage(), 7, "kept"), [*state(2, 3), *matrices(8, 4, 8, 7)],

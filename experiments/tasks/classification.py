@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from experiments.batch import DataSpec, EventBatch
 from experiments.errors import UserError
+from experiments.graphs import GraphedForward, refuse
 from experiments.metrics.calibration import expected_calibration_error
 from experiments.metrics.multiclass import multiclass_metrics
 from experiments.metrics.tagging import tagging_metrics
@@ -40,6 +42,9 @@ class Classification(lightning.LightningModule):
         Makes a learning-rate schedule of an optimizer and ``total_steps``.
     background, efficiencies
         Of several classes: see :func:`~experiments.metrics.multiclass.multiclass_metrics`.
+    graph_step
+        On a GPU, training steps are recorded as CUDA graphs, for batches filled up to multiples of
+        this many particles (see :mod:`experiments.graphs`); 0 launches each step anew.
     """
 
     def __init__(
@@ -50,8 +55,13 @@ class Classification(lightning.LightningModule):
         scheduler: Callable[..., LRScheduler],
         background: str | None = None,
         efficiencies: Mapping[str, float] | None = None,
+        graph_step: int = 0,
     ) -> None:
         super().__init__()
+        if graph_step < 0:
+            raise ValueError(f"task.graph_step counts particles, 0 or more, not {graph_step}")
+        self.graph_step = graph_step
+        self._graphed: GraphedForward | None = None
         self.spec = spec
         self.model: Any = model
         self._optimizer, self._scheduler = optimizer, scheduler
@@ -67,21 +77,30 @@ class Classification(lightning.LightningModule):
 
     def forward(self, batch: EventBatch) -> Tensor:
         """Logits ``(B,)`` for two classes, else ``(B, K)``."""
-        logits: Tensor = self.model(batch)
+        return self._squeezed(self.model(batch))
+
+    def _squeezed(self, logits: Tensor) -> Tensor:
         return logits.squeeze(-1) if self.spec.num_outputs == 1 else logits
 
     def on_train_start(self) -> None:
-        """Train a model that learns in one go; then nothing is left to do."""
+        """Train a model that learns in one go, or prepare the recording of steps."""
         if hasattr(self.model, "fit"):
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             self.model.fit(data.train_pass())
             self.trainer.should_stop = True
+        elif self.graph_step and self.device.type == "cuda":
+            trainer = self.trainer
+            refuse(trainer.accumulate_grad_batches, trainer.world_size, str(trainer.precision))
+            self._graphed = GraphedForward(self.model, self.graph_step)
+        elif self.graph_step:
+            why = "task.graph_step: no GPU here, so training steps are not recorded"
+            warnings.warn(why, stacklevel=2)
 
     def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor | None:
         """Mean cross entropy of a batch."""
         if hasattr(self.model, "fit"):
             return None
-        logits = self(batch)
+        logits = self(batch) if self._graphed is None else self._squeezed(self._graphed(batch))
         if self.spec.num_outputs == 1:
             loss = F.binary_cross_entropy_with_logits(logits, batch.target.to(logits.dtype))
         else:

@@ -16,7 +16,7 @@ from lgatr.attention.masks import (
     ShiftedWindows,
     SlidingWindow,
 )
-from lgatr.attention.packing import Packing
+from lgatr.attention.packing import BoundedPacking, Packing
 from lgatr.attention.partial import merge_attentions, partial_attention
 from lgatr.attention.registry import (
     AttentionFallbackWarning,
@@ -52,6 +52,7 @@ __all__ = [
     "Mask",
     "MaskMod",
     "Neighbourhood",
+    "BoundedPacking",
     "Packing",
     "PaddedKeys",
     "PagedCache",

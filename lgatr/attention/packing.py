@@ -158,4 +158,83 @@ class Packing:
         new = ptr[:-1, None].long() + torch.arange(count, device=self.device)
         tokens = torch.arange(self.num_tokens, device=self.device)
         old = tokens + count * (self.batch_index() + 1)
-        return Packing(tuple(n + count for n in self.lengths), ptr), new, old
+        return self._longer(count, ptr), new, old
+
+    def _longer(self, count: int, ptr: Tensor) -> Packing:
+        return Packing(tuple(n + count for n in self.lengths), ptr)
+
+
+class BoundedPacking(Packing):
+    """Events whose lengths change from batch to batch, while what a program depends on does not.
+
+    For CUDA graphs, which replay launches of fixed shapes: the number of events and of tokens is
+    fixed, and a limit on the length of an event is known, but who owns which token stands in
+    ``ptr`` alone. Attention on CUDA needs no more than that.
+
+    Parameters
+    ----------
+    ptr
+        ``(B + 1,)`` int32 offsets, whose values may be overwritten.
+    num_tokens
+        Number of tokens of all events, the last of the offsets.
+    max_length
+        No event is longer.
+    """
+
+    __slots__ = ("_max_length", "_num_tokens")
+
+    def __init__(self, ptr: Tensor, num_tokens: int, max_length: int) -> None:
+        super().__init__(None, ptr)
+        self._num_tokens, self._max_length = num_tokens, max_length
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Number of tokens of each event, as it stands in the offsets now.
+
+        Raises
+        ------
+        ValueError
+            While a CUDA graph is captured, which cannot wait for an answer.
+        """
+        if self.ptr.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise ValueError(
+                "this attention needs the lengths of events as numbers, which a CUDA graph does "
+                "not have; use attention native, varlen, flash or xformers without special masks"
+            )
+        return _checked(self.ptr.diff().tolist())
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens T of all events."""
+        return self._num_tokens
+
+    @property
+    def max_length(self) -> int:
+        """Limit on the length of an event."""
+        return self._max_length
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BoundedPacking) and self.ptr is other.ptr
+
+    def __hash__(self) -> int:
+        return id(self.ptr)
+
+    def __repr__(self) -> str:
+        return (
+            f"BoundedPacking({self.num_events} events, {self.num_tokens} tokens, "
+            f"at most {self.max_length} each)"
+        )
+
+    def to(self, device: torch.device | str) -> BoundedPacking:
+        """The same packing with its offsets on ``device``."""
+        ptr = self.ptr.to(device, non_blocking=True)
+        return BoundedPacking(ptr, self.num_tokens, self.max_length)
+
+    def pin_memory(self) -> BoundedPacking:
+        """The same packing with its offsets where a GPU can fetch them by itself."""
+        return BoundedPacking(self.ptr.pin_memory(), self.num_tokens, self.max_length)
+
+    def _longer(self, count: int, ptr: Tensor) -> BoundedPacking:
+        return BoundedPacking(
+            ptr, self.num_tokens + count * self.num_events, self.max_length + count
+        )

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.keys import GappyKeys, PaddedKeys, PagedKeys
 from lgatr.attention.masks import Band, DenseMask
-from lgatr.attention.packing import Packing
+from lgatr.attention.packing import BoundedPacking, Packing
 from lgatr.attention.scores import DenseBias
 from lgatr.attention.spec import AttentionSpec
 
@@ -133,11 +133,17 @@ class XformersBackend(Backend):
         band = _band(spec)
         if spec.packing is None:
             return self._dense_plan(masks, spec, band)
+        if isinstance(spec.packing, BoundedPacking):
+            return self._bounded_plan(masks, spec, spec.packing, band)
         queries = list(spec.packing.lengths)
         if spec.storage is not None:
             return self._stored_plan(masks, queries, spec.storage, band, device)
         keys = list(spec.kv_packing.lengths) if isinstance(spec.kv_packing, Packing) else None
         mask = masks.BlockDiagonalMask.from_seqlens(queries, keys, device=device)
+        return self._banded(mask, band)
+
+    @staticmethod
+    def _banded(mask: Any, band: Band | None) -> Any:
         if band is None:
             return mask
         if band.left is None:
@@ -145,6 +151,18 @@ class XformersBackend(Backend):
         if band.bottom_right:
             return mask.make_local_attention_from_bottomright(band.left + 1)
         return mask.make_local_attention(band.left + 1)
+
+    def _bounded_plan(
+        self, masks: Any, spec: AttentionSpec, packing: BoundedPacking, band: Band | None
+    ) -> Any:
+        """The mask around the offsets themselves, which may change later."""
+        if spec.kv_packing not in (None, packing):
+            raise ValueError("a bounded packing goes with self-attention")
+        # The kernels take the offsets and the limit; the numbers beside them tell the sum alone.
+        rest = packing.num_tokens - (packing.num_events - 1)
+        info = masks._SeqLenInfo.from_seqlens([1] * (packing.num_events - 1) + [rest], device="cpu")
+        info.seqstart, info.max_seqlen, info.min_seqlen = packing.ptr, packing.max_length, 1
+        return self._banded(masks.BlockDiagonalMask(q_seqinfo=info, k_seqinfo=info), band)
 
     @staticmethod
     def _dense_plan(masks: Any, spec: AttentionSpec, band: Band | None) -> Any:

@@ -1,0 +1,154 @@
+"""Training steps as CUDA graphs: the launches of a step are recorded once and replayed.
+
+A step of a small network is some thousand launches of some microseconds each; replayed, they cost
+the host nothing. A graph has fixed shapes, so each batch is filled up with events of stand-in
+particles to the next of few sizes. Events do not see each other, and the logits of stand-ins are
+cut off: results are those of the batch alone.
+
+Legend: T particles, B events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from experiments.batch import EventBatch
+from experiments.errors import UserError
+from lgatr.attention import BoundedPacking
+
+Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+FILLER_LENGTH = 64
+"""Particles of a stand-in event, about; long ones would cost more attention than the jets."""
+LENGTH_STEP = 64
+"""Limits on the length of events are multiples of this many particles."""
+
+
+class Shape(NamedTuple):
+    """What a graph is recorded for."""
+
+    events: int
+    tokens: int
+    longest: int
+
+
+def _rounded_up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def fill(batch: EventBatch, step: int) -> tuple[EventBatch, Shape]:
+    """Fill a batch up with stand-in events to a multiple of ``step`` particles.
+
+    Stand-ins are particles along the z axis with an energy of 1 GeV and no features.
+
+    Parameters
+    ----------
+    batch
+        Events, the number of which is kept by all batches of a training.
+    step
+        Particles.
+
+    Returns
+    -------
+    filled
+        The events of ``batch`` first, then those of stand-ins, as many for each batch; its targets
+        are those of ``batch``.
+    shape
+        Shared by most batches.
+    """
+    like, packing = batch.fourmomenta, batch.packing
+    fillers = max(step // FILLER_LENGTH, 1)
+    tokens = _rounded_up(packing.num_tokens + fillers, step)
+    rest = tokens - packing.num_tokens
+    # As equal as they can be: some have one particle more.
+    count = torch.arange(1, fillers + 1, device=packing.device)
+    ends = packing.num_tokens + count * rest // fillers
+    ptr = torch.cat([packing.ptr, ends.to(packing.ptr.dtype)])
+    longest = _rounded_up(max(packing.max_length, -(-rest // fillers)), LENGTH_STEP)
+    stand_ins = like.new_zeros(rest, 4)
+    stand_ins[:, 0] = stand_ins[:, 3] = 1.0
+    filled = EventBatch(
+        torch.cat([like, stand_ins]),
+        torch.cat([batch.scalars, batch.scalars.new_zeros(rest, batch.scalars.shape[1])]),
+        BoundedPacking(ptr, tokens, longest),
+        batch.target,
+    )
+    return filled, Shape(packing.num_events + fillers, tokens, longest)
+
+
+class _Tensors(nn.Module):
+    """A model as a function of tensors of one shape."""
+
+    def __init__(self, model: nn.Module, shape: Shape) -> None:
+        super().__init__()
+        self.model, self.shape = model, shape
+        self.train(model.training)
+
+    def forward(self, fourmomenta: Tensor, scalars: Tensor, ptr: Tensor) -> Tensor:
+        packing = BoundedPacking(ptr, self.shape.tokens, self.shape.longest)
+        nothing = ptr.new_zeros(0)
+        logits: Tensor = self.model(EventBatch(fourmomenta, scalars, packing, nothing))
+        return logits
+
+
+def record(module: nn.Module, arguments: tuple[Tensor, ...]) -> Forward:
+    """The module, with forward and backward pass recorded on the GPU."""
+    recorded: Forward = torch.cuda.make_graphed_callables(  # type: ignore[assignment]
+        module, arguments, allow_unused_input=True
+    )
+    return recorded
+
+
+class GraphedForward:
+    """A model in training whose launches are recorded for each shape of batches.
+
+    Parameters
+    ----------
+    model
+        Maps an :class:`EventBatch` to logits ``(B, outputs)``.
+    step
+        See :func:`fill`.
+    most
+        Graphs to keep; each owns the memory of its activations. Batches of further shapes run
+        launch by launch.
+    recorder
+        Makes a function of tensors from a module and sample arguments.
+    """
+
+    def __init__(
+        self, model: nn.Module, step: int, most: int = 16, recorder: Callable[..., Forward] = record
+    ) -> None:
+        self.model, self.step, self.most, self.recorder = model, step, most, recorder
+        self.graphs: dict[Shape, Forward] = {}
+
+    def __call__(self, batch: EventBatch) -> Tensor:
+        """Logits ``(B, outputs)`` of the batch."""
+        filled, shape = fill(batch, self.step)
+        arguments = (filled.fourmomenta, filled.scalars, filled.packing.ptr)
+        if shape not in self.graphs:
+            if len(self.graphs) == self.most:
+                logits: Tensor = self.model(batch)
+                return logits
+            # Samples of their own: the recorder takes their memory for the graph's inputs.
+            samples = tuple(x.clone() for x in arguments)
+            self.graphs[shape] = self.recorder(_Tensors(self.model, shape), samples)
+        return self.graphs[shape](*arguments)[: len(batch)]
+
+
+def refuse(accumulate: int, processes: int, precision: str) -> None:
+    """Raise ``UserError`` where recorded steps would give wrong gradients.
+
+    Replays write gradients to the same memory each time, where accumulated ones already lie;
+    hooks of distributed training and the casts of autocast are not part of a recorded step.
+    """
+    wrong = {
+        "trainer.accumulate_grad_batches=1": accumulate != 1,
+        "trainer.devices=1": processes != 1,
+        "trainer.precision=32-true": precision != "32-true",
+    }
+    if needed := [text for text, is_wrong in wrong.items() if is_wrong]:
+        raise UserError(f"task.graph_step needs {' and '.join(needed)}; or set task.graph_step=0")
