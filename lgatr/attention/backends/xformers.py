@@ -160,7 +160,9 @@ class XformersBackend(Backend):
             raise ValueError("a bounded packing goes with self-attention")
         # The kernels take the offsets and the limit; the numbers beside them tell the sum alone.
         rest = packing.num_tokens - (packing.num_events - 1)
-        info = masks._SeqLenInfo.from_seqlens([1] * (packing.num_events - 1) + [rest], device="cpu")
+        info = masks._SeqLenInfo.from_seqlens(
+            [1] * (packing.num_events - 1) + [rest], device=torch.device("cpu")
+        )
         info.seqstart, info.max_seqlen, info.min_seqlen = packing.ptr, packing.max_length, 1
         return self._banded(masks.BlockDiagonalMask(q_seqinfo=info, k_seqinfo=info), band)
 
