@@ -1,13 +1,18 @@
-"""Where the time of a training step goes on a CPU, beside what the machine could do at best."""
+"""Where the time of a training step goes, beside what the machine could do at best.
+
+On a CPU by kind of operation; on a GPU by kernel, with the share of the time in which it idles.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as torch_profile
 
@@ -27,19 +32,50 @@ GROUPS = {
 }  # fmt: skip
 
 
-def profile(model: str, events: int) -> None:
+def idle_share(busy: Iterable[tuple[float, float]], start: float, end: float) -> float:
+    """Share of the time from ``start`` to ``end`` outside all intervals, which may overlap."""
+    covered, last = 0.0, start
+    for begin, stop in sorted(busy):
+        begin, stop = max(begin, last), min(stop, end)
+        if stop > begin:
+            covered, last = covered + stop - begin, stop
+    return 1.0 - covered / (end - start)
+
+
+def _profile_gpu(model: str, step: Callable[[], None], steps: int = 10) -> None:
+    """Print the kernels of some training steps, and how long the GPU idles between them."""
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    with torch_profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
+        for _ in range(steps):
+            step()
+        torch.cuda.synchronize()
+    kernels = [e for e in recorded.events() if e.device_type == DeviceType.CUDA]
+    spans = [(e.time_range.start, e.time_range.end) for e in kernels]
+    start, end = min(s for s, _ in spans), max(e for _, e in spans)
+    idle = idle_share(spans, start, end)
+    print(f"\n{model}: step {(end - start) / steps * 1e-6:.4f} s, {len(kernels) // steps} kernels, "
+          f"GPU idle {idle:.0%} of the time")  # fmt: skip
+    print(recorded.key_averages().table(sort_by="self_device_time_total", row_limit=25))
+
+
+def profile(model: str, events: int, device: str = "cpu") -> None:
     """Print time by kind of operation, for one training step."""
     network, arguments, _ = MODELS[model]
-    net = getattr(lgatr, network)(**arguments)
+    net = getattr(lgatr, network)(**arguments).to(device)
     lengths = batch_lengths(events)
-    packing = lgatr.Packing.from_lengths(lengths)
-    inputs = net.random_inputs(packing.num_tokens)
+    packing = lgatr.Packing.from_lengths(lengths, device)
+    inputs = [x.to(device) for x in net.random_inputs(packing.num_tokens)]
 
     def step() -> None:
         net.zero_grad(set_to_none=True)
         out, out_s = net(*inputs, packing=packing)
         (out.square().mean() + (0.0 if out_s is None else out_s.mean())).backward()
 
+    if torch.device(device).type == "cuda":
+        _profile_gpu(model, step)
+        return
     for _ in range(3):
         step()
     start = time.perf_counter()

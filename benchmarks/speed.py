@@ -93,6 +93,7 @@ def jobs(model: str, options: argparse.Namespace, peer: Path) -> dict[str, tuple
         "dtype": options.dtype,
         "layout": "packed",
         "keep_memory": False,
+        "recorded": False,
     }
     ours = {**common, "arguments": arguments}
     fast = {**common, "arguments": {**arguments, **best}}
@@ -103,6 +104,8 @@ def jobs(model: str, options: argparse.Namespace, peer: Path) -> dict[str, tuple
         "ours, memory kept": ({**ours, "keep_memory": True}, ROOT),
         "peer, packed, best, memory kept": ({**fast, "keep_memory": True}, peer),
     }
+    if torch.device(options.device).type == "cuda" and options.dtype == "float32":
+        found["ours, CUDA graph"] = ({**ours, "recorded": True}, ROOT)
     if not options.quick:
         compiled = {**fast, "arguments": {**fast["arguments"], "compile": True}}
         found["peer, packed, compiled"] = (compiled, peer)
@@ -213,7 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
         from benchmarks.floors import profile
 
         for model in options.models:
-            profile(model, options.events)
+            profile(model, options.events, options.device)
         return
     peer = install_peer(options.peer)
     report["models"] = {model: compare(model, options, peer) for model in options.models}

@@ -192,3 +192,32 @@ def test_recorded_on_a_gpu(name):
         for p, grad in zip(learned, theirs, strict=True):
             if grad is not None:
                 torch.testing.assert_close(p.grad, grad, rtol=1e-3, atol=1e-3)
+
+
+def test_benchmark_of_idle_time():
+    from benchmarks.floors import idle_share
+
+    assert idle_share([(0, 4), (2, 5), (8, 10)], 0, 10) == pytest.approx(0.3)
+    assert idle_share([(-5, 20)], 0, 10) == 0.0
+    assert idle_share([], 0, 10) == 1.0
+
+
+def test_benchmark_of_recorded_networks(monkeypatch):
+    """What is handed to the recorder gives the network's outputs."""
+    import sys
+
+    monkeypatch.syspath_prepend("benchmarks")
+    import speed_worker
+
+    import lgatr
+
+    net = lgatr.LGATrSlim(
+        num_blocks=1, in_v_channels=1, out_v_channels=1, hidden_v_channels=8,
+        in_s_channels=1, out_s_channels=1, hidden_s_channels=8, num_heads=2,
+    )  # fmt: skip
+    packing = Packing.from_lengths((3, 5))
+    x, s = net.random_inputs(8)
+    found = speed_worker.OnTensors(net, packing, {"backend": "native"})(x, s, packing.ptr)
+    for ours, theirs in zip(found, net(x, s, packing=packing), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    sys.modules.pop("speed_worker")
