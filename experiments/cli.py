@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sys
@@ -37,6 +38,25 @@ def _job_suffix() -> str:
 OmegaConf.register_new_resolver("job_suffix", _job_suffix, replace=True)
 
 
+_PLUGINS = {
+    "search=optuna": ("hydra_optuna_sweeper", "sweeps"),
+    "trainer=slurm": ("hydra_submitit_launcher", "slurm"),
+}
+"""Choices that need a plugin of Hydra: its module, and the extra that installs it."""
+
+
+def _check_plugin(override: str) -> None:
+    module, extra = _PLUGINS.get(override, ("", ""))
+    if not module:
+        return
+    try:
+        found = importlib.util.find_spec(f"hydra_plugins.{module}")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        fail(f"{override} needs a plugin of Hydra: pip install 'lgatr[{extra}]'")
+
+
 def fail(message: str) -> None:
     """Print one line and exit with status 2."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
@@ -55,6 +75,7 @@ def check_command_line(arguments: list[str]) -> list[str]:
     arguments = [*several, *(a for a in arguments if a not in several)]
     overrides = [a for a in arguments if not a.startswith("-") and "=" in a]
     for override in overrides:
+        _check_plugin(override)
         group, _, choice = override.lstrip("+~").partition("=")
         folder = CONFIG_DIR / group
         if not folder.is_dir() or not choice:

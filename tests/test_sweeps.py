@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.cli import ROOT
+from experiments.cli import ROOT, check_command_line
 
 COMMON = ("experiment=toptagging", "model=transformer_small", "debug=fast")
 
@@ -94,3 +95,21 @@ def test_slurm(tmp_path):
     script = (commands / "script").read_text()
     for line in ("--partition=short", "--time=7", "--nodes=1", "--gpus-per-node=1"):
         assert f"#SBATCH {line}\n" in script
+
+
+@pytest.mark.parametrize("spec", [None, ModuleNotFoundError("no plugins at all")])
+@pytest.mark.parametrize(
+    ("choice", "extra"), [("search=optuna", "sweeps"), ("trainer=slurm", "slurm")]
+)
+def test_a_missing_plugin_ends_in_one_line(choice, extra, spec, monkeypatch, capsys):
+    def find_spec(name):
+        if spec is not None:
+            raise spec
+        return None
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    with pytest.raises(SystemExit) as caught:
+        check_command_line([choice])
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and f"pip install 'lgatr[{extra}]'" in message
