@@ -21,11 +21,19 @@ from lgatr.layout import Sectors
 Function = Callable[[Tensor], Tensor]
 
 
-def _pullback(function: Function, x: Tensor, grad: Tensor) -> Tensor:
-    """``grad`` times the derivative of an elementwise function at ``x``."""
-    with torch.enable_grad():
-        at = x.detach().requires_grad_()
-        return torch.autograd.grad(function(at), at, grad)[0]
+class _Values:
+    """An elementwise function at ``x``, evaluated once for its values and its derivative."""
+
+    def __init__(self, function: Function, x: Tensor) -> None:
+        with torch.enable_grad():
+            # Side by side: torch computes functions of short strided rows number by number.
+            self._at = x.detach().contiguous().requires_grad_()
+            self._found = function(self._at)
+        self.values = self._found.detach()
+
+    def pullback(self, grad: Tensor) -> Tensor:
+        """``grad`` times the derivative."""
+        return torch.autograd.grad(self._found, self._at, grad)[0]
 
 
 @dataclass(frozen=True)
@@ -54,9 +62,8 @@ class GateStage(Stage):
         """See :class:`~lgatr.kernels.stage.Stage`."""
         return self.formula(*inputs)
 
-    def _gate(self, z: Tensor, c: int) -> Tensor:
-        gate = self.function(z[..., :c])
-        return torch.cat([gate, gate], dim=-1)
+    def _gates(self, z: Tensor, c: int) -> Tensor:
+        return self.function(z[..., :c].contiguous())
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
         """See :class:`~lgatr.kernels.stage.Stage`."""
@@ -67,11 +74,11 @@ class GateStage(Stage):
         if kernels is not None:
             x = Sectors(z, v, b)
             found = native.empty_like(x)
-            gates = _as_gates(self.function(z[..., : w // 2]))
-            kernels.gate(native.packed(x), gates, native.packed(found))
+            gates = self._gates(z, w // 2)
+            kernels.gate(native.packed(x), _as_gates(gates), native.packed(found))
             out, v, b = found
         else:
-            gate, out = self._gate(z, w // 2), torch.empty_like(z)
+            gate, out = _twice(self._gates(z, w // 2)), torch.empty_like(z)
             torch.mul(z[..., :w], gate, out=out[..., :w])
             v, b = v * gate, b * gate
         if z.shape[-1] > w:
@@ -88,14 +95,15 @@ class GateStage(Stage):
         w = v.shape[-1]
         c = w // 2
         kernels = _kernels(z)
+        gates = _Values(self.function, z[..., :c])
         if kernels is not None:
             found = native.empty_like(Sectors(z, v, b))
             x, g, to = (native.packed(s) for s in (Sectors(z, v, b), Sectors(*grads), found))
-            of_gate = kernels.gate_gradient(x, _as_gates(self.function(z[..., :c])), g, to)
+            of_gate = kernels.gate_gradient(x, _as_gates(gates.values), g, to)
             of_gate = of_gate.view(*z.shape[:-1], c)
             dz, dv, db = found
         else:
-            gate, dz = self._gate(z, c), torch.empty_like(z)
+            gate, dz = _twice(gates.values), torch.empty_like(z)
             products = gz[..., :w] * z[..., :w]
             for rows_g, rows in ((gv, v), (gb, b)):
                 for g_row, row in zip(rows_g.unbind(0), rows.unbind(0), strict=True):
@@ -103,9 +111,9 @@ class GateStage(Stage):
             of_gate = products[..., :c] + products[..., c:]
             torch.mul(gz[..., :w], gate, out=dz[..., :w])
             dv, db = gv * gate, gb * gate
-        dz[..., :c] += _pullback(self.function, z[..., :c], of_gate)
+        dz[..., :c] += gates.pullback(of_gate)
         if z.shape[-1] > w:
-            dz[..., w:] = _pullback(self.scalar_function, z[..., w:], gz[..., w:])
+            dz[..., w:] = _Values(self.scalar_function, z[..., w:]).pullback(gz[..., w:])
         return dz, dv, db
 
 
@@ -116,6 +124,11 @@ def _kernels(x: Tensor) -> Any:
 
         return triton_gate
     return native if has_native_kernels(x) else None
+
+
+def _twice(gates: Tensor) -> Tensor:
+    """The gates of both halves of each pair."""
+    return torch.cat([gates, gates], dim=-1)
 
 
 def _as_gates(x: Tensor) -> Tensor:
