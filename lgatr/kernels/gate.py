@@ -14,26 +14,10 @@ from torch import Tensor
 
 from lgatr.kernels import native
 from lgatr.kernels.cuda import has_triton_kernels
+from lgatr.kernels.function_values import Function, FunctionValues
 from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
 from lgatr.layout import Sectors
-
-Function = Callable[[Tensor], Tensor]
-
-
-class _Values:
-    """An elementwise function at ``x``, evaluated once for its values and its derivative."""
-
-    def __init__(self, function: Function, x: Tensor) -> None:
-        with torch.enable_grad():
-            # Side by side: torch computes functions of short strided rows number by number.
-            self._at = x.detach().contiguous().requires_grad_()
-            self._found = function(self._at)
-        self.values = self._found.detach()
-
-    def pullback(self, grad: Tensor) -> Tensor:
-        """``grad`` times the derivative."""
-        return torch.autograd.grad(self._found, self._at, grad)[0]
 
 
 @dataclass(frozen=True)
@@ -95,7 +79,7 @@ class GateStage(Stage):
         w = v.shape[-1]
         c = w // 2
         kernels = _kernels(z)
-        gates = _Values(self.function, z[..., :c])
+        gates = FunctionValues(self.function, z[..., :c])
         if kernels is not None:
             found = native.empty_like(Sectors(z, v, b))
             x, g, to = (native.packed(s) for s in (Sectors(z, v, b), Sectors(*grads), found))
@@ -113,7 +97,7 @@ class GateStage(Stage):
             dv, db = gv * gate, gb * gate
         dz[..., :c] += gates.pullback(of_gate)
         if z.shape[-1] > w:
-            dz[..., w:] = _Values(self.scalar_function, z[..., w:]).pullback(gz[..., w:])
+            dz[..., w:] = FunctionValues(self.scalar_function, z[..., w:]).pullback(gz[..., w:])
         return dz, dv, db
 
 

@@ -8,6 +8,7 @@ functions take tensors without gradients; a state is ``z (T, .)``, ``v (4, T, w)
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from lgatr.kernels.native_build import is_wanted, library
 from lgatr.layout import Sectors
 
 _NAMES = {torch.float32: "float", torch.float64: "double"}
-_PIECES = 16
+PIECES = 16
 """Of the tokens, in sums over them: a fixed number, whatever the number of threads."""
 
 
@@ -45,6 +46,11 @@ def packed(x: Sectors) -> Sectors:
     z = x.z.flatten(0, -2) if x.z.dim() > 1 else x.z.unsqueeze(0)
     v, b = (r.flatten(1, -2) if r.dim() > 2 else r.unsqueeze(1) for r in (x.v, x.b))
     return Sectors(*(r if r.stride(-1) == 1 else r.contiguous() for r in (z, v, b)))
+
+
+def side_by_side(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The tensors, contiguous, as most kernels of the slim networks take them."""
+    return [None if x is None else x.contiguous() for x in tensors]
 
 
 def empty_like(x: Sectors) -> Sectors:
@@ -136,10 +142,10 @@ def norm_gradients(
     """
     tokens, c, s = len(x.z), x.mv_channels, x.s_channels
     weights = [None if w is None else w.t().contiguous() for w in gains]
-    sums = [None if w is None else w.new_zeros(_PIECES, *w.shape) for w in weights]
+    sums = [None if w is None else w.new_zeros(PIECES, *w.shape) for w in weights]
     call(
         "norm_gradients", x.z, x, grad, out, *kept, *weights, *sums, tokens, c, s,
-        float(gain), float(limit), from_outputs, _PIECES,
+        float(gain), float(limit), from_outputs, PIECES,
     )  # fmt: skip
     of_weight, of_weight_s = (None if total is None else total.sum(0).t() for total in sums)
     return of_weight, of_weight_s

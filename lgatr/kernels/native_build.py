@@ -17,7 +17,9 @@ from pathlib import Path
 
 from lgatr.utils.cache import cache_directory
 
-_SOURCES = tuple(Path(__file__).with_name(f"{n}.cpp") for n in ("native", "native_attention"))
+_SOURCES = tuple(
+    Path(__file__).with_name(f"{n}.cpp") for n in ("native", "native_attention", "native_slim")
+)
 _FLAGS = (
     "-std=c++17 -O3 -march=native -fPIC -fno-math-errno -fno-trapping-math -fno-signed-zeros"
     " -fassociative-math"

@@ -6,14 +6,38 @@ c and cs vector and scalar channels per head, D = 4 c + cs. Vectors are ``(..., 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from lgatr.algebra import METRIC
 from lgatr.kernels.matmul import linear
+from lgatr.kernels.slim_glu import SlimGLUOfLinear, SlimGLUStage
+from lgatr.kernels.slim_heads import (
+    SlimFromHeadsStage,
+    SlimHeadsOfLinear,
+    SlimHeadsStage,
+    SlimLinearOfHeads,
+)
+from lgatr.kernels.slim_linear import SlimLinearStage
+from lgatr.kernels.slim_norm import SlimNormStage
 from lgatr.utils.autocast import full_precision, keeps_precision
 
 EPSILON = 0.01
+
+
+class VectorMatrices(NamedTuple):
+    """A linear map: of vectors ``(O, I)``, of scalars ``(P, J)``, and the bias of the scalars.
+
+    Without a matrix for them, scalars stay as they are.
+    """
+
+    v: Tensor
+    s: Tensor | None
+    bias: Tensor | None
 
 
 def minkowski_product(x: Tensor, y: Tensor) -> Tensor:
@@ -87,3 +111,144 @@ def vectors_from_heads(x: Tensor, v_channels: int) -> tuple[Tensor, Tensor]:
     width = 4 * v_channels
     vectors = x[..., :width].unflatten(-1, (4, v_channels)).movedim(-2, -3).flatten(-2)
     return vectors, x[..., width:].flatten(-2)
+
+
+_LINEAR = SlimLinearStage(vector_linear)
+
+
+def vector_rms_norm(
+    vectors: Tensor,
+    scalars: Tensor,
+    weight_v: Tensor | None = None,
+    weight_s: Tensor | None = None,
+    epsilon: float = EPSILON,
+) -> tuple[Tensor, Tensor]:
+    """Divide vectors and scalars by their joint root mean square; see :func:`inverse_rms`.
+
+    Parameters
+    ----------
+    vectors, scalars
+        ``(..., 4, C)`` and ``(..., S)``.
+    weight_v, weight_s
+        Gains ``(C,)`` and ``(S,)``; both or neither.
+    epsilon
+        Added to the mean square.
+    """
+    stage = SlimNormStage(partial(_plain_norm, epsilon), epsilon)
+    v, s = stage(vectors, scalars, weight_v, weight_s)
+    return v, s
+
+
+def _plain_norm(
+    epsilon: float,
+    vectors: Tensor,
+    scalars: Tensor,
+    weight_v: Tensor | None,
+    weight_s: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The plain formula of :func:`vector_rms_norm`."""
+    factor = inverse_rms(vectors, scalars, epsilon)
+    if weight_v is None or weight_s is None:
+        return vectors * factor.unsqueeze(-1), scalars * factor
+    return vectors * (factor * weight_v).unsqueeze(-2), scalars * (factor * weight_s)
+
+
+def vector_linear_heads(
+    vectors: Tensor,
+    scalars: Tensor,
+    matrices: VectorMatrices,
+    heads: int,
+    metric: tuple[bool, ...],
+) -> tuple[Tensor, ...]:
+    """Queries, keys and values: a linear map, then :func:`vector_heads`, as one stage.
+
+    Parameters
+    ----------
+    vectors, scalars
+        ``(..., 4, I)`` and ``(..., J)``.
+    matrices
+        Their outputs ordered (part, head, channel).
+    heads
+        Number of heads H.
+    metric
+        For each part whether it gets the signs of the inner product.
+
+    Returns
+    -------
+    A tensor ``(..., H, D)`` for each part.
+    """
+
+    def plain(v: Tensor, s: Tensor) -> tuple[Tensor, ...]:
+        v, s = (x.unflatten(-1, (len(metric), heads, -1)) for x in (v, s))
+        return vector_heads(v, s, metric).unbind(-3)
+
+    if matrices.s is None:
+        return plain(*vector_linear(vectors, scalars, *matrices))
+    groups = heads * len(metric)
+    channels = len(matrices.v) // groups, len(matrices.s) // groups
+    stage = SlimHeadsStage(plain, heads, metric, EPSILON, channels)
+    return SlimHeadsOfLinear(_LINEAR, stage)(vectors, scalars, *matrices)
+
+
+def heads_vector_linear(
+    heads: Tensor, v_channels: int, matrices: VectorMatrices
+) -> tuple[Tensor, Tensor]:
+    """A linear map of heads ``(..., H, D)`` that are joined; see :func:`vectors_from_heads`.
+
+    Parameters
+    ----------
+    heads
+        ``(..., H, D)``.
+    v_channels
+        Vector channels of a head.
+    matrices
+        With one for the scalars.
+    """
+
+    def plain(x: Tensor) -> tuple[Tensor, Tensor]:
+        return vectors_from_heads(x, v_channels)
+
+    v, s = SlimLinearOfHeads(SlimFromHeadsStage(plain, v_channels), _LINEAR)(heads, *matrices)
+    return v, s
+
+
+def vector_glu(
+    vectors: Tensor,
+    scalars: Tensor,
+    matrices: VectorMatrices,
+    function_v: Callable[[Tensor], Tensor],
+    function: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    r"""A gated linear unit, as one stage.
+
+    One linear map makes vectors a, b, c and scalars s, t; the results are
+    :math:`a\, f_v(\langle b, c\rangle / 2)` and :math:`s\, f(t)` (arXiv:2512.17011).
+
+    Parameters
+    ----------
+    vectors, scalars
+        ``(..., 4, I)`` and ``(..., J)``.
+    matrices
+        To ``3 O`` vector and ``2 P`` scalar channels.
+    function_v, function
+        :math:`f_v` and :math:`f`.
+    """
+    formula = partial(_plain_glu, function_v, function)
+    if matrices.s is None:
+        return formula(*vector_linear(vectors, scalars, *matrices))
+    stage = SlimGLUStage(formula, function_v, function)
+    v, s = SlimGLUOfLinear(_LINEAR, stage)(vectors, scalars, *matrices)
+    return v, s
+
+
+def _plain_glu(
+    function_v: Callable[[Tensor], Tensor],
+    function: Callable[[Tensor], Tensor],
+    vectors: Tensor,
+    scalars: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The plain formula of a gated linear unit, after its linear map."""
+    value, left, right = vectors.chunk(3, dim=-1)
+    gate = function_v(0.5 * minkowski_product(left, right))
+    s, t = scalars.chunk(2, dim=-1)
+    return value * gate.unsqueeze(-2), s * function(t)

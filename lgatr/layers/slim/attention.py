@@ -11,7 +11,7 @@ from lgatr.layers.attention.heads import Attend
 from lgatr.layers.slim.dropout import SlimDropout
 from lgatr.layers.slim.linear import SlimLinear
 from lgatr.layers.slim.norm import SlimRMSNorm
-from lgatr.primitives.vectors import vector_heads, vector_linear, vectors_from_heads
+from lgatr.primitives.vectors import heads_vector_linear, vector_linear_heads, vectors_from_heads
 
 
 def _head_channels(v_channels: int, s_channels: int, ratio: int, heads: int) -> tuple[int, int]:
@@ -23,14 +23,10 @@ def _head_channels(v_channels: int, s_channels: int, ratio: int, heads: int) -> 
 
 def _project(
     linear: SlimLinear, vectors: Tensor, scalars: Tensor, heads: int, metric: tuple[bool, ...]
-) -> Tensor:
-    """Normalised heads ``(..., parts, H, D)``."""
+) -> tuple[Tensor, ...]:
+    """Normalised heads ``(..., H, D)`` of each part."""
     linear.check_channels(vectors, scalars)
-    parts = len(metric)
-    v, s = vector_linear(vectors, scalars, *linear.by_head(parts, heads))
-    return vector_heads(
-        v.unflatten(-1, (parts, heads, -1)), s.unflatten(-1, (parts, heads, -1)), metric
-    )
+    return vector_linear_heads(vectors, scalars, linear.by_head(len(metric), heads), heads, metric)
 
 
 class _Join(nn.Module):
@@ -42,7 +38,11 @@ class _Join(nn.Module):
 
     def join(self, heads: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors ``(..., T, 4, C)`` and scalars from heads ``(..., T, H, D)``."""
-        out = self.linear_out(*vectors_from_heads(heads, self.v_per_head))
+        linear = self.linear_out
+        if linear.linear_s is None:
+            out = linear(*vectors_from_heads(heads, self.v_per_head))
+        else:
+            out = heads_vector_linear(heads, self.v_per_head, linear.matrices)
         return out if self.dropout is None else self.dropout(*out)
 
 
@@ -87,8 +87,8 @@ class SlimSelfAttention(_Join):
 
     def attend(self, vectors: Tensor, scalars: Tensor, attend: Attend) -> tuple[Tensor, Tensor]:
         """The layer with prepared attention."""
-        qkv = _project(self.linear_in, vectors, scalars, self.heads, (True, False, False))
-        q, k, v = qkv.unbind(-3)
+        metric = (True, False, False)
+        q, k, v = _project(self.linear_in, vectors, scalars, self.heads, metric)
         return self.join(attend(q, k, v))
 
     def forward(
@@ -165,9 +165,9 @@ class SlimCrossAttention(_Join):
         attend: Attend,
     ) -> tuple[Tensor, Tensor]:
         """The layer with prepared attention."""
-        q = _project(self.linear_in_q, vectors_q, scalars_q, self.heads, (True,)).squeeze(-3)
-        kv = _project(self.linear_in_kv, vectors_kv, scalars_kv, self.heads, (False, False))
-        k, v = kv.unbind(-3)
+        (q,) = _project(self.linear_in_q, vectors_q, scalars_q, self.heads, (True,))
+        plain = (False, False)
+        k, v = _project(self.linear_in_kv, vectors_kv, scalars_kv, self.heads, plain)
         return self.join(attend(q, k, v))
 
     def forward(

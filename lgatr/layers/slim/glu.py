@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from lgatr.layers.slim.linear import SlimLinear
-from lgatr.primitives.vectors import minkowski_product
+from lgatr.primitives.vectors import vector_glu
 from lgatr.utils.nonlinearities import get_nonlinearity
 
 
@@ -46,8 +46,5 @@ class SlimGLU(nn.Module):
 
     def forward(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(..., 4, I)`` and ``(..., J)`` to ``(..., 4, O)`` and ``(..., P)``."""
-        vectors, scalars = self.linear(vectors, scalars)
-        value, left, right = vectors.chunk(3, dim=-1)
-        gate = self.function_v(0.5 * minkowski_product(left, right))
-        s, t = scalars.chunk(2, dim=-1)
-        return value * gate.unsqueeze(-2), s * self.function(t)
+        scalars, matrices = self.linear.prepared(vectors, scalars)
+        return vector_glu(vectors, scalars, matrices, self.function_v, self.function)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lgatr.primitives.vectors import vector_linear
+from lgatr.primitives.vectors import VectorMatrices, vector_linear
 
 INITIALIZATIONS = {"default": 1.0, "small": 0.1}
 
@@ -81,7 +81,7 @@ class SlimLinear(nn.Module):
                 f"channels, got {got[0]} and {got[1]}"
             )
 
-    def by_head(self, parts: int, heads: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def by_head(self, parts: int, heads: int) -> VectorMatrices:
         """The parameters with outputs ordered (part, head, channel), not (part, channel, head).
 
         Reordering small weights spares the large activations a transposition.
@@ -92,9 +92,9 @@ class SlimLinear(nn.Module):
             return split.transpose(1, 2).reshape(weight.shape)
 
         if self.linear_s is None:
-            return reorder(self.weight_v), None, None
+            return VectorMatrices(reorder(self.weight_v), None, None)
         bias = self.linear_s.bias
-        return (
+        return VectorMatrices(
             reorder(self.weight_v) if self.weight_v.numel() else self.weight_v,
             reorder(self.linear_s.weight),
             None if bias is None else reorder(bias),
@@ -107,12 +107,22 @@ class SlimLinear(nn.Module):
         -------
         Vectors ``(..., 4, O)`` and scalars ``(..., P)``.
         """
+        scalars, matrices = self.prepared(vectors, scalars)
+        return vector_linear(vectors, scalars, *matrices)
+
+    def prepared(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, VectorMatrices]:
+        """The scalars and the parameters as functions take them; checks the channels."""
         self.check_channels(vectors, scalars)
         if self.linear_s is None:
             scalars = scalars.new_zeros(*scalars.shape[:-1], self.out_s_channels)
-            return vector_linear(vectors, scalars, self.weight_v, None, None)
-        weight, bias = self.linear_s.weight, self.linear_s.bias
-        return vector_linear(vectors, scalars, self.weight_v, weight, bias)
+        return scalars, self.matrices
+
+    @property
+    def matrices(self) -> VectorMatrices:
+        """The parameters; without any for scalars, these are zeros."""
+        if self.linear_s is None:
+            return VectorMatrices(self.weight_v, None, None)
+        return VectorMatrices(self.weight_v, self.linear_s.weight, self.linear_s.bias)
 
     def extra_repr(self) -> str:
         """Channels, for ``print(model)``."""

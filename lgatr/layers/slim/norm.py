@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lgatr.primitives.vectors import EPSILON, inverse_rms
+from lgatr.primitives.vectors import EPSILON, vector_rms_norm
 
 
 class SlimRMSNorm(nn.Module):
@@ -40,7 +40,4 @@ class SlimRMSNorm(nn.Module):
 
     def forward(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise ``(..., 4, C)`` and ``(..., S)``."""
-        factor = inverse_rms(vectors, scalars, self.epsilon)
-        if self.weight_v is None or self.weight_s is None:
-            return vectors * factor.unsqueeze(-1), scalars * factor
-        return vectors * (factor * self.weight_v).unsqueeze(-2), scalars * (factor * self.weight_s)
+        return vector_rms_norm(vectors, scalars, self.weight_v, self.weight_s, self.epsilon)
