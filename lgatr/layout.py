@@ -121,10 +121,10 @@ def residual(x: Sectors, y: Sectors) -> Sectors:
 
 
 def flat(x: Sectors) -> Sectors:
-    """A state with its tokens in one dimension and its channels side by side."""
+    """A state as kernels take it: tokens in one dimension, channels side by side."""
     z = x.z.flatten(0, -2) if x.z.dim() > 1 else x.z.unsqueeze(0)
     v, b = (t.flatten(1, -2) if t.dim() > 2 else t.unsqueeze(1) for t in (x.v, x.b))
-    return Sectors(z.contiguous(), v.contiguous(), b.contiguous())
+    return Sectors(*(r if r.stride(-1) == 1 else r.contiguous() for r in (z, v, b)))
 
 
 def unflat(x: Sectors, like: Sectors) -> Sectors:

@@ -11,11 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from lgatr.kernels import native
 from lgatr.kernels.cuda import has_triton_kernels
 from lgatr.kernels.head_rows import ROWS, copy_short, fused_kernels, present
 from lgatr.kernels.stage import Optionals, Stage, Tensors
-from lgatr.layout import NUM_VECTORS, Sectors
+from lgatr.layout import NUM_VECTORS, Sectors, flat
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class FromHeadsStage(Stage):
         n, out, start = heads.shape[1], heads.new_empty(heads.shape), 0
         kernels = self._kernels(heads)
         if kernels is not None:
-            kernels.pack(native.packed(Sectors(*grads)), out)
+            kernels.pack(flat(Sectors(*grads)), out)
             return (out,)
         for row in (grads[0], *grads[1], *grads[2]):
             width = row.shape[-1] // n

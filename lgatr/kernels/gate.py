@@ -17,7 +17,7 @@ from lgatr.kernels.cuda import has_triton_kernels
 from lgatr.kernels.function_values import Function, FunctionValues
 from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
-from lgatr.layout import Sectors
+from lgatr.layout import Sectors, flat
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class GateStage(Stage):
             x = Sectors(z, v, b)
             found = native.empty_like(x)
             gates = self._gates(z, w // 2)
-            kernels.gate(native.packed(x), _as_gates(gates), native.packed(found))
+            kernels.gate(flat(x), _as_gates(gates), flat(found))
             out, v, b = found
         else:
             gate, out = _twice(self._gates(z, w // 2)), torch.empty_like(z)
@@ -82,7 +82,7 @@ class GateStage(Stage):
         gates = FunctionValues(self.function, z[..., :c])
         if kernels is not None:
             found = native.empty_like(Sectors(z, v, b))
-            x, g, to = (native.packed(s) for s in (Sectors(z, v, b), Sectors(*grads), found))
+            x, g, to = (flat(s) for s in (Sectors(z, v, b), Sectors(*grads), found))
             of_gate = kernels.gate_gradient(x, _as_gates(gates.values), g, to)
             of_gate = of_gate.view(*z.shape[:-1], c)
             dz, dv, db = found

@@ -6,23 +6,9 @@
 // any distance. Sums over tokens are taken in a fixed number of pieces, so that results do not
 // depend on the number of threads.
 
-#include <cmath>
-#include <cstdint>
-#include <type_traits>
-
-#if defined(__clang__)
-#define LANES _Pragma("clang loop vectorize(enable) interleave(enable)")
-#else
-#define LANES _Pragma("GCC ivdep")
-#endif
-#define INLINE inline __attribute__((always_inline))
+#include "native.h"
 
 namespace {
-
-using T = REAL;  // float or double, given to the compiler
-using Index = std::int64_t;
-
-constexpr Index few = 64;  // tokens, which one thread finishes before a second has begun
 
 // As laid out by ctypes in native.py.
 struct State {
@@ -44,10 +30,6 @@ struct Rows {
         b1 = b0 + x.b_row, b2 = b1 + x.b_row;
     }
 };
-
-INLINE T sign(T x) {
-    return T(x > 0) - T(x < 0);
-}
 
 // Unlike std::fmax this keeps what is not a number.
 INLINE T floored(T x, T floor) { return x < floor ? floor : x; }

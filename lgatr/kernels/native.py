@@ -41,13 +41,6 @@ def has_native_kernels(x: Tensor) -> bool:
     )
 
 
-def packed(x: Sectors) -> Sectors:
-    """The state as the kernels take it: tokens in one dimension, channels side by side."""
-    z = x.z.flatten(0, -2) if x.z.dim() > 1 else x.z.unsqueeze(0)
-    v, b = (r.flatten(1, -2) if r.dim() > 2 else r.unsqueeze(1) for r in (x.v, x.b))
-    return Sectors(*(r if r.stride(-1) == 1 else r.contiguous() for r in (z, v, b)))
-
-
 def side_by_side(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The tensors, contiguous, as most kernels of the slim networks take them."""
     return [None if x is None else x.contiguous() for x in tensors]

@@ -5,18 +5,12 @@
 // and none of them reaches the memory.
 // Legend: B events, H heads of D numbers; n queries and m keys of an event.
 
-#include <cmath>
-#include <cstdint>
+#include "native.h"
+
 #include <cstring>
-#include <type_traits>
 #include <vector>
 
-#define INLINE inline __attribute__((always_inline))
-
 namespace {
-
-using T = REAL;  // float or double, given to the compiler
-using Index = std::int64_t;
 
 #if defined(__AVX512F__)
 constexpr int bytes = 64, wide = 4, tall = 6;  // of a vector; vectors and rows of a tile

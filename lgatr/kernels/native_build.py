@@ -17,9 +17,9 @@ from pathlib import Path
 
 from lgatr.utils.cache import cache_directory
 
-_SOURCES = tuple(
-    Path(__file__).with_name(f"{n}.cpp") for n in ("native", "native_attention", "native_slim")
-)
+_HERE = Path(__file__).parent
+_SOURCES = tuple(_HERE / f"{name}.cpp" for name in ("native", "native_attention", "native_slim"))
+_HEADER = _HERE / "native.h"
 _FLAGS = (
     "-std=c++17 -O3 -march=native -fPIC -fno-math-errno -fno-trapping-math -fno-signed-zeros"
     " -fassociative-math"
@@ -66,7 +66,7 @@ def _built(compiler: list[str], flags: list[str]) -> Path:
     directory = cache_directory()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     parts = [
-        *(source.read_text() for source in _SOURCES),
+        *(source.read_text() for source in (_HEADER, *_SOURCES)),
         *compiler,
         _version(compiler),
         *_FLAGS,

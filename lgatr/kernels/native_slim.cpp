@@ -6,25 +6,9 @@
 // Legend: T tokens, C vector channels, S scalar channels, N heads of all parts, c and s channels of
 // a head, D = 4 c + s, O outputs.
 
-#include <cmath>
-#include <cstdint>
-#include <type_traits>
-
-#if defined(__clang__)
-#define LANES _Pragma("clang loop vectorize(enable) interleave(enable)")
-#else
-#define LANES _Pragma("GCC ivdep")
-#endif
-#define INLINE inline __attribute__((always_inline))
+#include "native.h"
 
 namespace {
-
-using T = REAL;  // float or double, given to the compiler
-using Index = std::int64_t;
-
-constexpr Index few = 64;  // tokens, which one thread finishes before a second has begun
-
-INLINE T sign(T x) { return T(x > 0) - T(x < 0); }
 
 // The components of some vectors, each `step` after the one before.
 struct Vectors {

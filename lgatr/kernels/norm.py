@@ -79,7 +79,7 @@ class NormStage(Stage):
             x = Sectors(z, v, b)
             out = native.empty_like(x)
             moments = native.norm(
-                native.packed(x), native.packed(out), (weight, weight_s),
+                flat(x), flat(out), (weight, weight_s),
                 self.epsilon, self.gain, _LAYER_NORM,
             )  # fmt: skip
             return tuple(out), moments
@@ -120,10 +120,10 @@ class NormStage(Stage):
             z, v, b = outputs
         limit = self.epsilon**-0.5 * (1 - 4 * torch.finfo(z.dtype).eps)
         if has_native_kernels(z):
-            x, grad = (native.packed(s) for s in (Sectors(z, v, b), Sectors(*grads)))
+            x, grad = (flat(s) for s in (Sectors(z, v, b), Sectors(*grads)))
             found = native.empty_like(Sectors(z, v, b))
             of_gains = native.norm_gradients(
-                x, grad, native.packed(found), kept, (weight, weight_s),
+                x, grad, flat(found), kept, (weight, weight_s),
                 self.gain, limit, from_outputs,
             )  # fmt: skip
             return *found, *of_gains

@@ -21,7 +21,7 @@ from lgatr.kernels import native, weyl
 from lgatr.kernels.cuda import has_triton_kernels
 from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
-from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant, flat
 
 Roles = tuple[int, int, int]
 """Which entry of a term (0 left, 1 right, 2 out) the operands and the result stand for."""
@@ -95,7 +95,7 @@ def product(x: Sectors, y: Sectors, x_dagger: bool = False, y_dagger: bool = Fal
         return triton_products.product(x, y, weyl.empty(x))
     if has_native_kernels(x.v) and not (x_dagger and y_dagger):
         out = weyl.empty(x)
-        left, right, place = (native.packed(s) for s in (x, y, out))
+        left, right, place = (flat(s) for s in (x, y, out))
         native.product(left, right, place, x_dagger, y_dagger)
         return out
     return weyl.product(x, y, x_dagger, y_dagger)
@@ -112,7 +112,7 @@ def product_gradients(
         grad = Sectors(*(g.contiguous() for g in grad))
         return triton_products.product_gradients(x, y, grad, places)
     if has_native_kernels(x.v):
-        left, right, g, *to = (native.packed(s) for s in (x, y, grad, *places))
+        left, right, g, *to = (flat(s) for s in (x, y, grad, *places))
         native.product_gradients(left, right, g, (to[0], to[1]))
         return places
     return weyl.product_gradients(x, y, grad, places)
