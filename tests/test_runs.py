@@ -215,3 +215,19 @@ def _steps(folder: Path) -> int:
     except (OSError, ValueError, TypeError):  # met while it is being written
         return 0
     return max(curve, default=0)
+
+
+def test_a_log_that_is_being_rewritten(tmp_path):
+    from experiments.plots.curves import read_curves
+
+    folder = tmp_path / "version_0"
+    folder.mkdir()
+    log = folder / "metrics.csv"
+    whole = "step,loss,val/loss\n9,0.5,\n19,0.4,0.6\n"
+    log.write_text(whole)
+    assert read_curves(tmp_path) == {"loss": {9: 0.5, 19: 0.4}, "val/loss": {19: 0.6}}
+    for length in range(len(whole)):
+        log.write_text(whole[:length])
+        read_curves(tmp_path)
+    log.write_text("9,0.5,\n19,0.4,0.6\n")  # the header is still to come
+    assert read_curves(tmp_path) == {}

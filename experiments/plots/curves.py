@@ -11,13 +11,19 @@ Curve = dict[int, float]
 
 
 def read_curves(logs: Path) -> dict[str, Curve]:
-    """Every logged quantity by step, from all parts of a run (each resumption adds one)."""
+    """Every logged quantity by step, from all parts of a run (each resumption adds one).
+
+    A run that goes on rewrites its log; rows that are not yet whole are left out.
+    """
     curves: dict[str, Curve] = {}
     parts = sorted(logs.glob("version_*/metrics.csv"), key=lambda p: int(p.parent.name[8:]))
     for part in parts:
         with open(part, newline="") as handle:
             for row in csv.DictReader(handle):
-                step = int(row.pop("step"))
+                step_text = row.pop("step", None)
+                if not step_text or None in row or None in row.values():
+                    continue
+                step = int(step_text)
                 for name, value in row.items():
                     if value:
                         curves.setdefault(name, {})[step] = float(value)
