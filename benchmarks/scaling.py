@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ def step(particles: int, events: int, blocks: int, channels: int) -> Callable[[]
     return run
 
 
-def measure(name: str, rounds: int = 7) -> dict[int, float]:
-    """Seconds for each value of one size; values take turns."""
+def measure(name: str, rounds: int = 9) -> dict[int, list[float]]:
+    """Seconds of each round for each value of one size; values take turns."""
     runs = {value: step(**{**BASE, name: value}) for value in STUDIES[name]}
     times: dict[int, list[float]] = {value: [] for value in runs}
     for turn in range(rounds + 2):
@@ -51,7 +52,19 @@ def measure(name: str, rounds: int = 7) -> dict[int, float]:
             run()
             if turn > 1:
                 times[value].append(time.perf_counter() - start)
-    return {value: statistics.median(seconds) for value, seconds in times.items()}
+    return times
+
+
+def growth(times: dict[int, list[float]]) -> dict[int, float]:
+    """How much longer a value takes than the one before: the median over rounds.
+
+    Within a round, what else the machine does falls on neighbours alike.
+    """
+    values = list(times)
+    return {
+        value: statistics.median(a / b for a, b in zip(times[value], times[last], strict=True))
+        for last, value in pairwise(values)
+    }
 
 
 def study(report: dict[str, Any], out: Path | None) -> None:
@@ -59,18 +72,19 @@ def study(report: dict[str, Any], out: Path | None) -> None:
     # As in run.py: else what is measured of large batches is the system handing out memory.
     report["memory_kept"] = keep_freed_memory()
     report["base"] = BASE
-    report["seconds"] = {}
+    report["seconds"], report["growth"] = {}, {}
     for name in STUDIES:
         print(f"{name} …", file=sys.stderr)
-        found = report["seconds"][name] = measure(name)
+        times = measure(name)
+        found = {value: statistics.median(seconds) for value, seconds in times.items()}
+        ratios = growth(times)
+        report["seconds"][name], report["growth"][name] = found, ratios
         print(f"\n{name:>10} {'seconds':>10} {'to the one before':>18}")
-        before: tuple[int, float] | None = None
+        before = 0
         for value, seconds in found.items():
-            ratio = ""
-            if before is not None:
-                ratio = f"{seconds / before[1]:.2f} for {value / before[0]:.1f}"
+            ratio = f"{ratios[value]:.2f} for {value / before:.1f}" if before else ""
             print(f"{value:10} {seconds:10.4f} {ratio:>18}")
-            before = value, seconds
+            before = value
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report, indent=2) + "\n")
