@@ -70,6 +70,35 @@ def test_first_candidate_where_nothing_can_be_timed(measured, monkeypatch):
     assert kernel.options("gpu", (16,), launched.append) == {"BLOCK": 256} and not launched
 
 
+class OutOfResources(Exception):
+    """As Triton's: shared memory or registers do not suffice."""
+
+
+def test_candidates_for_which_the_gpu_has_no_room(measured):
+    make, launched = measured
+
+    def launch(options):
+        launched.append(options)
+        if options["BLOCK"] == 128:
+            raise OutOfResources
+
+    assert make().options("gpu", (16,), launch) == {"BLOCK": 512}
+
+    def first_fails(options):
+        raise OutOfResources
+
+    with pytest.raises(OutOfResources):
+        make().options("gpu", (17,), first_fails)
+
+    def wrong(options):
+        if options["BLOCK"] == 128:
+            raise ValueError("a mistake in the kernel")
+        launched.append(options)
+
+    with pytest.raises(ValueError, match="a mistake"):
+        make().options("gpu", (18,), wrong)
+
+
 def test_nothing_is_measured_while_a_graph_is_captured(measured):
     make, launched = measured
     kernel = make()

@@ -10,6 +10,7 @@ CUDA graph is captured (runs before the capture choose).
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 from collections.abc import Callable, Hashable
@@ -26,6 +27,7 @@ Timer = Callable[[Callable[[], None]], float]
 
 SWITCH = "LGATR_TUNE"
 _WARM, _RUNS = 2, 5
+_NO_ROOM = ("OutOfResources", "PTXASError")
 
 
 def seconds_on_gpu(run: Callable[[], None]) -> float:
@@ -129,10 +131,20 @@ class Tuned:
             key = f"{device}: {self.name} {', '.join(map(str, sizes))}"
             remembered = _read(path()).get(key)
             if remembered not in self.candidates:
-                remembered = min(self.candidates, key=lambda o: self.timer(lambda: launch(o)))
+                remembered = min(self.candidates, key=lambda o: self._seconds(o, launch))
                 _remember(path(), key, remembered)
             self._chosen[device, sizes] = remembered
         return self._chosen[device, sizes]
+
+    def _seconds(self, options: Options, launch: Launch) -> float:
+        """Time of a launch; without end where the GPU has no room for it."""
+        try:
+            return self.timer(lambda: launch(options))
+        except Exception as error:
+            # By name: Triton need not be installed here. The first candidate must always run.
+            if type(error).__name__ not in _NO_ROOM or options is self.candidates[0]:
+                raise
+            return math.inf
 
     def __call__(self, x: torch.Tensor, sizes: tuple[int, ...], launch: Launch) -> None:
         """Launch with the best options for the device of ``x``."""
