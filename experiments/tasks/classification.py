@@ -58,8 +58,8 @@ class Classification(lightning.LightningModule):
         graph_step: int = 0,
     ) -> None:
         super().__init__()
-        if graph_step < 0:
-            raise ValueError(f"task.graph_step counts particles, 0 or more, not {graph_step}")
+        if not isinstance(graph_step, int) or graph_step < 0:
+            raise ValueError(f"task.graph_step counts particles, 0 or more, not {graph_step!r}")
         self.graph_step = graph_step
         self._graphed: GraphedForward | None = None
         self.spec = spec
