@@ -1,4 +1,4 @@
-"""Whether the Triton kernels run for a tensor."""
+"""What the Triton kernels share, and whether they run for a tensor."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from functools import cache
 
 import torch
 from torch import Tensor
+
+from lgatr.layout import Sectors
 
 FUSED = {"enable_fp_fusion": True}
 """Option of the kernels: a b + c in one instruction, whatever Triton's default."""
@@ -31,3 +33,13 @@ def has_triton_kernels(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and _installed()
     )
+
+
+def strides(*states: Sectors) -> list[int]:
+    """Of each state, as the kernels take them: z by token, v by row and token, b likewise."""
+    found = []
+    for x in states:
+        if x.z.stride(-1) != 1 or x.v.stride(-1) != 1 or x.b.stride(-1) != 1:
+            raise ValueError("channels must lie side by side")
+        found += [x.z.stride(0), x.v.stride(0), x.v.stride(1), x.b.stride(0), x.b.stride(1)]
+    return found

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lgatr.kernels.cuda import FUSED
+from lgatr.kernels.cuda import FUSED, strides
 from lgatr.kernels.tuning import Options, Tuned, by_block
 from lgatr.layout import Sectors
 
@@ -74,13 +74,6 @@ def _gradient_kernel(
     tl.store(of_gates + lane, total, mask=mask)
 
 
-def _strides(*states: Sectors) -> list[int]:
-    found = []
-    for x in states:
-        found += [x.z.stride(0), x.v.stride(0), x.v.stride(1), x.b.stride(0), x.b.stride(1)]
-    return found
-
-
 def gate(x: Sectors, gates: Tensor, out: Sectors) -> None:
     """Multiply each multivector by its gate ``(T, C)``; auxiliary scalars are left out."""
     if not gates.numel():
@@ -88,7 +81,7 @@ def gate(x: Sectors, gates: Tensor, out: Sectors) -> None:
 
     def launch(options: Options) -> None:
         _gate_kernel[(triton.cdiv(gates.numel(), options["BLOCK"]),)](
-            *x, gates, *out, *_strides(x, out), *gates.shape, **options, **FUSED
+            *x, gates, *out, *strides(x, out), *gates.shape, **options, **FUSED
         )
 
     _FORWARD(gates, (gates.shape[1],), launch)
@@ -100,7 +93,7 @@ def gate_gradient(x: Sectors, gates: Tensor, grad: Sectors, out: Sectors) -> Ten
 
     def launch(options: Options) -> None:
         _gradient_kernel[(triton.cdiv(gates.numel(), options["BLOCK"]),)](
-            *x, gates, *grad, *out, of_gates, *_strides(x, grad, out), *gates.shape,
+            *x, gates, *grad, *out, of_gates, *strides(x, grad, out), *gates.shape,
             **options, **FUSED,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lgatr.kernels.cuda import FUSED
+from lgatr.kernels.cuda import FUSED, strides
 from lgatr.kernels.tuning import Options, Tuned
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
 
@@ -103,13 +103,6 @@ def _linear_kernel(
         )  # fmt: skip
 
 
-def _strides(*states: Sectors) -> list[int]:
-    found = []
-    for x in states:
-        found += [x.z.stride(0), x.v.stride(0), x.v.stride(1), x.b.stride(0), x.b.stride(1)]
-    return found
-
-
 def _side(count: int) -> int:
     return max(triton.next_power_of_2(count), _LEAST)
 
@@ -125,7 +118,7 @@ def _launch(
 ) -> None:
     tokens, width, outputs = len(x.z), x.v.shape[-1], out.z.shape[-1]
     _linear_kernel[(triton.cdiv(tokens, options["BLOCK_T"]), _ROWS)](
-        *x, gates, scalars, *matrices, bias, *out, *_strides(x, out),
+        *x, gates, scalars, *matrices, bias, *out, *strides(x, out),
         *(stride for matrix in matrices for stride in matrix.stride()),
         tokens, max(width // 2, 1), outputs, out.v.shape[-1], width, x.z.shape[-1] - width,
         HAS_BIAS=bias is not None, GATED=gates is not None,

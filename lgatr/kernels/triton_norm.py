@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lgatr.kernels.cuda import FUSED
+from lgatr.kernels.cuda import FUSED, strides
 from lgatr.kernels.tuning import BY_TOKEN, Options, Tuned
 from lgatr.layout import Sectors
 
@@ -241,13 +241,6 @@ def _gradient_kernel(
             tl.store(of_weight_s + pid * scalars + s, ds, mask=mask_s)
 
 
-def _strides(*states: Sectors) -> list[int]:
-    found = []
-    for x in states:
-        found += [x.z.stride(0), x.v.stride(0), x.v.stride(1), x.b.stride(0), x.b.stride(1)]
-    return found
-
-
 def _blocks(x: Sectors) -> dict[str, int]:
     s = x.s_channels
     return {
@@ -277,7 +270,7 @@ def layer_norm(
 
     def launch(options: Options) -> None:
         _norm_kernel[(tokens,)](
-            *x, weight, weight_s, *out, *moments, *_strides(x, out),
+            *x, weight, weight_s, *out, *moments, *strides(x, out),
             x.mv_channels, x.s_channels, epsilon, gain, layer_norm_epsilon,
             HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x),
             **options, **FUSED,
@@ -308,7 +301,7 @@ def layer_norm_gradients(
     def launch(options: Options) -> None:
         _gradient_kernel[(programs,)](
             *x, weight, weight_s, *grad, *moments, *out, partial, partial_s,
-            *_strides(x, grad, out), tokens, c, s, limit, gain,
+            *strides(x, grad, out), tokens, c, s, limit, gain,
             HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x),
             **options, **FUSED,
         )  # fmt: skip

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lgatr.kernels.cuda import FUSED
+from lgatr.kernels.cuda import FUSED, strides
 from lgatr.kernels.tuning import Options, Tuned, by_block
 from lgatr.layout import Sectors
 
@@ -163,16 +163,6 @@ def _gradient_kernel(
     _store_even(v, v + dyv_i, dyv_i, channels, mask, *odd)
 
 
-def _strides(*states: Sectors) -> list[int]:
-    """Of each state: z by token, v by row and token, b by row and token."""
-    found = []
-    for x in states:
-        if x.z.stride(-1) != 1 or x.v.stride(-1) != 1 or x.b.stride(-1) != 1:
-            raise ValueError("channels must lie side by side")
-        found += [x.z.stride(0), x.v.stride(0), x.v.stride(1), x.b.stride(0), x.b.stride(1)]
-    return found
-
-
 def _tensors(*states: Sectors) -> list[Tensor]:
     return [part for x in states for part in x]
 
@@ -191,7 +181,7 @@ def product(x: Sectors, y: Sectors, out: Sectors) -> Sectors:
 
     def launch(options: Options) -> None:
         _product_kernel[_grid(x, options)](
-            *_tensors(x, y, out), *_strides(x, y, out), tokens, channels, **options, **FUSED
+            *_tensors(x, y, out), *strides(x, y, out), tokens, channels, **options, **FUSED
         )
 
     _FORWARD(x.z, (channels,), launch)
@@ -207,7 +197,7 @@ def product_gradients(
 
     def launch(options: Options) -> None:
         _gradient_kernel[_grid(x, options)](
-            *_tensors(*states), *_strides(*states), tokens, channels, **options, **FUSED
+            *_tensors(*states), *strides(*states), tokens, channels, **options, **FUSED
         )
 
     _BACKWARD(x.z, (channels,), launch)
