@@ -43,15 +43,21 @@ def step(particles: int, events: int, blocks: int, channels: int) -> Callable[[]
 
 
 def measure(name: str, rounds: int = 9) -> dict[int, list[float]]:
-    """Seconds of each round for each value of one size; values take turns."""
+    """Seconds of a step in each round for each value of one size; values take turns.
+
+    A turn is one step that nobody counts, for it finds in the caches what the value before left
+    there (a step of a training follows one of its own size), and then a second of steps.
+    """
     runs = {value: step(**{**BASE, name: value}) for value in STUDIES[name]}
     times: dict[int, list[float]] = {value: [] for value in runs}
-    for turn in range(rounds + 2):
+    for _ in range(rounds):
         for value, run in runs.items():
-            start = time.perf_counter()
             run()
-            if turn > 1:
-                times[value].append(time.perf_counter() - start)
+            steps, start = 0, time.perf_counter()
+            while steps == 0 or time.perf_counter() - start < 1.0:
+                run()
+                steps += 1
+            times[value].append((time.perf_counter() - start) / steps)
     return times
 
 
