@@ -2,62 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import sys
-import time
-from collections.abc import Callable
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.compare_peer import PAPER
-from lgatr import LGATr, Packing
-from lgatr.utils.memory import keep_freed_memory
+from benchmarks.processes import Worker
 
+ROOT = Path(__file__).resolve().parents[1]
 BASE = {"particles": 50, "events": 32, "blocks": 4, "channels": 16}
 STUDIES = {
     "particles": [10, 30, 100, 300, 1000],
-    "events": [16, 64, 256, 512, 1024, 2048],
+    "events": [16, 32, 64, 128, 256, 512, 1024],
     "blocks": [1, 2, 4, 8, 12],
     "channels": [4, 8, 16, 32, 64],
 }
 """Values of each; all others are as in :data:`BASE`."""
+TURN_S = 1.0
+"""Seconds of steps in a turn, at least one."""
 
 
-def step(particles: int, events: int, blocks: int, channels: int) -> Callable[[], None]:
-    """A training step of the paper's network in other sizes."""
+def job(particles: int, events: int, blocks: int, channels: int, device: str) -> dict[str, Any]:
+    """The paper's network in other sizes, for a :class:`~benchmarks.processes.Worker`."""
     sizes = {"hidden_mv_channels": channels, "hidden_s_channels": 2 * channels}
-    torch.manual_seed(0)
-    net = LGATr(**{**PAPER, "num_blocks": blocks, **sizes})
-    packing = Packing.from_lengths([particles] * events)
-    x = torch.randn(packing.num_tokens, 1, 16)
+    return {
+        "network": "LGATr",
+        "arguments": {**PAPER, "num_blocks": blocks, **sizes},
+        "lengths": [particles] * events,
+        "layout": "packed",
+        "device": device,
+        "dtype": "float32",
+        # As in run.py: else what is measured of large batches is the system handing out memory.
+        "keep_memory": True,
+        "recorded": False,
+    }
 
-    def run() -> None:
-        net.zero_grad(set_to_none=True)
-        net(x, packing=packing)[0].square().mean().backward()
 
-    return run
-
-
-def measure(name: str, rounds: int = 9) -> dict[int, list[float]]:
+def measure(name: str, rounds: int = 9, device: str = "cpu") -> dict[int, list[float]]:
     """Seconds of a step in each round for each value of one size; values take turns.
 
-    A turn is one step that nobody counts, for it finds in the caches what the value before left
-    there (a step of a training follows one of its own size), and then a second of steps.
+    Each has a process, and so memory, of its own. A turn is a step that nobody counts, for the
+    caches are full of what the value before left there, and then steps for :data:`TURN_S`.
     """
-    runs = {value: step(**{**BASE, name: value}) for value in STUDIES[name]}
-    times: dict[int, list[float]] = {value: [] for value in runs}
-    for _ in range(rounds):
-        for value, run in runs.items():
-            run()
-            steps, start = 0, time.perf_counter()
-            while steps == 0 or time.perf_counter() - start < 1.0:
-                run()
-                steps += 1
-            times[value].append((time.perf_counter() - start) / steps)
+    times: dict[int, list[float]] = {value: [] for value in STUDIES[name]}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        workers = {}
+        for value in times:
+            worker = Worker(job(**{**BASE, name: value}, device=device), ROOT, Path(folder))
+            stack.callback(worker.close)
+            workers[value] = worker
+        for turn in range(rounds + 1):
+            for value, worker in workers.items():
+                worker.ask("train")
+                seconds = [worker.ask("train")]
+                while sum(seconds) < TURN_S:
+                    seconds.append(worker.ask("train"))
+                if turn:  # the first is for warming up
+                    times[value].append(statistics.median(seconds))
     return times
 
 
@@ -75,13 +81,11 @@ def growth(times: dict[int, list[float]]) -> dict[int, float]:
 
 def study(report: dict[str, Any], out: Path | None) -> None:
     """Measure, print, and write."""
-    # As in run.py: else what is measured of large batches is the system handing out memory.
-    report["memory_kept"] = keep_freed_memory()
     report["base"] = BASE
     report["seconds"], report["growth"] = {}, {}
     for name in STUDIES:
         print(f"{name} …", file=sys.stderr)
-        times = measure(name)
+        times = measure(name, device=report["device"])
         found = {value: statistics.median(seconds) for value, seconds in times.items()}
         ratios = growth(times)
         report["seconds"][name], report["growth"][name] = found, ratios

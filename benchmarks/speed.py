@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -26,6 +24,7 @@ import torch
 
 from benchmarks.compare_peer import PAPER, install_peer
 from benchmarks.machine import description
+from benchmarks.processes import Worker
 
 ROOT = Path(__file__).resolve().parents[1]
 SLIM = {
@@ -49,38 +48,6 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 def batch_lengths(events: int = 32) -> list[int]:
     """Particles of each event: 20 to 90, always the same."""
     return torch.randint(20, 91, (events,), generator=torch.Generator().manual_seed(0)).tolist()
-
-
-class Worker:
-    """A process with one network; see :mod:`benchmarks.speed_worker`."""
-
-    def __init__(self, job: dict[str, Any], library: Path, folder: Path) -> None:
-        self.source = folder / f"{len(list(folder.iterdir()))}.json"
-        self.source.write_text(json.dumps(job))
-        script = str(ROOT / "benchmarks" / "speed_worker.py")
-        self.process = subprocess.Popen(
-            [sys.executable, script, str(self.source)],
-            env={**os.environ, "PYTHONPATH": str(library)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, what: str) -> float:
-        """One measurement."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(what + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of {self.source} ended; see its message above")
-        return float(json.loads(line))
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def jobs(model: str, options: argparse.Namespace, peer: Path) -> dict[str, tuple[dict, Path]]:

@@ -32,6 +32,14 @@ def no_measured_choice(tmp_path, monkeypatch) -> None:
     choice._table.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def matrix_products_of_large_batches(monkeypatch) -> None:
+    """Tests are small; what they prove shall hold for the products of real batches."""
+    from lgatr.kernels import matmul
+
+    monkeypatch.setattr(matmul, "_SMALLEST", 1 << 15)
+
+
 @pytest.fixture(params=["native", "torch"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to compute on a CPU."""

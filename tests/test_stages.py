@@ -249,7 +249,9 @@ class TestProduct:
 class TestMatmul:
     @pytest.mark.parametrize("bias", [True, False])
     @pytest.mark.parametrize("shape", [(300, 40), (2, 150, 40)], ids=str)
-    def test_linear(self, shape, bias):
+    @pytest.mark.parametrize("smallest", [1, 1 << 30], ids=["onednn", "mkl"])
+    def test_linear(self, shape, bias, smallest, monkeypatch):
+        monkeypatch.setattr(matmul, "_SMALLEST", smallest)
         x, w = torch.randn(shape, requires_grad=True), torch.randn(30, 40, requires_grad=True)
         b = torch.randn(30, requires_grad=True) if bias else None
         given = [t for t in (x, w, b) if t is not None]
@@ -306,6 +308,13 @@ class TestPlacement:
     def test_entries_that_arrive_nowhere_have_no_gradient(self):
         placement = Placement(lambda x: (x[:2],), (torch.Size([4]),))
         assert placement.target_sign.sum(0).tolist() == [1, 1, 0, 0]
+
+    def test_tables_are_brought_to_a_device_once(self):
+        """Whatever other maps the network has: a copy in each step would stop a GPU."""
+        placements = [Placement(lambda x: (x,), (torch.Size([n]),)) for n in range(1, 20)]
+        where = torch.device("cpu"), torch.float32
+        first = [placement.tables(*where) for placement in placements]
+        assert all(p.tables(*where) is t for p, t in zip(placements, first, strict=True))
 
 
 def test_scratch_is_kept_and_belongs_to_one_thread():

@@ -5,7 +5,6 @@ Legend: T tokens, I and O numbers of a row in and out.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -118,6 +117,9 @@ class GatedLinearStage(Then):
         return tuple(unflat(out, Sectors(z, v, b))), ()
 
 
+Tables = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
 class Placement:
     """A map that puts each entry of some tensors, with a sign, into places of others.
 
@@ -144,6 +146,7 @@ class Placement:
         self.source, self.sign = flat.abs().long(), flat.sign()
         # Where each entry arrives: at most twice, since a bivector is in both rows of its pair.
         self.target, self.target_sign = self._backwards(sum(self.sizes))
+        self._tables: dict[tuple[torch.device, torch.dtype], Tables] = {}
 
     def _backwards(self, count: int) -> tuple[Tensor, Tensor]:
         places = self.source.nonzero().flatten()
@@ -159,16 +162,17 @@ class Placement:
         target[rank, entries], sign[rank, entries] = places, self.sign[places]
         return target, sign
 
-    @functools.lru_cache(maxsize=4)  # noqa: B019  (placements live as long as the program)
-    def tables(
-        self, device: torch.device, dtype: torch.dtype
-    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def tables(self, device: torch.device, dtype: torch.dtype) -> Tables:
         """Source and sign, then target and sign, on a device and in the format of the numbers."""
-        with torch.inference_mode(False):  # a later training step may use them
-            return (
-                (self.source.to(device), self.sign.to(device, dtype)),
-                (self.target.to(device), self.target_sign.to(device, dtype)),
-            )
+        found = self._tables.get((device, dtype))
+        if found is None:
+            with torch.inference_mode(False):  # a later training step may use them
+                found = (
+                    (self.source.to(device), self.sign.to(device, dtype)),
+                    (self.target.to(device), self.target_sign.to(device, dtype)),
+                )
+            self._tables[device, dtype] = found
+        return found
 
 
 @dataclass(frozen=True)
