@@ -16,7 +16,7 @@ _generated = Path(__file__).parent / "_generated"
 _generated.mkdir(exist_ok=True)
 for _name, _command in (
     ("backends", ["lgatr.attention", "--markdown"]),
-    ("reproduce", ["experiments.reproduce"]),
+    ("reproduce", ["experiments.reproduce", "--curves", str(_generated)]),
 ):
     _table = subprocess.run(
         [sys.executable, "-m", *_command],

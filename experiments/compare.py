@@ -74,6 +74,8 @@ def _digits(error: float) -> int:
 def mean_and_spread(values: Sequence[float]) -> str:
     """``mean±standard deviation``, with the digits that mean something."""
     mean, spread = statistics.mean(values), statistics.stdev(values)
+    if spread == 0:  # of few background jets that pass, the same number
+        return f"{mean:.4g}±0"
     digits = min(_digits(spread), 5)
     return f"{mean:.{digits}f}±{spread:.{digits}f}"
 

@@ -1,20 +1,24 @@
 """The table of published figures, the commands that reproduce them, and what they gave here.
 
-    python -m experiments.reproduce > docs/_generated/reproduce.md
+    python -m experiments.reproduce [--curves FOLDER] > docs/_generated/reproduce.md
 
 Published rows are those of ``experiments/report/published.json``; our figures are the
 ``metrics.json`` of runs kept as ``benchmarks/results/trainings/<task>/<network>/<seed>.json``. A
 row without such a run says what it needs. Runs of tasks that nobody published, on simulated jets,
-have tables of their own.
+have tables of their own. ``--curves`` draws ``learning_<task>.png`` from their validation curves
+(:mod:`experiments.keep`).
 """
 
 from __future__ import annotations
 
+import argparse
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
 from experiments.compare import Run, heading, markdown, rows
+from experiments.plots.curves import Curve, plot_learning
 from experiments.report.html import all_published
 
 COLUMNS = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
@@ -69,13 +73,33 @@ def unpublished(task: str) -> str:
     return f"### `experiment={task}`, simulated jets\n\n{markdown(header, body)}\n"
 
 
-def main() -> None:
-    """Print the page's tables."""
+def learning_curves(task: str) -> dict[str, list[Curve]]:
+    """Validation AUC by step, of all seeds that are kept of each network."""
+    found: dict[str, list[Curve]] = {}
+    for file in sorted((RUNS / task).glob("*/*_curve.csv")):
+        with file.open(newline="") as handle:
+            rows_ = [row for row in csv.DictReader(handle) if row["val_auc"]]
+        curve = {int(row["step"]): float(row["val_auc"]) for row in rows_}
+        found.setdefault(file.parent.name, []).append(curve)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the page's tables; draw its curves where asked."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.reproduce", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--curves", type=Path, metavar="FOLDER", help="folder for the plots")
+    options = parser.parse_args(arguments)
     known = all_published()
     print("\n".join(table(task, entry) for task, entry in known.items()))
     for folder in sorted(RUNS.iterdir()):
         if folder.is_dir() and folder.name not in known:
             print(f"\n{unpublished(folder.name)}")
+        curves = learning_curves(folder.name) if options.curves else {}
+        if curves:
+            file = options.curves / f"learning_{folder.name}.png"
+            plot_learning(curves, "AUC of the validation", file)
+            print(f"\n```{{image}} {options.curves.name}/{file.name}\n:alt: learning curves\n```\n")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-from experiments import reproduce
+from experiments import keep, reproduce
 from experiments.cli import CONFIG_DIR
 from experiments.compare import Run, data_efficiency, main, mean_and_spread
 from experiments.ensemble import ensemble_scores
+from experiments.errors import UserError
 from experiments.report.html import all_published, published
 from experiments.tasks.scores import Scores
 
@@ -184,4 +185,55 @@ def test_the_page_shows_runs_that_are_kept(tmp_path, monkeypatch):
         (folder / f"{seed}.json").write_text(json.dumps(results))
     text = reproduce.table("toptagging", entry)
     (line,) = [line for line in text.splitlines() if "2 runs, jets, cuda:0, 2026-01-01" in line]
-    assert "0.98150±0.00071" in line and "501.50±0.71" in line
+    assert "0.98150±0.00071" in line and "501.50±0.71" in line and "2000±0 " in line
+
+
+class TestKeep:
+    @pytest.fixture(autouse=True)
+    def kept(self, tmp_path, monkeypatch):
+        for module in (keep, reproduce):
+            monkeypatch.setattr(module, "RUNS", tmp_path / "kept")
+        return tmp_path / "kept"
+
+    @staticmethod
+    def run(folder, seed=1, auc=0.98):
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text("name: own\n")
+        (folder / "metrics.json").write_text(
+            json.dumps({"auc": auc, "seed": seed, "device": "cpu", "accuracy": 0.9})
+        )
+        for part, rows in enumerate(("9,,,0.3\n9,0.95,0.2,\n", "19,0.97,0.1,\n")):
+            log = folder / "logs" / "csv" / f"version_{part}" / "metrics.csv"
+            log.parent.mkdir(parents=True)
+            log.write_text("step,val/auc,val/loss,loss\n" + rows)
+        return folder
+
+    def test_figures_and_curves_of_all_parts(self, tmp_path, kept, capsys):
+        run = self.run(tmp_path / "run")
+        keep.main([str(run), "--name", "Mine", "--data", "some jets"])
+        assert capsys.readouterr().out.strip() == str(kept / "own" / "Mine" / "1.json")
+        assert json.loads((kept / "own" / "Mine" / "1.json").read_text())["data"] == "some jets"
+        text = (kept / "own" / "Mine" / "1_curve.csv").read_text()
+        assert text.splitlines() == [
+            "step,val_auc,val_loss,val_accuracy",
+            "10,0.950000,0.200000,",
+            "20,0.970000,0.100000,",
+        ]
+        assert reproduce.learning_curves("own") == {"Mine": [{10: 0.95, 20: 0.97}]}
+        reproduce.main(["--curves", str(tmp_path / "plots")])
+        printed = capsys.readouterr().out
+        assert "| Mine | 1 |" in printed and "plots/learning_own.png" in printed
+        assert (tmp_path / "plots" / "learning_own.png").stat().st_size > 1000
+
+    def test_nothing_that_is_kept_is_lost(self, tmp_path, kept, capsys):
+        keep.keep(self.run(tmp_path / "a"), "Mine", "jets")
+        keep.keep(tmp_path / "a", "Mine", "jets")
+        other = self.run(tmp_path / "b", auc=0.5)
+        with pytest.raises(SystemExit):
+            keep.main([str(other), "--name", "Mine", "--data", "jets"])
+        assert "another run of this seed is kept" in capsys.readouterr().err
+        assert json.loads((kept / "own" / "Mine" / "1.json").read_text())["auc"] == 0.98
+
+    def test_an_unfinished_run(self, tmp_path):
+        with pytest.raises(UserError, match="no finished run"):
+            keep.keep(tmp_path, "Mine", "jets")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.plots.style import new_figure, save
+from experiments.plots.style import new_figure, save, save_as
 
 Curve = dict[int, float]
 
@@ -51,3 +52,27 @@ def plot_learning_rate(curves: dict[str, Curve], directory: Path) -> None:
             axes.plot(list(curve), list(curve.values()))
     axes.set(xlabel="step", ylabel="learning rate")
     save(figure, directory, "learning_rate")
+
+
+def plot_learning(curves: Mapping[str, list[Curve]], label: str, file: Path) -> None:
+    """A validation figure against the step: a colour for each network, a line for each seed.
+
+    Parameters
+    ----------
+    curves
+        Of all seeds, by network.
+    label
+        Of the vertical axis.
+    file
+        Image to write; its suffix chooses the format.
+    """
+    figure, axes = new_figure()
+    best = max((max(c.values()) for seeds in curves.values() for c in seeds if c), default=1.0)
+    for number, (name, seeds) in enumerate(curves.items()):
+        for turn, curve in enumerate(seeds):
+            steps, values = list(curve), list(curve.values())
+            axes.plot(steps, values, color=f"C{number}", label=None if turn else name)
+    # The first validations would hide the differences between networks.
+    axes.set(xlabel="step", ylabel=label, ylim=(best - 0.025, best + 0.002))
+    axes.legend(fontsize=12)
+    save_as(figure, file)

@@ -6,8 +6,7 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.atomic import atomic_path
-from experiments.plots.style import new_figure
+from experiments.plots.style import new_figure, save_as
 
 Points = Mapping[int, list[float]]
 """Values of all seeds by number of training jets."""
@@ -25,8 +24,6 @@ def plot_data_efficiency(curves: Mapping[str, Points], label: str, file: Path) -
     file
         Image to write; its suffix chooses the format.
     """
-    import matplotlib.pyplot as plt
-
     figure, axes = new_figure()
     for name, points in curves.items():
         sizes = sorted(points)
@@ -35,6 +32,4 @@ def plot_data_efficiency(curves: Mapping[str, Points], label: str, file: Path) -
         axes.errorbar(sizes, means, yerr=spreads, marker="o", ms=5, capsize=3, label=name)
     axes.set(xlabel="training jets", ylabel=label, xscale="log")
     axes.legend(fontsize=12)
-    with atomic_path(file) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
+    save_as(figure, file)

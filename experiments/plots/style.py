@@ -25,6 +25,11 @@ def new_figure(**options: Any) -> tuple[Figure, Any]:
 def save(figure: Figure, directory: Path, name: str) -> None:
     """Write PNG and PDF."""
     for suffix in ("png", "pdf"):
-        with atomic_path(directory / f"{name}.{suffix}") as temporary:
-            figure.savefig(temporary, dpi=110)
+        save_as(figure, directory / f"{name}.{suffix}")
+
+
+def save_as(figure: Figure, file: Path) -> None:
+    """Write one image; the suffix chooses the format."""
+    with atomic_path(file) as temporary:
+        figure.savefig(temporary, dpi=110)
     plt.close(figure)
