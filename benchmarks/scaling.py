@@ -43,40 +43,46 @@ def job(particles: int, events: int, blocks: int, channels: int, device: str) ->
     }
 
 
-def measure(name: str, rounds: int = 9, device: str = "cpu") -> dict[int, list[float]]:
-    """Seconds of a step in each round for each value of one size; values take turns.
+def _turn(worker: Worker) -> float:
+    """Seconds of a step, warm: the caches are full of what another size left there."""
+    worker.ask("train")
+    seconds = [worker.ask("train")]
+    while sum(seconds) < TURN_S:
+        seconds.append(worker.ask("train"))
+    return statistics.median(seconds)
 
-    Each has a process, and so memory, of its own. A turn is a step that nobody counts, for the
-    caches are full of what the value before left there, and then steps for :data:`TURN_S`.
+
+Times = dict[int, list[float]]
+
+
+def measure(name: str, rounds: int = 7, device: str = "cpu") -> tuple[Times, Times]:
+    """A step for each value of one size, and how much longer it takes than for the value before.
+
+    Each value has a process, and so memory, of its own. Neighbours are measured smaller, larger,
+    smaller: what else the machine does, as far as it grows or fades evenly, falls on both alike.
+
+    Returns
+    -------
+    Seconds by value, and factors by the larger value, of all rounds.
     """
-    times: dict[int, list[float]] = {value: [] for value in STUDIES[name]}
+    values = STUDIES[name]
+    times: Times = {value: [] for value in values}
+    factors: Times = {value: [] for value in values[1:]}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         workers = {}
-        for value in times:
+        for value in values:
             worker = Worker(job(**{**BASE, name: value}, device=device), ROOT, Path(folder))
             stack.callback(worker.close)
             workers[value] = worker
         for turn in range(rounds + 1):
-            for value, worker in workers.items():
-                worker.ask("train")
-                seconds = [worker.ask("train")]
-                while sum(seconds) < TURN_S:
-                    seconds.append(worker.ask("train"))
+            print(f"{name}: round {turn} of {rounds}", file=sys.stderr)
+            for small, large in pairwise(values):
+                before, between, after = (_turn(workers[v]) for v in (small, large, small))
                 if turn:  # the first is for warming up
-                    times[value].append(statistics.median(seconds))
-    return times
-
-
-def growth(times: dict[int, list[float]]) -> dict[int, float]:
-    """How much longer a value takes than the one before: the median over rounds.
-
-    Within a round, what else the machine does falls on neighbours alike.
-    """
-    values = list(times)
-    return {
-        value: statistics.median(a / b for a, b in zip(times[value], times[last], strict=True))
-        for last, value in pairwise(values)
-    }
+                    times[small] += [before, after]
+                    times[large].append(between)
+                    factors[large].append(2 * between / (before + after))
+    return times, factors
 
 
 def study(report: dict[str, Any], out: Path | None) -> None:
@@ -84,10 +90,8 @@ def study(report: dict[str, Any], out: Path | None) -> None:
     report["base"] = BASE
     report["seconds"], report["growth"] = {}, {}
     for name in STUDIES:
-        print(f"{name} …", file=sys.stderr)
-        times = measure(name, device=report["device"])
-        found = {value: statistics.median(seconds) for value, seconds in times.items()}
-        ratios = growth(times)
+        measured = measure(name, device=report["device"])
+        found, ratios = ({v: statistics.median(x) for v, x in of.items()} for of in measured)
         report["seconds"][name], report["growth"][name] = found, ratios
         print(f"\n{name:>10} {'seconds':>10} {'to the one before':>18}")
         before = 0
