@@ -47,20 +47,26 @@ def keep(run: Path, name: str, data: str, task: str | None = None) -> Path:
     Raises
     ------
     UserError
-        If the run is not finished, or another one of its seed is kept.
+        If the run is not finished or damaged, another one of its seed is kept, or a name is a path.
     """
     if not ((run / METRICS).is_file() and (run / CONFIG).is_file()):
         raise UserError(f"{run}: no finished run; it lacks {METRICS} or {CONFIG}")
-    results = json.loads((run / METRICS).read_text(encoding="utf-8"))
+    if not name or Path(name).name != name or (task and Path(task).name != task):
+        raise UserError(f"{task or name}: a name of a folder, without slashes, is needed")
+    try:
+        results = json.loads((run / METRICS).read_text(encoding="utf-8"))
+        seed = int(results["seed"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{run / METRICS}: damaged, or of another program; run again") from error
     folder = RUNS / (task or str(OmegaConf.select(OmegaConf.load(run / CONFIG), "name"))) / name
-    target = folder / f"{results['seed']}.json"
+    target = folder / f"{seed}.json"
     results["data"] = data
     text = json.dumps(results, indent=2) + "\n"
     if target.exists() and target.read_text(encoding="utf-8") != text:
         raise UserError(f"{target}: another run of this seed is kept; remove it first")
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    _write_curves(run, folder / f"{results['seed']}_curve.csv")
+    _write_curves(run, folder / f"{seed}_curve.csv")
     return target
 
 

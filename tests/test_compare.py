@@ -237,3 +237,16 @@ class TestKeep:
     def test_an_unfinished_run(self, tmp_path):
         with pytest.raises(UserError, match="no finished run"):
             keep.keep(tmp_path, "Mine", "jets")
+
+    @pytest.mark.parametrize("text", ['{"auc": 1', '{"auc": 1}', "[]", '{"seed": "one"}'])
+    def test_damaged_figures(self, tmp_path, text):
+        run = self.run(tmp_path / "run")
+        (run / "metrics.json").write_text(text)
+        with pytest.raises(UserError, match=r"metrics\.json: damaged"):
+            keep.keep(run, "Mine", "jets")
+
+    @pytest.mark.parametrize("names", [("../Mine", None), ("Mine", "a/b"), ("", None)])
+    def test_names_are_not_paths(self, tmp_path, kept, names):
+        with pytest.raises(UserError, match="without slashes"):
+            keep.keep(self.run(tmp_path / "run"), names[0], "jets", names[1])
+        assert not kept.exists()
