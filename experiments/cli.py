@@ -108,6 +108,8 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
     # Endless streams have a length for the sake of exact resumption; see StreamLoader.
     warnings.filterwarnings("ignore", ".*IterableDataset. has .__len__. defined.*")
+    # Metrics are of all processes' jets already.
+    warnings.filterwarnings("ignore", ".*recommended to use .self.log.*sync_dist=True.*")
     # Models that learn in one go, such as trees, have no optimizer.
     warnings.filterwarnings("ignore", ".*this fit will run with no optimizer.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*", module="lightning.*")

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from experiments.failures import explained_failures
 from experiments.plots import curves, tagging
 from experiments.report.html import value_with_error, write_report
 from experiments.results import gather
+from experiments.sharded import assemble, load_weights
 from experiments.tasks.classification import Classification
 from lgatr.utils.memory import keep_freed_memory
 
@@ -60,9 +62,10 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     datamodule = instantiate(cfg.data.module)
     datamodule.setup()
     spec = datamodule.spec
+    make_model = partial(instantiate(cfg.model), spec=spec)
     task = instantiate(cfg.task)(
         spec=spec,
-        model=instantiate(cfg.model)(spec=spec),
+        model=make_model(),
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
     )
@@ -73,11 +76,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         print(f"Results go to {directory}")
     trainer: Trainer = instantiate(
         cfg.trainer,
-        callbacks=list(instantiate(cfg.callbacks).values()),
+        callbacks=[c for c in instantiate(cfg.callbacks).values() if c is not None],
         logger=list(instantiate(cfg.logger).values()),
     )
     with _same_directory(directory), explained_failures():
         seconds = _fit_and_test(trainer, task, datamodule, directory, checkpoint)
+        assemble(task, make_model)
     results: dict[str, Any] = dict(task.test_metrics)
     if trainer.is_global_zero:
         results = gather(cfg, task, trainer, datamodule, directory, seconds)
@@ -112,7 +116,7 @@ def _fit_and_test(
     if best.is_file():
         # The averaged weights; given the file, the averaging callback would take the others.
         state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-        task.load_state_dict(state)
+        load_weights(task, state)
     trainer.test(task, datamodule, verbose=False)
     return seconds
 

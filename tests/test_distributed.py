@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 
 from experiments.cli import ROOT
 from experiments.errors import UserError
 from experiments.failures import explained_failures
+from experiments.sharded import ShardedStrategy
 
 COMMON = (
     "data.limit=400", "data.batch_size=16", "trainer.precision=64-true",
@@ -60,6 +63,41 @@ def test_two_processes_equal_one(tmp_path):
     for name in ("auc", "loss", "accuracy"):
         assert a[name] == pytest.approx(b[name], abs=1e-6)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "two"]
+
+
+def assert_same(ours: Path, theirs: Path) -> None:
+    a, b = weights(ours), weights(theirs)
+    assert a.keys() == b.keys()
+    for name, tensor in a.items():
+        torch.testing.assert_close(tensor, b[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["lgatr_small", "lgatr_slim_small", "transformer_small"])
+def test_sharded_weights_train_as_whole_ones(tmp_path, model):
+    """FSDP ends with the weights of DDP, and each goes on from the other's checkpoint."""
+    options = (f"model={model}", "callbacks.ema=null", "trainer.precision=32-true")
+    ddp, fsdp = (*options, "trainer=ddp", TWO[1]), (*options, "trainer=fsdp", TWO[1])
+    whole, sharded = tmp_path / "whole", tmp_path / "sharded"
+    finish(start(whole, "trainer.max_steps=20", *ddp))
+    finish(start(sharded, "trainer.max_steps=20", *fsdp))
+    assert_same(sharded, whole)
+    a, b = figures(sharded), figures(whole)
+    assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+    for name in ("parameters", "symmetry", "flops_per_jet", "attention_executed"):
+        assert a[name] == b[name]
+    finish(start(whole, "trainer.max_steps=25", "ckpt_path=last", *fsdp))
+    finish(start(sharded, "trainer.max_steps=25", "ckpt_path=last", *ddp))
+    assert figures(whole)["steps"] == figures(sharded)["steps"] == 25
+    assert_same(sharded, whole)
+
+
+def test_averages_of_sharded_weights_are_refused():
+    task = SimpleNamespace(trainer=SimpleNamespace(callbacks=[WeightAveraging()]))
+    strategy = ShardedStrategy()
+    strategy._lightning_module = task
+    with pytest.raises(ValueError, match="callbacks.ema=null"):
+        strategy.setup_environment()
 
 
 @pytest.mark.slow
