@@ -102,7 +102,6 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("lightning.pytorch", "xformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     # Batches are cut from memory in a millisecond; workers would only cost start-up time.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")

@@ -3,8 +3,9 @@
     python -m experiments.compare RUN... [--latex] [--no-published] [--ensemble] [--curve FILE]
 
 Runs that differ in their seed alone are one row: mean ± spread (standard deviation) over seeds. A
-row of one run has its statistical errors instead. ``--ensemble`` adds a row for the mean of the
-seeds' probabilities; ``--curve`` draws the AUC against the number of training jets.
+row of one run has its statistical errors instead. Other options in which runs differ are named.
+``--ensemble`` adds a row for the mean of the seeds' probabilities; ``--curve`` draws the AUC against
+the number of training jets.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from experiments.errors import UserError
 from experiments.plots.efficiency import plot_data_efficiency
 from experiments.report.html import published, value_with_error
 
-_IGNORED = ("seed", "run_dir", "ckpt_path")
+_SEEDS = ("seed", "random_state")
+_IGNORED = (*_SEEDS, "run_dir", "ckpt_path", "logger", "paths")
+_SHOWN = 3  # options in a row's name
 _DEFAULT = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
 
 
@@ -37,7 +40,7 @@ class Run:
 
     name: str
     task: str
-    setup: str
+    setup: Mapping[str, Any]
     results: dict[str, Any]
     folder: Path | None = None
     task_options: Mapping[str, Any] = field(default_factory=dict)
@@ -57,13 +60,20 @@ class Run:
         cfg = OmegaConf.to_container(OmegaConf.load(config))
         assert isinstance(cfg, dict)
         target = str(cfg["model"]["_target_"]).rpartition(".")[2]
-        setup = {key: value for key, value in cfg.items() if key not in _IGNORED}
-        # The seed is also where the data module takes it from.
-        setup["data"] = {k: v for k, v in cfg["data"].items() if k != "module"}
-        text = json.dumps(setup, sort_keys=True, default=str)
         results = json.loads(metrics.read_text(encoding="utf-8"))
         name, task = f"{cfg['name']}, {target}", str(cfg["published"])
-        return cls(name, task, text, results, folder, cfg.get("task") or {})
+        setup = dict(_options(cfg, str(cfg["run_dir"])))
+        return cls(name, task, setup, results, folder, cfg.get("task") or {})
+
+
+def _options(value: Any, run_dir: str, name: str = "") -> Iterator[tuple[str, Any]]:
+    """All options by their full names, but for seeds and for what tells a run's folder."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in _IGNORED:
+                yield from _options(inner, run_dir, f"{name}.{key}" if name else str(key))
+    elif not (isinstance(value, str) and value.startswith(run_dir)):
+        yield name, value
 
 
 def _digits(error: float) -> int:
@@ -89,25 +99,51 @@ def _cell(runs: list[Run], column: str) -> str:
     return mean_and_spread([float(v) for v in found if v is not None])
 
 
-def _ensemble(group: list[Run], columns: Sequence[str]) -> list[str]:
+def _ensemble(group: list[Run], name: str, columns: Sequence[str]) -> list[str]:
     folders = [run.folder for run in group if run.folder is not None]
     found = ensemble_metrics(folders, group[0].task_options)
     cells = [value_with_error(found, column) for column in columns]
-    return [f"{group[0].name}, ensemble", str(len(group)), *cells]
+    return [f"{name}, ensemble", str(len(group)), *cells]
 
 
 def rows(runs: list[Run], columns: Sequence[str], ensembles: bool = False) -> list[list[str]]:
     """A row for each setup, with the number of runs, and one for its ensemble if wanted."""
-    groups: dict[str, list[Run]] = {}
+    groups: list[list[Run]] = []
     for run in runs:
-        groups.setdefault(run.setup, []).append(run)
+        same = next((group for group in groups if group[0].setup == run.setup), None)
+        if same is None:
+            groups.append([run])
+        else:
+            same.append(run)
     found = []
-    for group in groups.values():
+    for group, name in zip(groups, _names([group[0] for group in groups]), strict=True):
         cells = [_cell(group, column) for column in columns]
-        found.append([group[0].name, str(len(group)), *cells])
+        found.append([name, str(len(group)), *cells])
         if ensembles and len(group) > 1:
-            found.append(_ensemble(group, columns))
+            found.append(_ensemble(group, name, columns))
     return found
+
+
+def _names(firsts: list[Run]) -> list[str]:
+    """Names of rows, with the options in which rows of one name differ."""
+    found = []
+    for run in firsts:
+        namesakes = [other.setup for other in firsts if other.name == run.name]
+        # What only hands an option on to an object is left out: ``data.module.limit``.
+        options = sorted({option for setup in namesakes for option in setup}, key=_depth)
+        shown: dict[str, str] = {}
+        for option in options:
+            values = [setup.get(option) for setup in namesakes]
+            if any(value != values[0] for value in values):
+                text = f"{option}={run.setup.get(option)}"
+                shown.setdefault(option.rpartition(".")[2], text)
+        more = ["…"] if len(shown) > _SHOWN else []
+        found.append(", ".join([run.name, *list(shown.values())[:_SHOWN], *more]))
+    return found
+
+
+def _depth(option: str) -> tuple[int, str]:
+    return option.count("."), option
 
 
 def data_efficiency(runs: list[Run]) -> dict[str, dict[int, list[float]]]:
@@ -185,7 +221,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--curve", type=Path, metavar="FILE", help="plot of data efficiency")
     options = parser.parse_args(arguments)
     with one_line_errors():
-        runs = [Run.read(run) for run in options.runs]
+        # A --multirun leaves a folder of its own beside those of its runs.
+        folders = [run for run in options.runs if not (run / "multirun.yaml").is_file()]
+        runs = [Run.read(run) for run in folders]
         header, body = table(runs, not options.no_published, options.ensemble)
         if options.curve is not None:
             plot_data_efficiency(data_efficiency(runs), "AUC", options.curve)

@@ -30,7 +30,7 @@ def runs_of(task: str, network: str) -> list[Run]:
     found = []
     for file in sorted((RUNS / task / network).glob("*.json")):
         results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        found.append(Run(network, task, network, results))
+        found.append(Run(network, task, {}, results))
     return found
 
 

@@ -57,6 +57,42 @@ def test_seeds_are_one_row(runs, capsys):
     assert "0.9800±0.0020" in lines[3] and "> 1333 (95 %)" in lines[3]
 
 
+class TestRealConfigurations:
+    """What runs of a --multirun write: every reference resolved, paths and seeds in many places."""
+
+    @staticmethod
+    def run(folder, seed, *overrides):
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            options = ["experiment=toptagging", f"seed={seed}", f"run_dir={folder}", *overrides]
+            cfg = compose("run", overrides=options)
+        make_run(folder, seed, 0.98 + 0.001 * seed)
+        text = OmegaConf.to_yaml(cfg, resolve=True)
+        (folder / "config.yaml").write_text(text)
+        return str(folder)
+
+    @pytest.mark.parametrize("model", ["lgatr", "bdt", "part"])
+    def test_seeds_are_one_row(self, tmp_path, model, capsys):
+        found = [self.run(tmp_path / str(seed), seed, f"model={model}") for seed in (1, 2, 3)]
+        main([*found, "--no-published"])
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 3 and lines[2].split("|")[2].strip() == "3"
+
+    def test_other_options_are_rows_with_names(self, tmp_path, capsys):
+        found = [
+            self.run(tmp_path / f"{seed}_{limit}", seed, f"data.limit={limit}")
+            for seed in (1, 2)
+            for limit in (100, 1000)
+        ]
+        (tmp_path / "together").mkdir()
+        (tmp_path / "together" / "multirun.yaml").write_text("hydra: {}\n")
+        main([*found, str(tmp_path / "together"), "--no-published"])
+        names = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[2:]]
+        assert [n.partition(", ")[2] for n in names] == [
+            "LGATrTagger, data.limit=100",
+            "LGATrTagger, data.limit=1000",
+        ]
+
+
 def test_beside_the_papers(runs, capsys):
     main(runs)
     out = capsys.readouterr().out

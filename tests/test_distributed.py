@@ -21,7 +21,7 @@ from experiments.failures import explained_failures
 from experiments.sharded import ShardedStrategy
 
 COMMON = (
-    "data.limit=400", "data.batch_size=16", "trainer.precision=64-true",
+    "data.limit=400", "data.eval_limit=400", "data.batch_size=16", "trainer.precision=64-true",
     "trainer.val_check_interval=10", "trainer.log_every_n_steps=1", "trainer.accelerator=cpu",
 )  # fmt: skip
 TWO = ("trainer=ddp", "trainer.devices=2")

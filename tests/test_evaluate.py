@@ -20,7 +20,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     command = [
         sys.executable, str(ROOT / "run.py"), "experiment=toptagging", "model=transformer_small",
-        "debug=fast", "data.limit=300", f"run_dir={folder}",
+        "debug=fast", "data.limit=300", "data.eval_limit=300", f"run_dir={folder}",
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     return folder

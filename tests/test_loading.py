@@ -135,10 +135,10 @@ def test_datamodule_from_shipped_jets():
     from experiments.cli import ROOT
 
     module = JetData(
-        str(ROOT / "data/toptagging_mini.h5"), 16, 0, 2000, ["log_pt"], 40, [], 64, 0, 1
+        str(ROOT / "data/toptagging_mini.h5"), 16, 0, 2000, ["log_pt"], 40, [], 100, 64, 0, 1
     )
     module.setup()
-    assert module.num_jets() == {"train": 64, "val": 64, "test": 64}
+    assert module.num_jets() == {"train": 100, "val": 64, "test": 64}
     assert module.spec.num_scalars == 1
     assert sum(len(b) for b in module.test_dataloader()) == 64
     for batch in module.test_dataloader():

@@ -186,6 +186,7 @@ def test_killed_run_resumes_to_the_same_figures(tmp_path):
         "trainer.val_check_interval=30",
         "data.batch_size=32",
         "data.limit=1000",
+        "data.eval_limit=1000",
         "model.network.num_blocks=2",
         "++model.network.dropout_prob=0.1",
     ]

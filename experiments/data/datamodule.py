@@ -41,8 +41,8 @@ class JetData(lightning.LightningDataModule):
     features, max_constituents, augmentations
         See :class:`~experiments.data.preparation.Preparation`; augmentations change only jets
         of training.
-    limit
-        Use at most this many jets of each split; 0 uses all.
+    limit, eval_limit
+        At most this many training jets, and jets of validation and test each; 0 uses all.
     num_workers
         Processes that prepare batches; see :func:`default_workers`.
     seed
@@ -62,6 +62,7 @@ class JetData(lightning.LightningDataModule):
         max_constituents: int,
         augmentations: Sequence[str],
         limit: int,
+        eval_limit: int,
         num_workers: int | None,
         seed: int,
         smallest_component: float = 0.0,
@@ -71,7 +72,8 @@ class JetData(lightning.LightningDataModule):
             raise ValueError(
                 f"data.smallest_component must be GeV, 0 or more, not {smallest_component!r}"
             )
-        self.path, self.limit, self.smallest_component = path, limit, smallest_component
+        self.path, self.smallest_component = path, smallest_component
+        self.limits = {"train": limit, "val": eval_limit, "test": eval_limit}
         self.batch_size, self.token_budget = batch_size, token_budget
         self.eval_token_budget = eval_token_budget
         self.prepare = Preparation(features, max_constituents, augmentations, seed)
@@ -86,9 +88,9 @@ class JetData(lightning.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check all splits, so that a bad file shows before training, not after."""
-        for split in ("train", "val", "test"):
+        for split, limit in self.limits.items():
             if split not in self._splits:
-                jets = read_jets(self.path, split, self.limit or None)
+                jets = read_jets(self.path, split, limit or None)
                 if self.smallest_component:
                     jets = jets.without_small_components(self.smallest_component)
                 self._splits[split] = JetDataset(jets, self.prepare.unchanged())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import mplhep
 from matplotlib.figure import Figure
 
 from data.atomic import atomic_path
+
+# The style names fonts that few machines have; matplotlib takes its own instead.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 
 def new_figure(**options: Any) -> tuple[Figure, Any]:
