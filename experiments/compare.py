@@ -4,8 +4,8 @@
 
 Runs that differ in their seed alone are one row: mean ± spread (standard deviation) over seeds. A
 row of one run has its statistical errors instead. Other options in which runs differ are named.
-``--ensemble`` adds a row for the mean of the seeds' probabilities; ``--curve`` draws the AUC against
-the number of training jets.
+``--ensemble`` adds a row for the mean of the seeds' probabilities; ``--curve`` draws the AUC
+against the number of training jets.
 """
 
 from __future__ import annotations
