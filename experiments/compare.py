@@ -158,7 +158,7 @@ def data_efficiency(runs: list[Run]) -> dict[str, dict[int, list[float]]]:
 def heading(column: str) -> str:
     """As plain text."""
     if not column.startswith("rejection_"):
-        return {"auc": "AUC"}.get(column, column)
+        return {"auc": "AUC"}.get(column, column.replace("_", " "))
     name, _, efficiency = column.removeprefix("rejection_").rpartition("at_")
     return f"1/ε_B {name.rstrip('_')} ({efficiency})".replace("  ", " ")
 

@@ -30,6 +30,8 @@ def runs_of(task: str, network: str) -> list[Run]:
     found = []
     for file in sorted((RUNS / task / network).glob("*.json")):
         results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if "training_seconds" in results:
+            results["training_hours"] = results["training_seconds"] / 3600
         found.append(Run(network, task, {}, results))
     return found
 
@@ -44,12 +46,13 @@ def _how(runs: list[Run]) -> str:
 def table(task: str, entry: dict[str, Any]) -> str:
     """All rows of a task."""
     columns = entry["columns"]
+    without = entry.get("without_command", "no adapter here")
     body = []
     for row in entry["rows"]:
         name = row["network"] + ("*" if row["equivariant"] else "")
-        command = f"`{row['command']}`" if "command" in row else "no adapter here"
+        command = f"`{row['command']}`" if "command" in row else without
         body.append([name, "published", *row["values"], command])
-        kept = runs_of(task, row["network"])
+        kept = runs_of(entry.get("runs", task), row["network"])
         if kept:
             ours = rows(kept, columns)[0][2:]
             body.append(["", "here", *ours, _how(kept)])
