@@ -135,7 +135,17 @@ def test_datamodule_from_shipped_jets():
     from experiments.cli import ROOT
 
     module = JetData(
-        str(ROOT / "data/toptagging_mini.h5"), 16, 0, 2000, ["log_pt"], 40, [], 100, 64, 0, 1
+        str(ROOT / "data/toptagging_mini.h5"),
+        16,
+        0,
+        2000,
+        ["log_pt"],
+        40,
+        [],
+        100,
+        0,
+        1,
+        eval_limit=64,
     )
     module.setup()
     assert module.num_jets() == {"train": 100, "val": 64, "test": 64}

@@ -46,11 +46,11 @@ class TestPadding:
     @pytest.mark.parametrize("value", ["abc", -1.0])
     def test_no_size(self, value):
         with pytest.raises(ValueError, match="smallest_component must be GeV"):
-            JetData(SAMPLE, 16, 0, 2000, [], 0, [], 100, 100, 0, 1, value)
+            JetData(SAMPLE, 16, 0, 2000, [], 0, [], 100, 0, 1, value)
 
     def test_off_by_default(self):
         def module(smallest):
-            data = JetData(SAMPLE, 16, 0, 2000, [], 0, [], 100, 100, 0, 1, smallest)
+            data = JetData(SAMPLE, 16, 0, 2000, [], 0, [], 0, 0, 1, smallest, eval_limit=100)
             data.setup()
             return sum(map(len, (b.fourmomenta for b in data.test_dataloader())))
 

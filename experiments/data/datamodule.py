@@ -41,8 +41,8 @@ class JetData(lightning.LightningDataModule):
     features, max_constituents, augmentations
         See :class:`~experiments.data.preparation.Preparation`; augmentations change only jets
         of training.
-    limit, eval_limit
-        At most this many training jets, and jets of validation and test each; 0 uses all.
+    limit
+        At most this many training jets; 0 uses all.
     num_workers
         Processes that prepare batches; see :func:`default_workers`.
     seed
@@ -50,6 +50,8 @@ class JetData(lightning.LightningDataModule):
     smallest_component
         Particles with any component up to this, in GeV, are left out, as by the programs of
         several papers; 0 keeps all that are real.
+    eval_limit
+        At most this many jets of validation and test each; 0 uses all.
     """
 
     def __init__(
@@ -62,10 +64,10 @@ class JetData(lightning.LightningDataModule):
         max_constituents: int,
         augmentations: Sequence[str],
         limit: int,
-        eval_limit: int,
         num_workers: int | None,
         seed: int,
         smallest_component: float = 0.0,
+        eval_limit: int = 0,
     ) -> None:
         super().__init__()
         if not isinstance(smallest_component, int | float) or smallest_component < 0:
