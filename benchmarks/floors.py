@@ -66,7 +66,7 @@ def profile(model: str, events: int, device: str = "cpu") -> None:
     net = getattr(lgatr, network)(**arguments).to(device)
     lengths = batch_lengths(events)
     packing = lgatr.Packing.from_lengths(lengths, device)
-    inputs = [x.to(device) for x in net.random_inputs(packing.num_tokens)]
+    inputs = net.random_inputs(packing.num_tokens)
 
     def step() -> None:
         net.zero_grad(set_to_none=True)

@@ -22,9 +22,9 @@ GAINS = {"HAS_WEIGHT": True, "HAS_WEIGHT_S": True, "BLOCK_C": 16, "BLOCK_S": 32}
 NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S": 0}
 HEADS = {"METRIC": 1, "NORM": True, "BLOCK_N": 32, "BLOCK_C": 4, "BLOCK_S": 8}
 BARE = {"METRIC": 0, "NORM": False, "BLOCK_N": 8, "BLOCK_C": 2, "BLOCK_S": 0}
-BLOCKS = {"width": 32, "s_channels": 32, "BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_Z": 64, "BLOCK_W": 32}
-LINEAR = {"HAS_BIAS": False, "GATED": False, "TF32": False, **BLOCKS}
-GATED = {"HAS_BIAS": True, "GATED": True, "TF32": True, **BLOCKS}
+BLOCKS = {"BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_O": 64}
+LINEAR = {"HAS_BIAS": False, "GATED": False, "TURNED": True, "TF32": False, **BLOCKS}
+GATED = {"HAS_BIAS": True, "GATED": True, "TURNED": False, "TF32": True, **BLOCKS}
 MOVE = {"BLOCK_N": 8, "BLOCK_Z": 16, "BLOCK_W": 8}
 KERNELS = [
     (triton_products._product_kernel, {"BLOCK": 256}),

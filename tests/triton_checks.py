@@ -180,7 +180,7 @@ def test_gate(tokens, channels, scalars):
     torch.testing.assert_close(of_gates, sums.view(tokens, 2, -1).sum(1), rtol=1e-5, atol=1e-5)
 
 
-FUSED_LINEAR = ({"BLOCK_T": 32, "num_warps": 4},)
+FUSED_LINEAR = ({"BLOCK_T": 32, "BLOCK_O": 16, "num_warps": 4},)
 
 
 def linear_map(x, channels, scalars):

@@ -59,6 +59,17 @@ def _traceable(name: str) -> tuple[Backend, Backend]:
     return NativeBackend(), NativeBackend()
 
 
+def _no_kernel_here(backend: type[Backend], device: torch.device, training: bool) -> str | None:
+    """What an installed backend has not got on a device, whatever the pattern; or None."""
+    if backend.unavailable() is not None:
+        return None
+    if not backend.capabilities.has_kernel(device, training):
+        what = " for training" if backend.capabilities.has_kernel(device, False) else ""
+        return f"has no {device.type} kernel{what}"
+    reason = backend.unloaded(device)
+    return None if reason is None else f"cannot load its {device.type} kernels ({reason})"
+
+
 def select_backend(
     name: str,
     spec: AttentionSpec,
@@ -114,16 +125,12 @@ def select_backend(
     if reason is None:
         backend = requested()
         return backend, backend
-    no_kernel_here = requested.unavailable() is None and not requested.capabilities.has_kernel(
-        device, training
-    )
-    if no_kernel_here and not strict:
+    lacking = None if strict else _no_kernel_here(requested, device, training)
+    if lacking is not None:
         native = table["native"]
         if problem(native) is None:
-            what = "training" if requested.capabilities.has_kernel(device, False) else ""
             warnings.warn(
-                f"attention={name} has no {device.type} kernel{what and ' for ' + what}; "
-                "running the same blocks on the native backend",
+                f"attention={name} {lacking}; running the same blocks on the native backend",
                 AttentionFallbackWarning,
                 stacklevel=3,
             )

@@ -22,6 +22,8 @@ def availability(device: torch.device) -> dict[str, str]:
             reason = f"no kernel for {device.type}"
         elif reason is None and not capabilities.has_kernel(device, True):
             reason = f"inference only on {device.type}"
+        elif reason is None:
+            reason = backend.unloaded(device)
         found[name] = reason or "yes"
     return found
 

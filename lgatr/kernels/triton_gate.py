@@ -37,7 +37,7 @@ def _row_gradient(x, at, g, at_g, gate, out, to, c, mask):
     return gp * p + gi * i
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _gate_kernel(
     z, v, b, gates, oz, ov, ob,
     z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t, tokens, channels, BLOCK: tl.constexpr,
@@ -53,7 +53,7 @@ def _gate_kernel(
         _row(b, k * b_i + t * b_t + c, gate, ob, k * ob_i + t * ob_t + c, channels, mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _gradient_kernel(
     z, v, b, gates, gz, gv, gb, oz, ov, ob, of_gates,
     z_t, v_i, v_t, b_i, b_t, gz_t, gv_i, gv_t, gb_i, gb_t, oz_t, ov_i, ov_t, ob_i, ob_t,

@@ -1,9 +1,9 @@
 """Equivariant linear maps on CUDA: all eight rows of a state in one launch.
 
 The three products of a map are small: some ten operations for each byte, in three launches. One
-launch takes them all, a program for some tokens and one row, and multiplies by the gates of a
-nonlinearity while it reads, so that the gated state is never written. Whether that beats the
-library's products and the separate gate depends on GPU and channels: both are among the
+launch takes them all, a program for some tokens, one row and some of its outputs, and multiplies by
+the gates of a nonlinearity while it reads, so that the gated state is never written. Whether that
+beats the library's products and the separate gate depends on GPU and channels: both are among the
 candidates that :mod:`lgatr.kernels.tuning` measures.
 
 Legend: T tokens, C multivector channels, S scalar channels, I and O numbers of a row in and out.
@@ -26,85 +26,66 @@ _LIBRARY: Options = {"BLOCK_T": 0}
 """Stands for the products of the library; first, so taken where nothing can be measured."""
 _CANDIDATES = (
     _LIBRARY,
-    *({"BLOCK_T": tokens, "num_warps": warps} for tokens in (32, 64, 128) for warps in (4, 8)),
+    {"BLOCK_T": 64, "BLOCK_O": 32, "num_warps": 4},
+    {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4},
+    {"BLOCK_T": 128, "BLOCK_O": 64, "num_warps": 8},
 )
 _PLAIN, _GATED = Tuned("linear", _CANDIDATES), Tuned("gated linear", _CANDIDATES)
 _ROWS = 1 + NUM_VECTORS + NUM_BIVECTORS
-_LEAST = 16  # sides of a block that is multiplied
+_BLOCK_K = 32
 
 Matrices = tuple[Tensor, Tensor, Tensor]
 
 
-@triton.jit
-def _row(
-    x, x_t, gates, activated, matrix, m_o, m_k, bias, out, out_t,
-    t, in_t, channels, wide, width: tl.constexpr, s_channels: tl.constexpr,
-    count: tl.constexpr, HAS_BIAS: tl.constexpr, GATED: tl.constexpr, TF32: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
-):  # fmt: skip
-    """One row of some tokens: ``count`` numbers in, ``wide`` out."""
-    o = tl.arange(0, BLOCK_O)
-    total = tl.zeros([BLOCK_T, BLOCK_O], tl.float32)
-    for start in range(0, count, BLOCK_K):
-        k = start + tl.arange(0, BLOCK_K)
-        in_k = k < count
-        if GATED:
-            # Both halves of a pair have one gate; auxiliary scalars come with theirs applied.
-            paired = in_t[:, None] & (k < width)[None, :]
-            part = tl.load(x + t[:, None] * x_t + k[None, :], mask=paired, other=0.0)
-            place = t[:, None] * channels + (k % channels)[None, :]
-            part *= tl.load(gates + place, mask=paired, other=0.0)
-            place = t[:, None] * s_channels + (k - width)[None, :]
-            alone = in_t[:, None] & ((k >= width) & in_k)[None, :]
-            part += tl.load(activated + place, mask=alone, other=0.0)
-        else:
-            inside = in_t[:, None] & in_k[None, :]
-            part = tl.load(x + t[:, None] * x_t + k[None, :], mask=inside, other=0.0)
-        inside = in_k[:, None] & (o < wide)[None, :]
-        weights = tl.load(matrix + k[:, None] * m_k + o[None, :] * m_o, mask=inside, other=0.0)
-        total = tl.dot(part, weights, total, input_precision="tf32" if TF32 else "ieee")
-    if HAS_BIAS:
-        total += tl.load(bias + o, mask=o < wide, other=0.0)[None, :]
-    inside = in_t[:, None] & (o < wide)[None, :]
-    tl.store(out + t[:, None] * out_t + o[None, :], total, mask=inside)
-
-
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _linear_kernel(
     z, v, b, gates, activated, of_z, of_v, of_b, bias, oz, ov, ob,
     z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
-    of_z_o, of_z_k, of_v_o, of_v_k, of_b_o, of_b_k,
-    tokens, channels, outputs, out_width, width: tl.constexpr, s_channels: tl.constexpr,
-    HAS_BIAS: tl.constexpr, GATED: tl.constexpr, TF32: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_Z: tl.constexpr, BLOCK_W: tl.constexpr,
+    tokens, channels, outputs, out_width, width, s_channels,
+    HAS_BIAS: tl.constexpr, GATED: tl.constexpr, TURNED: tl.constexpr, TF32: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
-    t = tl.program_id(0).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
-    in_t = t < tokens
+    """Some outputs of one row of some tokens."""
     row = tl.program_id(1).to(tl.int64)
     if row == 0:
-        _row(
-            z, z_t, gates, activated, of_z, of_z_o, of_z_k, bias, oz, oz_t,
-            t, in_t, channels, outputs, width, s_channels, width + s_channels,
-            HAS_BIAS, GATED, TF32, BLOCK_T, BLOCK_K, BLOCK_Z,
-        )  # fmt: skip
+        x, x_t, matrix, count = z, z_t, of_z, width + s_channels
+        out, out_t, wide = oz, oz_t, outputs
     elif row < 5:
-        _row(
-            v + (row - 1) * v_i, v_t, gates, activated, of_v, of_v_o, of_v_k, bias,
-            ov + (row - 1) * ov_i, ov_t,
-            t, in_t, channels, out_width, width, s_channels, width,
-            False, GATED, TF32, BLOCK_T, BLOCK_K, BLOCK_W,
-        )  # fmt: skip
+        x, x_t, matrix, count = v + (row - 1) * v_i, v_t, of_v, width
+        out, out_t, wide = ov + (row - 1) * ov_i, ov_t, out_width
     else:
-        _row(
-            b + (row - 5) * b_i, b_t, gates, activated, of_b, of_b_o, of_b_k, bias,
-            ob + (row - 5) * ob_i, ob_t,
-            t, in_t, channels, out_width, width, s_channels, width,
-            False, GATED, TF32, BLOCK_T, BLOCK_K, BLOCK_W,
-        )  # fmt: skip
-
-
-def _side(count: int) -> int:
-    return max(triton.next_power_of_2(count), _LEAST)
+        x, x_t, matrix, count = b + (row - 5) * b_i, b_t, of_b, width
+        out, out_t, wide = ob + (row - 5) * ob_i, ob_t, out_width
+    o = tl.program_id(2) * BLOCK_O + tl.arange(0, BLOCK_O)
+    if tl.program_id(2) * BLOCK_O < wide:
+        t = tl.program_id(0).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
+        in_t, in_o = (t < tokens)[:, None], (o < wide)[None, :]
+        total = tl.zeros([BLOCK_T, BLOCK_O], tl.float32)
+        for start in range(0, count, BLOCK_K):
+            k = start + tl.arange(0, BLOCK_K)
+            in_k = k < count
+            if GATED:
+                # Both halves of a pair have one gate; auxiliary scalars come with theirs applied.
+                paired = in_t & (k < width)[None, :]
+                part = tl.load(x + t[:, None] * x_t + k[None, :], mask=paired, other=0.0)
+                place = t[:, None] * channels + (k % channels)[None, :]
+                part *= tl.load(gates + place, mask=paired, other=0.0)
+                place = t[:, None] * s_channels + (k - width)[None, :]
+                alone = in_t & ((k >= width) & in_k)[None, :]
+                part += tl.load(activated + place, mask=alone, other=0.0)
+            else:
+                place = t[:, None] * x_t + k[None, :]
+                part = tl.load(x + place, mask=in_t & in_k[None, :], other=0.0)
+            if TURNED:
+                place = k[:, None] * wide + o[None, :]
+            else:
+                place = k[:, None] + o[None, :] * count
+            weights = tl.load(matrix + place, mask=in_k[:, None] & in_o, other=0.0)
+            total = tl.dot(part, weights, total, input_precision="tf32" if TF32 else "ieee")
+        if HAS_BIAS:
+            if row == 0:
+                total += tl.load(bias + o, mask=o < wide, other=0.0)[None, :]
+        tl.store(out + t[:, None] * out_t + o[None, :], total, mask=in_t & in_o)
 
 
 def _launch(
@@ -117,13 +98,16 @@ def _launch(
     options: Options,
 ) -> None:
     tokens, width, outputs = len(x.z), x.v.shape[-1], out.z.shape[-1]
-    _linear_kernel[(triton.cdiv(tokens, options["BLOCK_T"]), _ROWS)](
+    # Matrices lie row by row, or all are transposes of such; one of a single row lies both ways.
+    turned = not all(m.is_contiguous() for m in matrices)
+    if turned and not all(m.t().is_contiguous() for m in matrices):
+        raise ValueError("matrices must lie row by row, or be transposed views of such")
+    tiles = triton.cdiv(outputs, options["BLOCK_O"])
+    _linear_kernel[(triton.cdiv(tokens, options["BLOCK_T"]), _ROWS, tiles)](
         *x, gates, scalars, *matrices, bias, *out, *strides(x, out),
-        *(stride for matrix in matrices for stride in matrix.stride()),
         tokens, max(width // 2, 1), outputs, out.v.shape[-1], width, x.z.shape[-1] - width,
-        HAS_BIAS=bias is not None, GATED=gates is not None,
-        TF32=torch.backends.cuda.matmul.allow_tf32,
-        BLOCK_K=32, BLOCK_Z=_side(outputs), BLOCK_W=_side(out.v.shape[-1]), **options, **FUSED,
+        HAS_BIAS=bias is not None, GATED=gates is not None, TURNED=turned,
+        TF32=torch.backends.cuda.matmul.allow_tf32, BLOCK_K=_BLOCK_K, **options, **FUSED,
     )  # fmt: skip
 
 

@@ -154,7 +154,7 @@ def _store_gradient3(x, row, c, mask, g, scale, b, change):
     tl.store(x + 2 * row + c, g[2] * scale + b[2] * change, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _gradient_kernel(
     z, v, b, weight, weight_s, gz, gv, gb, factor, mean, deviation,
     dz, dv, db, of_weight, of_weight_s,

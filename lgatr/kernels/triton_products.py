@@ -116,7 +116,7 @@ def _multiply(ex, ox, ey, oy):
     return even, odd
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _product_kernel(
     xz, xv, xb, yz, yv, yb, oz, ov, ob,
     xz_t, xv_i, xv_t, xb_i, xb_t, yz_t, yv_i, yv_t, yb_i, yb_t, oz_t, ov_i, ov_t, ob_i, ob_t,
@@ -135,7 +135,7 @@ def _product_kernel(
     _store_even(v, v + ov_i, ov_i, channels, mask, *odd)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _gradient_kernel(
     xz, xv, xb, yz, yv, yb, gz, gv, gb, dxz, dxv, dxb, dyz, dyv, dyb,
     xz_t, xv_i, xv_t, xb_i, xb_t, yz_t, yv_i, yv_t, yb_i, yb_t, gz_t, gv_i, gv_t, gb_i, gb_t,

@@ -72,6 +72,11 @@ class Backend(ABC):
         return None
 
     @classmethod
+    def unloaded(cls, device: torch.device) -> str | None:
+        """Why the kernels of an installed backend cannot be loaded for ``device``, or None."""
+        return None
+
+    @classmethod
     def preference(cls, spec: AttentionSpec, device: torch.device) -> int:
         """How much ``auto`` wants this backend for ``spec``."""
         return cls.priority
@@ -97,6 +102,9 @@ class Backend(ABC):
         missing = cls.capabilities.missing(spec, device, dtype, training)
         if missing:
             return f"no kernel for {', '.join(missing)}"
+        reason = cls.unloaded(device)
+        if reason is not None:
+            return reason
         widest = cls.capabilities.max_head_width
         if widest is not None and width is not None and width > widest:
             return f"heads are {width} numbers wide, and its kernels end at {widest}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,6 +25,24 @@ from lgatr.attention.spec import AttentionSpec
 
 # The kernels read rows in groups of eight.
 _STEP = 8
+
+
+@cache
+def _library_problem() -> str | None:
+    """Why the package cannot run kernels here although it can be imported, or None.
+
+    Its operators refuse CUDA tensors when its library was built for another CUDA than torch's,
+    those included that are torch's own kernels. No public function tells, so a version that keeps
+    this elsewhere is taken to work.
+    """
+    XformersBackend._ops()
+    library = importlib.import_module("xformers._cpp_lib")
+    if getattr(library, "_built_with_cuda", True):
+        return None
+    return (
+        f"its library was built for another CUDA than that of torch {torch.__version__}; "
+        "see python -m xformers.info"
+    )
 
 
 def _band(spec: AttentionSpec) -> Band | None:
@@ -83,6 +102,11 @@ class XformersBackend(Backend):
         if importlib.util.find_spec("xformers") is None:
             return "not installed; pip install 'lgatr[xformers_attention]'"
         return None
+
+    @classmethod
+    def unloaded(cls, device: torch.device) -> str | None:
+        """Whether its library fits this torch."""
+        return _library_problem() if device.type == "cuda" else None
 
     @classmethod
     def refuses(cls, spec: AttentionSpec) -> str | None:
