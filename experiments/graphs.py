@@ -97,6 +97,10 @@ class _Tensors(nn.Module):
 
 def record(module: nn.Module, arguments: tuple[Tensor, ...]) -> Forward:
     """The module, with forward and backward pass recorded on the GPU."""
+    # The recorder works on a stream of its own, which the gradients' nodes then name: intended.
+    quiet = getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None)
+    if quiet is not None:
+        quiet(False)
     recorded: Forward = torch.cuda.make_graphed_callables(  # type: ignore[assignment]
         module, arguments, allow_unused_input=True
     )

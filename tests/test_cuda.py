@@ -5,6 +5,8 @@ Skipped where there is none.
 
 from __future__ import annotations
 
+import copy
+
 import attention_reference as reference
 import networks
 import pytest
@@ -112,7 +114,8 @@ def test_ragged_events(name, dtype, width, kv_heads, causal):
     for a, b in pairs:
         assert float((a - b).norm() / b.norm()) <= limit
     with torch.no_grad():
-        changed = [x.detach().clone() for x in values]
+        values = [x.detach() for x in values]
+        changed = [x.clone() for x in values]
         for x in changed:
             x[3:203] = torch.randn_like(x[3:203])
         before, after = attend(*values), attend(*changed)
@@ -126,7 +129,7 @@ def test_ragged_events(name, dtype, width, kv_heads, causal):
 def test_keys_in_a_storage(name, kind, mask):
     storage, places = storages()[kind]
     spec = packed_spec(mask, keys=storage)
-    dtype = torch.bfloat16 if name == "xformers" and kind == "paged" else torch.float32
+    dtype = torch.bfloat16 if name == "xformers" else torch.float32
     usable(name, spec, dtype, "cuda", training=False)
     q = torch.randn(sum(LENGTHS), HEADS, 8)
     k, v = torch.randn(2, 55, HEADS, 8)
@@ -140,7 +143,8 @@ def test_keys_in_a_storage(name, kind, mask):
 
 @pytest.mark.parametrize("name", ["native", "xformers", "flex"])
 def test_parts_merge_to_the_whole(name):
-    values = [x.to(CUDA) for x in tensors(LENGTHS, KEYS, torch.float32)]
+    dtype = torch.bfloat16 if name == "xformers" else torch.float32
+    values = [x.to(CUDA) for x in tensors(LENGTHS, KEYS, dtype)]
     packing, keys = Packing.from_lengths(LENGTHS), Packing.from_lengths(KEYS)
     masks = (
         [None]
@@ -155,8 +159,8 @@ def test_parts_merge_to_the_whole(name):
         out, lse = merge_attentions(*zip(*parts, strict=True))
     tables = reference.tables("none", "none", LENGTHS, KEYS)
     theirs = reference.attention(*(x.cpu() for x in values), *tables)
-    agree(out.cpu(), theirs[0], torch.float32)
-    agree(lse.cpu(), theirs[1], torch.float32)
+    agree(out.cpu(), theirs[0], dtype)
+    agree(lse.cpu(), theirs[1], dtype)
 
 
 @pytest.mark.parametrize("name", ["native", "xformers", "flex"])
@@ -212,12 +216,15 @@ def test_networks_equal_themselves_in_float64(kind, name, options):
         return [*outputs, *torch.autograd.grad(total, [*inputs, *net.parameters()])]
 
     expected = run(net, exact, "native")
+    # Where large terms cancel, single precision on a CPU is off as well.
+    single = [x.detach().float().requires_grad_() for x in exact]
+    rounded = run(copy.deepcopy(net).float(), single, "native")
     theirs = type(net)(**{**networks._ARGUMENTS[kind], **options})
     theirs.load_state_dict(net.state_dict())
     inputs = [x.detach().to(CUDA, torch.float32).requires_grad_() for x in exact]
     found = run(theirs.to(CUDA, torch.float32).eval(), inputs, name)
-    for a, b in zip(found, expected, strict=True):
-        assert deviation(a, b) <= 2e-5
+    for a, b, c in zip(found, expected, rounded, strict=True):
+        assert deviation(a, b) <= 2e-5 + 3 * deviation(c, b)
 
 
 @pytest.mark.parametrize("kind", networks.KINDS)

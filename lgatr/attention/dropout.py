@@ -23,8 +23,13 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
-def kept(seed: int | Tensor, at: Positions, probability: float) -> Tensor:
-    """Which attention weights survive, True with chance ``1 - probability``.
+def limit_of(probability: float) -> int:
+    """What :func:`kept` compares with, so that weights are dropped with ``probability``."""
+    return int(probability * 2**32)
+
+
+def kept(seed: int | Tensor, at: Positions, limit: int | Tensor) -> Tensor:
+    """Which attention weights survive.
 
     Parameters
     ----------
@@ -32,12 +37,12 @@ def kept(seed: int | Tensor, at: Positions, probability: float) -> Tensor:
         Whole number.
     at
         Where the scores stand.
-    probability
-        Chance of being dropped.
+    limit
+        See :func:`limit_of`.
 
     Returns
     -------
     Boolean, broadcasting to ``(events, heads, queries, keys)``.
     """
     query = _mix(_mix(at.head.long() + seed) + at.q_token)
-    return _mix(query ^ (at.k_token * 0x9E3779B1)) >= int(probability * 2**32)
+    return _mix(query ^ (at.k_token * 0x9E3779B1)) >= limit

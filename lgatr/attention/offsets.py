@@ -56,6 +56,20 @@ def _same_lengths(spec: AttentionSpec) -> bool:
     )
 
 
+def leaves_queries_alone(spec: AttentionSpec, band: Band) -> bool:
+    """Whether some query of a packed batch has no key in the band.
+
+    Kernels with offsets write nothing of use there; by definition the output is zero.
+    """
+    if spec.kv_packing is None:
+        return False
+    assert spec.packing is not None and spec.key_packing is not None
+    pairs = zip(spec.packing.lengths, spec.key_packing.lengths, strict=True)
+    if band.bottom_right:
+        return any(m < n for n, m in pairs)
+    return band.left is not None and any(n - band.left > m for n, m in pairs)
+
+
 def refusal(spec: AttentionSpec) -> str | None:
     """Why a kernel with offsets cannot run ``spec``, or None."""
     try:

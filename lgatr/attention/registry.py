@@ -112,12 +112,18 @@ def select_backend(
         return backend.problem(spec, device, dtype, training, width)
 
     if name == "auto":
-        usable = [b for b in table.values() if problem(b) is None]
-        if not usable:
-            raise ValueError(f"no attention backend runs on {device.type} in {dtype}")
         measured = choice.remembered(device, dtype, spec.packing is not None)
-        best = max(usable, key=lambda b: (b.name == measured, b.preference(spec, device)))()
-        return best, best
+        # From the best: what is not needed is not looked at, since a look may import a package.
+        order = sorted(
+            table.values(),
+            key=lambda b: (b.name == measured, b.preference(spec, device)),
+            reverse=True,
+        )
+        best = next((b for b in order if problem(b) is None), None)
+        if best is None:
+            raise ValueError(f"no attention backend runs on {device.type} in {dtype}")
+        backend = best()
+        return backend, backend
     if name not in table:
         raise ValueError(f"no attention backend {name!r}; choose from {', '.join(choices())}")
     requested = table[name]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lgatr.attention.blocks import BUDGET, SHORT, Block, blocks_of, sorted_blocks
-from lgatr.attention.dropout import kept
+from lgatr.attention.dropout import kept, limit_of
 from lgatr.attention.masks import Mask
 from lgatr.attention.positions import Positions
 from lgatr.attention.scores import ScoreMod
@@ -90,7 +90,7 @@ def _plain(
     total = scores.logsumexp(-1)
     weights = torch.exp(scores - total.unsqueeze(-1))
     if pattern.dropout > 0.0:
-        keep = kept(pattern.seed, at, pattern.dropout)
+        keep = kept(pattern.seed, at, limit_of(pattern.dropout))
         weights = weights * keep / (1.0 - pattern.dropout)
     out = (weights @ v.to(dtype)).to(v.dtype)
     if alive is not None:

@@ -9,7 +9,7 @@ Legend: T query tokens, U key tokens, H heads, K key-value heads (H or a divisor
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -80,19 +80,45 @@ def efficient_attention(
             x = x.repeat_interleave(heads // x.shape[1], dim=1)
         return F.pad(x, (0, -x.shape[2] % step)).unsqueeze(0)
 
-    out = torch.ops.aten._efficient_attention_forward(
-        padded(q),
-        padded(k),
-        padded(v),
-        None,
-        queries.ptr.to(q.device),
-        keys.ptr.to(q.device),
-        queries.max_length,
-        keys.max_length,
-        dropout,
-        kind,
-        torch.is_grad_enabled(),
-        scale=scale,
-        window_size=window,
-    )[0]
+    call = _Call(queries.max_length, keys.max_length, dropout, kind, scale, window)
+    ptr_q, ptr_k = queries.ptr.to(q.device), keys.ptr.to(q.device)
+    out: Tensor = _Attention.apply(padded(q), padded(k), padded(v), ptr_q, ptr_k, call)
     return out[0, :, :, :wide]
+
+
+class _Call(NamedTuple):
+    """What the kernel is asked for besides tensors."""
+
+    max_q: int
+    max_k: int
+    dropout: float
+    kind: int
+    scale: float
+    window: int | None
+
+
+class _Attention(torch.autograd.Function):
+    """The kernel and its gradient; torch's own derivative of it knows nothing of windows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, ptr_q: Tensor, ptr_k: Tensor, call: _Call
+    ) -> Tensor:
+        needs_lse = any(ctx.needs_input_grad)
+        out, lse, seed, offset, max_q, max_k = torch.ops.aten._efficient_attention_forward(
+            q, k, v, None, ptr_q, ptr_k, call.max_q, call.max_k, call.dropout, call.kind, needs_lse,
+            scale=call.scale, window_size=call.window,
+        )  # fmt: skip
+        ctx.save_for_backward(q, k, v, out, lse, ptr_q, ptr_k, seed, offset)
+        ctx.call, ctx.limits = call, (max_q, max_k)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse, ptr_q, ptr_k, seed, offset = ctx.saved_tensors
+        call: _Call = ctx.call
+        *grads, _ = torch.ops.aten._efficient_attention_backward(
+            grad, q, k, v, None, out, ptr_q, ptr_k, *ctx.limits, lse, call.dropout, seed, offset,
+            call.kind, False, scale=call.scale, window_size=call.window,
+        )  # fmt: skip
+        return *grads, None, None, None

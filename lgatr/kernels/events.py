@@ -43,7 +43,7 @@ def _offsets(lengths: tuple[int, ...]) -> tuple[Tensor, int]:
     return offsets, int(offsets[-1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EventsStage(Stage):
     """Attention inside events; inputs q ``(T, H, D)``, k and v ``(U, H, D)``.
 

@@ -17,7 +17,7 @@ from lgatr.kernels.stage import Optionals, Stage, Tensors
 from lgatr.layout import NUM_VECTORS, Sectors, flat
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FromHeadsStage(Stage):
     """Undo the flattening: heads ``(T, H, D)`` to z, v and b with channels ordered by head.
 

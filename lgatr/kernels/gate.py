@@ -20,7 +20,7 @@ from lgatr.kernels.stage import Optionals, Stage, Tensors
 from lgatr.layout import Sectors, flat
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GateStage(Stage):
     """Inputs and outputs are z, v and b.
 

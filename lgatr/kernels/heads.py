@@ -40,7 +40,7 @@ _LAYER_NORM = 1e-5
 _TOKENS = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeadsStage(Stage):
     """Linear map, norm of each head, signs of the inner product, flattening.
 

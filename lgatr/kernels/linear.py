@@ -18,7 +18,7 @@ from lgatr.kernels.stage import Optionals, Stage, Tensors, Then
 from lgatr.layout import Sectors, flat, unflat
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearStage(Stage):
     """Inputs ``z (..., I_z)``, ``v (4, ..., I)``, ``b (3, ..., I)``, their matrices, the bias.
 
@@ -175,7 +175,7 @@ class Placement:
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlacementStage(Stage):
     """A :class:`Placement` as one look-up forward, and one or two backward.
 

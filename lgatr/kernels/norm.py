@@ -43,7 +43,7 @@ def _gains(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NormStage(Stage):
     """Inputs z, v, b, the gain of each channel and grade or None, of each scalar or None.
 

@@ -21,7 +21,7 @@ _FLASH_BACKWARD: Any = getattr(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunsStage(Stage):
     """Attention inside runs of events; inputs q ``(T, H, D)``, k and v ``(U, H, D)``.
 

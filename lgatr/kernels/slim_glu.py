@@ -19,7 +19,7 @@ from lgatr.kernels.slim_linear import SlimLinearStage
 from lgatr.kernels.stage import Optionals, Stage, Tensors, Then
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SlimGLUStage(Stage):
     r"""Vectors a, b, c ``(T, 4, 3 O)`` and scalars s, t ``(T, 2 P)`` to those that are gated.
 

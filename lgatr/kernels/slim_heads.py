@@ -19,7 +19,7 @@ from lgatr.kernels.slim_linear import SlimLinearStage
 from lgatr.kernels.stage import Optionals, Stage, Tensors, Then
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SlimHeadsStage(Stage):
     r"""Norm of each head, signs of the inner product, flattening.
 
@@ -107,7 +107,7 @@ class SlimHeadsOfLinear(Then):
         super().__init__(linear, heads, count=5, middle="nothing")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SlimFromHeadsStage(Stage):
     """Undo the flattening: heads ``(T, H, D)`` to ``(T, 4, H c)`` and ``(T, H s)``.
 

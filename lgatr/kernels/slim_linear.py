@@ -15,7 +15,7 @@ from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SlimLinearStage(Stage):
     """Inputs ``v (T, 4, I)``, ``s (T, J)``, their matrices ``(O, I)`` and ``(P, J)``, the bias.
 

@@ -15,7 +15,7 @@ from lgatr.kernels.native import has_native_kernels
 from lgatr.kernels.stage import Optionals, Stage, Tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SlimNormStage(Stage):
     r"""Inputs ``v (T, 4, C)``, ``s (T, S)``, the gain of each channel of both, or None.
 

@@ -24,6 +24,7 @@ from lgatr.kernels.slim_heads import (
 )
 from lgatr.kernels.slim_linear import SlimLinearStage
 from lgatr.kernels.slim_norm import SlimNormStage
+from lgatr.layout import constant
 from lgatr.utils.autocast import full_precision, keeps_precision
 
 EPSILON = 0.01
@@ -97,8 +98,8 @@ def vector_heads(vectors: Tensor, scalars: Tensor, metric: tuple[bool, ...]) -> 
     """
     components = vectors.movedim(-4, -2)
     factor = inverse_rms(components, scalars)
-    signs = factor.new_tensor([-1.0 if part else 1.0 for part in metric]).view(-1, 1, 1)
-    spatial = factor * signs
+    signs = tuple(-1.0 if part else 1.0 for part in metric)
+    spatial = factor * constant(signs, factor.device, factor.dtype).view(-1, 1, 1)
     rows = [
         row * (factor if sign > 0 else spatial)
         for row, sign in zip(components.unbind(-2), METRIC, strict=True)

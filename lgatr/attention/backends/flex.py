@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lgatr.attention.backends.base import Backend, Capabilities
-from lgatr.attention.dropout import draw_seed, kept
+from lgatr.attention.dropout import draw_seed, kept, limit_of
 from lgatr.attention.features import FEATURES
 from lgatr.attention.masks import Mask
 from lgatr.attention.masks.block_mask import BlockMaskMod
@@ -183,10 +183,12 @@ class Lowering:
         def tensor(x: Tensor) -> Tensor:
             return _of_few_sizes(x) if self.device.type == "cpu" else x.to(self.device)
 
-        def number(x: float) -> Tensor:
-            return torch.tensor(x, device="cpu").to(self.device, non_blocking=True)
+        return tensor, self._number
 
-        return tensor, number
+    def _number(self, x: float) -> Tensor:
+        """On the device without a copy, which would wait for it."""
+        kind = torch.int64 if isinstance(x, int) else None
+        return torch.full((), x, dtype=kind, device=self.device)
 
     def block_mask(self, queries: int, keys: int) -> tuple[Any, Locate]:
         """The block mask for ``queries`` and ``keys`` per sequence, and where scores stand."""
@@ -196,8 +198,7 @@ class Lowering:
         return self._of_shape[1:]
 
     def _dense(self, queries: int, keys: int) -> tuple[Any, Locate]:
-        numbers = torch.tensor([queries, keys], device=self.device)
-        locate = _dense_positions(*numbers.unbind(0))
+        locate = _dense_positions(self._number(queries), self._number(keys))
         if isinstance(self.mask, BlockMaskMod):
             return self.mask.block_mask, locate
         if self.mask is None or self.spec.mask is None:
@@ -209,7 +210,7 @@ class Lowering:
         first = torch.tensor([r.start // BLOCK for r in ranges], dtype=torch.int32)
         last = torch.tensor([-(-r.stop // BLOCK) for r in ranges], dtype=torch.int32)
         mask_mod = _mask_mod(locate, self.mask, None)
-        first, count = first.to(self.device), (last - first).to(self.device)
+        first, count = (x.to(self.device, non_blocking=True) for x in (first, last - first))
         return _block_mask(first, count, -(-keys // BLOCK), mask_mod, (queries, keys)), locate
 
     def _packed(self, queries: int, keys: int) -> tuple[Any, Locate]:
@@ -232,7 +233,7 @@ class Lowering:
 
     def score_mod(self, locate: Locate, seed: Tensor | None) -> Callable[..., Tensor] | None:
         """The score modification; with a seed, dropped scores become minus infinity."""
-        score, probability = self.score, self.spec.dropout
+        score = self.score
         if seed is None:
             if score is None:
                 return None
@@ -242,10 +243,13 @@ class Lowering:
 
             return modified
 
+        # A tensor: the compiler would ask the device for a number that it takes for a variable.
+        limit = self._number(limit_of(self.spec.dropout))
+
         def dropped(s: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
             at = locate(b, h, q, k)
             s = s if score is None else score(s, at)
-            return torch.where(kept(seed, at, probability), s, -float("inf"))
+            return torch.where(kept(seed, at, limit), s, -float("inf"))
 
         return dropped
 
@@ -322,7 +326,7 @@ class FlexBackend(Backend):
             # Kernels drop no weights. Leaving scores out and normalising by the sum over all of
             # them is the same.
             _, lse = flex(q, k, v, score_mod=score_mod, return_lse=True, **options)
-            seed = torch.tensor(draw_seed(), device=q.device)
+            seed = torch.full((), draw_seed(), dtype=torch.int64, device=q.device)
             drop = plan.score_mod(locate, seed)
             dropping = _function(plan.signature + " dropout", compiler)
             out, some = dropping(q, k, v, score_mod=drop, return_lse=True, **options)

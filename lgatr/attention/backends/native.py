@@ -20,6 +20,7 @@ from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.dropout import draw_seed
 from lgatr.attention.features import FEATURES
 from lgatr.attention.masks import Band, DenseMask
+from lgatr.attention.offsets import leaves_queries_alone
 from lgatr.attention.scored import Pattern, scored_attention
 from lgatr.attention.scores import DenseBias
 from lgatr.attention.spec import AttentionSpec
@@ -89,7 +90,8 @@ class NativeBackend(Backend):
         if spec.mask is not None and band is None:
             return None
         queries, keys = spec.packing, spec.key_packing
-        if on_cuda and q.dtype != torch.float64:
+        lonely = band is not None and leaves_queries_alone(spec, band)
+        if on_cuda and q.dtype != torch.float64 and not lonely:
             out = efficient_attention(q, k, v, queries, keys, band, spec.dropout, spec.scale)
             if out is not None:
                 return out

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.keys import GappyKeys, PaddedKeys, PagedKeys
 from lgatr.attention.masks import Band, DenseMask
+from lgatr.attention.offsets import leaves_queries_alone
 from lgatr.attention.packing import BoundedPacking, Packing
 from lgatr.attention.scores import DenseBias
 from lgatr.attention.spec import AttentionSpec
@@ -49,6 +50,15 @@ def _band(spec: AttentionSpec) -> Band | None:
     return None if spec.mask is None else spec.mask.band()
 
 
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _does(operator: Any, mask: type, dtype: torch.dtype) -> bool:
+    """Whether an operator of xFormers knows a mask class and a number format."""
+    return mask in operator.SUPPORTED_ATTN_BIAS_TYPES and dtype in operator.SUPPORTED_DTYPES
+
+
 def _interchangeable(spec: AttentionSpec) -> bool:
     """Whether both corners are the same, queries and keys being the same events."""
     return spec.packing is not None and spec.kv_packing in (None, spec.packing)
@@ -58,22 +68,13 @@ def _causal_with_tensor(spec: AttentionSpec) -> bool:
     return spec.packing is None and spec.causal and isinstance(spec.score, DenseBias)
 
 
-def _leaves_queries_alone(spec: AttentionSpec, band: Band) -> bool:
-    """Whether some query of a packed batch has no key in the band."""
-    if spec.kv_packing is None:
-        return False
-    assert spec.packing is not None and spec.key_packing is not None
-    pairs = zip(spec.packing.lengths, spec.key_packing.lengths, strict=True)
-    if band.bottom_right:
-        return any(m < n for n, m in pairs)
-    return band.left is not None and any(n - band.left > m for n, m in pairs)
-
-
 class XformersBackend(Backend):
     """See the text of this file."""
 
     name = "xformers"
-    priority = 10
+    # Behind the native backend: in single precision both run the same kernels, and importing
+    # xFormers takes seconds.
+    priority = -1
     capabilities = Capabilities(
         features=frozenset(
             {
@@ -130,13 +131,41 @@ class XformersBackend(Backend):
                 return "no mask class for windows over these stored keys"
         elif spec.packing is not None and ahead:
             return "no mask class for packed windows that look ahead"
-        elif spec.packing is not None and _leaves_queries_alone(spec, band):
+        elif spec.packing is not None and leaves_queries_alone(spec, band):
             return "no queries without keys"
         elif spec.packing is None and band != Band(None, 0, False) and not corner:
             return "no mask class for dense windows but with bottom_right=True"
         elif spec.packing is None and ahead and None in (band.left, band.right):
             return "no mask class for dense windows without a limit"
         return None
+
+    @classmethod
+    def problem(
+        cls,
+        spec: AttentionSpec,
+        device: torch.device,
+        dtype: torch.dtype,
+        training: bool = False,
+        width: int | None = None,
+    ) -> str | None:
+        """See :meth:`Backend.problem`; its own operators tell what they do in ``dtype``."""
+        reason = super().problem(spec, device, dtype, training, width)
+        plain = spec.mask is None and spec.storage is None
+        if reason is not None or device.type != "cuda" or plain:
+            return reason
+        mask = type(cls().plan(spec, torch.device("cpu")))
+        if not any(_does(op, mask, dtype) for op in cls._operators(False)):
+            return f"no kernel with {mask.__name__} in {_name(dtype)}"
+        if training and not any(_does(op, mask, dtype) for op in cls._operators(True)):
+            return f"no gradient of {mask.__name__} in {_name(dtype)}"
+        return None
+
+    @classmethod
+    def _operators(cls, backward: bool) -> tuple[Any, ...]:
+        fmha = cls._ops().fmha
+        if backward:
+            return fmha.flash.BwOp, fmha.cutlass.BwOp
+        return fmha.flash.FwOp, fmha.cutlass.FwOp
 
     @staticmethod
     def _ops() -> Any:
@@ -262,6 +291,11 @@ class XformersBackend(Backend):
         self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`Backend.attend_partial`; no gradients."""
+        if q.dtype == torch.float32:
+            raise ValueError(
+                "attention=xformers gives a log-sum-exp in half precision alone; use "
+                "attention=native, or q, k and v in bfloat16"
+            )
         tensors, options = self._arguments(q, k, v, spec, plan)
         out, lse = self._ops().fmha.memory_efficient_attention_partial(*tensors, **options)
         # (batch, heads, queries), possibly padded at the end
