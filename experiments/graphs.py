@@ -11,7 +11,7 @@ Legend: T particles, B events.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,12 @@ from lgatr.attention import BoundedPacking
 
 Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+DEFAULT_STEP = 512
+"""Particles; batches of the published sizes are filled up by some 5 %."""
 FILLER_LENGTH = 64
 """Particles of a stand-in event, about; long ones would cost more attention than the jets."""
+RECORDED_ATTENTION = ("auto", "native", "xformers", "varlen")
+"""Backends that need no more than offsets and limits; compiled ones are not recorded unasked."""
 LENGTH_STEP = 64
 """Limits on the length of events are multiples of this many particles."""
 
@@ -95,14 +99,14 @@ class _Tensors(nn.Module):
         return logits
 
 
-def record(module: nn.Module, arguments: tuple[Tensor, ...]) -> Forward:
-    """The module, with forward and backward pass recorded on the GPU."""
+def record(module: nn.Module, arguments: tuple[Tensor, ...], pool: Any = None) -> Forward:
+    """The module, with forward and backward pass recorded on the GPU, in the memory of ``pool``."""
     # The recorder works on a stream of its own, which the gradients' nodes then name: intended.
     quiet = getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None)
     if quiet is not None:
         quiet(False)
     recorded: Forward = torch.cuda.make_graphed_callables(  # type: ignore[assignment]
-        module, arguments, allow_unused_input=True
+        module, arguments, allow_unused_input=True, pool=pool
     )
     return recorded
 
@@ -117,8 +121,8 @@ class GraphedForward:
     step
         See :func:`fill`.
     most
-        Graphs to keep; each owns the memory of its activations. Batches of further shapes run
-        launch by launch.
+        Graphs to keep. They share the memory of their activations, since one step ends before the
+        next begins. Batches of further shapes run launch by launch.
     recorder
         Makes a function of tensors from a module and sample arguments.
     """
@@ -128,6 +132,7 @@ class GraphedForward:
     ) -> None:
         self.model, self.step, self.most, self.recorder = model, step, most, recorder
         self.graphs: dict[Shape, Forward] = {}
+        self.pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
 
     def __call__(self, batch: EventBatch) -> Tensor:
         """Logits ``(B, outputs)`` of the batch."""
@@ -139,8 +144,18 @@ class GraphedForward:
                 return logits
             # Samples of their own: the recorder takes their memory for the graph's inputs.
             samples = tuple(x.clone() for x in arguments)
-            self.graphs[shape] = self.recorder(_Tensors(self.model, shape), samples)
+            self.graphs[shape] = self.recorder(_Tensors(self.model, shape), samples, self.pool)
         return self.graphs[shape](*arguments)[: len(batch)]
+
+
+def _obstacles(accumulate: int, processes: int, precision: str) -> list[str]:
+    """Options that would have to be otherwise for recorded steps."""
+    needed = {
+        "trainer.accumulate_grad_batches=1": accumulate == 1,
+        "trainer.devices=1": processes == 1,
+        "trainer.precision=32-true": precision == "32-true",
+    }
+    return [text for text, given in needed.items() if not given]
 
 
 def refuse(accumulate: int, processes: int, precision: str) -> None:
@@ -149,10 +164,29 @@ def refuse(accumulate: int, processes: int, precision: str) -> None:
     Replays write gradients to the same memory each time, where accumulated ones already lie;
     hooks of distributed training and the casts of autocast are not part of a recorded step.
     """
-    wrong = {
-        "trainer.accumulate_grad_batches=1": accumulate != 1,
-        "trainer.devices=1": processes != 1,
-        "trainer.precision=32-true": precision != "32-true",
-    }
-    if needed := [text for text, is_wrong in wrong.items() if is_wrong]:
+    if needed := _obstacles(accumulate, processes, precision):
         raise UserError(f"task.graph_step needs {' and '.join(needed)}; or set task.graph_step=0")
+
+
+def default_step(
+    model: nn.Module, batches: Any, accumulate: int, processes: int, precision: str
+) -> int:
+    """What ``task.graph_step=null`` stands for on a GPU: recorded steps wherever they are safe.
+
+    Parameters
+    ----------
+    model
+        With ``recordable = True`` where its forward pass depends on shapes and offsets alone.
+    batches
+        The data; batches by token budget have ever other numbers of events, so shapes never recur.
+    accumulate, processes, precision
+        See :func:`refuse`.
+    """
+    attention = getattr(getattr(model, "attention", None), "name", "auto")
+    safe = (
+        getattr(model, "recordable", False)
+        and attention in RECORDED_ATTENTION
+        and not getattr(batches, "token_budget", 0)
+        and not _obstacles(accumulate, processes, precision)
+    )
+    return DEFAULT_STEP if safe else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiments.batch import DataSpec
 from experiments.errors import UserError
-from experiments.graphs import GraphedForward, Shape, _Tensors, fill, record, refuse
+from experiments.graphs import (
+    DEFAULT_STEP,
+    GraphedForward,
+    Shape,
+    _Tensors,
+    default_step,
+    fill,
+    record,
+    refuse,
+)
 from experiments.tasks.classification import Classification
 from lgatr import Packing
 from lgatr.attention import BoundedPacking, prepare_attention
@@ -21,7 +32,7 @@ LENGTHS = (30, 1, 17, 22)
 PACKED = ["lgatr_small", "lgatr_slim_small", "transformer_small"]
 
 
-def as_it_is(module, arguments):
+def as_it_is(module, arguments, pool=None):
     """Stands for the recorder, which needs a GPU."""
     return module
 
@@ -80,7 +91,7 @@ def test_few_shapes():
 def test_further_shapes_are_not_recorded():
     seen = []
 
-    def recorder(module, arguments):
+    def recorder(module, arguments, pool):
         seen.append(module.shape)
         return module
 
@@ -182,6 +193,35 @@ def test_what_recorded_steps_cannot_do():
         refuse(2, 1, "bf16-mixed")
     with pytest.raises(UserError, match=r"trainer.devices=1; or set task.graph_step=0"):
         refuse(1, 2, "32-true")
+
+
+class TestDefault:
+    """task.graph_step=null: recorded on a GPU wherever that is safe."""
+
+    HOW = (1, 1, "32-true")
+
+    @pytest.mark.parametrize("name", PACKED)
+    def test_packed_models(self, name):
+        assert default_step(build(name), object(), *self.HOW) == DEFAULT_STEP
+
+    @pytest.mark.parametrize("name", ["part", "particlenet", "pelican", "lorentznet"])
+    def test_models_that_pad(self, name):
+        assert default_step(build(name), object(), *self.HOW) == 0
+
+    @pytest.mark.parametrize("how", [(2, 1, "32-true"), (1, 2, "32-true"), (1, 1, "bf16-mixed")])
+    def test_trainers(self, how):
+        assert default_step(build("lgatr_small"), object(), *how) == 0
+
+    @pytest.mark.parametrize(
+        "option",
+        ["attention=flex", "model.network.checkpoint_blocks=true", "+model.network.compile=true"],
+    )
+    def test_networks(self, option):
+        assert default_step(build("lgatr_small", option), object(), *self.HOW) == 0
+
+    def test_batches_by_token_budget(self):
+        batches = SimpleNamespace(token_budget=4000)
+        assert default_step(build("lgatr_small"), batches, *self.HOW) == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU to record steps on")

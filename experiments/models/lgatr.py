@@ -61,6 +61,11 @@ class LGATrTagger(nn.Module):
         last = self.network.last_attention
         return "none" if last is None else last.backend.name
 
+    @property
+    def recordable(self) -> bool:
+        """Whether a CUDA graph can hold the forward pass."""
+        return not (self.network.checkpoint_blocks or self.network.compiles_blocks)
+
     def forward(self, batch: EventBatch) -> Tensor:
         """Logits ``(B, outputs)``."""
         particles = embed_vector(batch.fourmomenta / self.momentum_unit).to(self.spurions.dtype)

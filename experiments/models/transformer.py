@@ -87,6 +87,9 @@ class Transformer(nn.Module):
         None takes exact attention.
     """
 
+    recordable = True
+    """Whether a CUDA graph can hold the forward pass."""
+
     def __init__(
         self,
         spec: DataSpec,

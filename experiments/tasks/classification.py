@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from experiments.batch import DataSpec, EventBatch
 from experiments.errors import UserError
-from experiments.graphs import GraphedForward, refuse
+from experiments.graphs import GraphedForward, default_step, refuse
 from experiments.metrics.calibration import expected_calibration_error
 from experiments.metrics.multiclass import multiclass_metrics
 from experiments.metrics.tagging import tagging_metrics
@@ -44,7 +44,8 @@ class Classification(lightning.LightningModule):
         Of several classes: see :func:`~experiments.metrics.multiclass.multiclass_metrics`.
     graph_step
         On a GPU, training steps are recorded as CUDA graphs, for batches filled up to multiples of
-        this many particles (see :mod:`experiments.graphs`); 0 launches each step anew.
+        this many particles (see :mod:`experiments.graphs`); 0 launches each step anew, and None
+        leaves it to :func:`~experiments.graphs.default_step`.
     """
 
     def __init__(
@@ -55,10 +56,10 @@ class Classification(lightning.LightningModule):
         scheduler: Callable[..., LRScheduler],
         background: str | None = None,
         efficiencies: Mapping[str, float] | None = None,
-        graph_step: int = 0,
+        graph_step: int | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(graph_step, int) or graph_step < 0:
+        if graph_step is not None and (not isinstance(graph_step, int) or graph_step < 0):
             raise ValueError(f"task.graph_step counts particles, 0 or more, not {graph_step!r}")
         self.graph_step = graph_step
         self._graphed: GraphedForward | None = None
@@ -88,13 +89,22 @@ class Classification(lightning.LightningModule):
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             self.model.fit(data.train_pass())
             self.trainer.should_stop = True
-        elif self.graph_step and self.device.type == "cuda":
-            trainer = self.trainer
-            refuse(trainer.accumulate_grad_batches, trainer.world_size, str(trainer.precision))
-            self._graphed = GraphedForward(self.model, self.graph_step)
+        elif self.device.type == "cuda":
+            self._record_steps()
         elif self.graph_step:
             why = "task.graph_step: no GPU here, so training steps are not recorded"
             warnings.warn(why, stacklevel=2)
+
+    def _record_steps(self) -> None:
+        trainer = self.trainer
+        how = trainer.accumulate_grad_batches, trainer.world_size, str(trainer.precision)
+        step = self.graph_step
+        if step is None:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            step = default_step(self.model, data, *how)
+        if step:
+            refuse(*how)
+            self._graphed = GraphedForward(self.model, step)
 
     def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor | None:
         """Mean cross entropy of a batch."""

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.kernels.cuda import FUSED
-from lgatr.kernels.tuning import BY_TOKEN, Options, Tuned
+from lgatr.kernels.tuning import Options, Tuned
 from lgatr.layout import Sectors
 
 
@@ -227,8 +227,10 @@ def _strides(x: Sectors) -> tuple[int, ...]:
     return x.z.stride(0), x.v.stride(0), x.v.stride(1), x.b.stride(0), x.b.stride(1)
 
 
-_FORWARD, _BACKWARD = Tuned("heads", BY_TOKEN), Tuned("heads gradient", BY_TOKEN)
-_MOVE = Tuned("heads as they are", BY_TOKEN)
+# A token's tile has some thousand numbers with the published heads, fewer in small networks.
+_CANDIDATES = ({"num_warps": 8}, {"num_warps": 2})
+_FORWARD, _BACKWARD = Tuned("heads", _CANDIDATES), Tuned("heads gradient", _CANDIDATES)
+_MOVE = Tuned("heads as they are", ({"num_warps": 2},))
 
 
 class Heads:

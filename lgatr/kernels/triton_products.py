@@ -14,12 +14,12 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.kernels.cuda import FUSED, strides
-from lgatr.kernels.tuning import Options, Tuned, by_block
+from lgatr.kernels.tuning import Options, Tuned
 from lgatr.layout import Sectors
 
-_CANDIDATES = by_block(256, 128, 512)
-_FORWARD = Tuned("product", _CANDIDATES)
-_BACKWARD = Tuned("product gradient", _CANDIDATES)
+# Blocks of 128 to 512 lanes and 4 or 8 warps differ by 3 % on an H200.
+_FORWARD = Tuned("product", ({"BLOCK": 256, "num_warps": 4},))
+_BACKWARD = Tuned("product gradient", ({"BLOCK": 128, "num_warps": 4},))
 
 
 @triton.jit

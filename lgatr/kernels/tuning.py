@@ -26,22 +26,27 @@ Launch = Callable[[Options], None]
 Timer = Callable[[Callable[[], None]], float]
 
 SWITCH = "LGATR_TUNE"
-_WARM, _RUNS = 2, 5
+_WARM, _RUNS = 2, 7
+_PAUSE = 4_000_000  # clock cycles, some milliseconds
 _NO_ROOM = ("OutOfResources", "PTXASError")
 
 
 def seconds_on_gpu(run: Callable[[], None]) -> float:
-    """Median time of a launch on the current CUDA stream, in seconds."""
+    """Time of a launch on the device itself, in seconds: median of some.
+
+    Launches are queued behind a pause, so that what the host needs for each does not count. In a
+    recorded step nothing else does; launched one by one, all candidates cost the host the same.
+    """
     for _ in range(_WARM):
         run()
-    times = []
-    for _ in range(_RUNS):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
+    torch.cuda._sleep(_PAUSE)
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(_RUNS + 1)]
+    for mark in marks[:-1]:
+        mark.record()
         run()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
+    marks[-1].record()
+    marks[-1].synchronize()
+    times = [a.elapsed_time(b) / 1e3 for a, b in zip(marks, marks[1:], strict=False)]
     return statistics.median(times)
 
 
@@ -76,15 +81,6 @@ def _remember(file: Path, key: str, options: Options) -> None:
         os.replace(temporary, file)
     except OSError:
         pass
-
-
-def by_block(*blocks: int) -> tuple[Options, ...]:
-    """Candidates for a kernel over a flat range: entries of a block, each by 4 or 8 warps."""
-    return tuple({"BLOCK": block, "num_warps": warps} for block in blocks for warps in (4, 8))
-
-
-BY_TOKEN: tuple[Options, ...] = tuple({"num_warps": warps} for warps in (4, 1, 2, 8))
-"""Candidates for a kernel whose program takes a token."""
 
 
 class Tuned:
@@ -123,7 +119,8 @@ class Tuned:
         measure
             Whether it may do so now; else what was chosen before counts.
         """
-        if device is None or os.environ.get(SWITCH, "1") == "0":
+        single = len(self.candidates) == 1
+        if single or device is None or os.environ.get(SWITCH, "1") == "0":
             return self.candidates[0]
         if (device, sizes) not in self._chosen:
             if not measure:

@@ -56,6 +56,11 @@ class Network(nn.Module):
                 activation_memory_budget=activation_memory_budget,
             )
 
+    @property
+    def compiles_blocks(self) -> bool:
+        """Whether blocks are compiled."""
+        return self._compiled is not None
+
     def compile_blocks(
         self,
         compile_kwargs: Mapping[str, Any] | None = None,
