@@ -17,9 +17,10 @@ class Worker:
         self.source = folder / f"{len(list(folder.iterdir()))}.json"
         self.source.write_text(json.dumps(job))
         script = str(Path(__file__).with_name("speed_worker.py"))
+        paths = [str(library), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(
             [sys.executable, script, str(self.source)],
-            env={**os.environ, "PYTHONPATH": str(library)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -42,7 +42,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "lgatr": ("LGATr", PAPER, {"primitives": {"sparse_linear": True}}),
     "slim": ("LGATrSlim", SLIM, {}),
 }
-"""Class, arguments, and the peer's fastest settings on a CPU."""
+"""Class, arguments, and the peer's fastest settings."""
 
 
 def batch_lengths(events: int = 32) -> list[int]:
@@ -68,16 +68,19 @@ def jobs(model: str, options: argparse.Namespace, peer: Path) -> dict[str, tuple
         "ours": (ours, ROOT),
         "peer, padded, defaults": ({**ours, "layout": "padded"}, peer),
         "peer, packed, best settings": (fast, peer),
-        "ours, memory kept": ({**ours, "keep_memory": True}, ROOT),
-        "peer, packed, best, memory kept": ({**fast, "keep_memory": True}, peer),
     }
-    if torch.device(options.device).type == "cuda" and options.dtype == "float32":
-        found["ours, CUDA graph"] = ({**ours, "recorded": True}, ROOT)
+    if torch.device(options.device).type == "cuda":
+        found["peer, packed, defaults"] = (ours, peer)
+        if options.dtype == "float32":
+            found["ours, CUDA graph"] = ({**ours, "recorded": True}, ROOT)
+    else:
+        found["ours, memory kept"] = ({**ours, "keep_memory": True}, ROOT)
+        found["peer, packed, best, memory kept"] = ({**fast, "keep_memory": True}, peer)
     if not options.quick:
         compiled = {**fast, "arguments": {**fast["arguments"], "compile": True}}
         found["peer, packed, compiled"] = (compiled, peer)
         found["ours, compiled"] = ({**ours, "arguments": {**arguments, "compile": True}}, ROOT)
-    return found
+    return {name: job for name, job in found.items() if name in (options.ways or found)}
 
 
 def compare(model: str, options: argparse.Namespace, peer: Path) -> dict[str, dict[str, float]]:
@@ -87,8 +90,13 @@ def compare(model: str, options: argparse.Namespace, peer: Path) -> dict[str, di
         rows: dict[str, dict[str, Any]] = {}
         for name, (job, library) in jobs(model, options, peer).items():
             print(f"{model}: {name}, first step …", file=sys.stderr)
-            workers[name] = Worker(job, library, Path(folder))
-            rows[name] = {f"{k}_s": workers[name].ask(k) for k in ("import", "first")}
+            worker = Worker(job, library, Path(folder))
+            try:
+                rows[name] = {f"{k}_s": worker.ask(k) for k in ("import", "first")}
+            except RuntimeError as error:
+                print(f"{model}: {name} left out: {error}", file=sys.stderr)
+                continue
+            workers[name] = worker
         times: dict[str, dict[str, list[float]]] = {
             name: {"train": [], "inference": []} for name in workers
         }
@@ -160,6 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--events", type=int, default=32, help="events in a batch (default 32)")
     parser.add_argument("--rounds", type=int, default=9, help="timed turns (default 9)")
+    parser.add_argument("--ways", nargs="+", help="rows of the table to measure (default all)")
     parser.add_argument("--quick", action="store_true", help="leave out what is compiled")
     parser.add_argument("--peer", type=Path, default=ROOT / ".peer" / "lgatr-2.0.0")
     parser.add_argument("--out", type=Path, help="JSON file for the figures; a plot beside it")

@@ -59,12 +59,12 @@ class OnTensors(torch.nn.Module):
         self.net, self.options = net, options
         self.limits = packing.num_tokens, packing.max_length
 
-    def forward(self, x: torch.Tensor, s: torch.Tensor, ptr: torch.Tensor) -> Any:
-        """The network's outputs that are not None."""
+    def forward(self, ptr: torch.Tensor, *inputs: torch.Tensor) -> Any:
+        """The network's outputs that are not None, of its inputs that are not."""
         from lgatr.attention import BoundedPacking
 
         packing = BoundedPacking(ptr, *self.limits)
-        outputs = self.net(x, s, packing=packing, **self.options)
+        outputs = self.net(*inputs, packing=packing, **self.options)
         return tuple(out for out in outputs if out is not None)
 
 
@@ -88,11 +88,18 @@ def prepare(job: dict[str, Any]) -> dict[str, Callable[[], float]]:
     run = net
     if job["recorded"]:
         packing = options.pop("packing")
-        samples = (x.clone(), s.clone(), packing.ptr.clone())
+        given = [packing.ptr, *(t for t in (x, s) if t is not None)]
         replay = torch.cuda.make_graphed_callables(
-            OnTensors(net, packing, options), samples, allow_unused_input=True
+            OnTensors(net, packing, options),
+            tuple(t.clone() for t in given),
+            allow_unused_input=True,
         )
-        run, options = (lambda x, s: replay(x, s, packing.ptr)), {}
+
+        def run(x: torch.Tensor, s: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+            out = replay(*given)
+            return out if len(out) == 2 else (*out, None)
+
+        options = {}
 
     def loss() -> torch.Tensor:
         with autocast:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lgatr.kernels.derivatives import needs_plain_formula
+from lgatr.kernels.efficient import efficient_attention
 from lgatr.kernels.events import EventsStage
 from lgatr.kernels.runs import RunsStage
 
@@ -245,6 +246,18 @@ def _without_gradients(
     return out
 
 
+class _Offsets:
+    """Offsets of events in a traced program, which knows no limit on their lengths."""
+
+    def __init__(self, ptr: Tensor) -> None:
+        self.ptr = ptr.int()
+
+    @property
+    def max_length(self) -> int:
+        """Length of the longest event, for which the device is waited for."""
+        return int(self.ptr.diff().max())
+
+
 def _lengths(ptr: Tensor) -> tuple[int, ...]:
     return tuple(ptr.diff().tolist())
 
@@ -284,6 +297,13 @@ def packed_attention(
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, ptr_q: Tensor, ptr_k: Tensor, causal: bool, scale: float | None
 ) -> Tensor:
+    if q.is_cuda and q.dtype != torch.float64:
+        offsets = _Offsets(ptr_q), _Offsets(ptr_k)
+        out = efficient_attention(
+            q, k, v, *offsets, (None, 0, False) if causal else None, 0.0, scale
+        )
+        assert out is not None  # it has both masks
+        return out.contiguous()
     lengths = _lengths(ptr_q), _lengths(ptr_k)
     return attention_of_events(q, k, v, *lengths, causal, scale).contiguous()
 

@@ -1,0 +1,100 @@
+"""The CUDA kernels alone: time, and the share of the memory's bandwidth that they reach.
+
+    python -m benchmarks.kernels [--tokens 7000 56000] [--out FILE.json]
+
+Each number that a kernel must read or write counts once. The bandwidth is that of a large copy on
+the same GPU, measured in the same run; small batches fit the cache and can exceed it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import description
+from lgatr.kernels.tuning import seconds_on_gpu
+from lgatr.layout import Sectors
+
+CHANNELS, SCALARS = 32, 64  # inside the blocks of the published network
+
+
+def _state(tokens: int, channels: int, scalars: int = 0) -> Sectors:
+    sizes = (tokens, 2 * channels + scalars), (4, tokens, 2 * channels), (3, tokens, 2 * channels)
+    return Sectors(*(torch.randn(size, device="cuda") for size in sizes))
+
+
+def _numbers(*states: Sectors) -> int:
+    return sum(part.numel() for x in states for part in x)
+
+
+def cases(tokens: int) -> dict[str, tuple[Callable[[], Any], int]]:
+    """Kernels by name: what launches one, and how many numbers it must move."""
+    from lgatr.kernels import triton_gate, triton_norm, triton_products
+
+    x, y, grad, out, other = (_state(tokens, CHANNELS) for _ in range(5))
+    wide, wide_grad = (_state(tokens, CHANNELS, SCALARS) for _ in range(2))
+    gates = torch.rand(tokens, CHANNELS, device="cuda")
+    moments = triton_norm.layer_norm(wide, None, None, 0.01, 1.0, 1e-5)[1]
+    return {
+        "product": (lambda: triton_products.product(x, y, out), _numbers(x, y, out)),
+        "gradients of the product": (
+            lambda: triton_products.product_gradients(x, y, grad, (out, other)),
+            _numbers(x, y, grad, out, other),
+        ),
+        "gate": (lambda: triton_gate.gate(x, gates, out), _numbers(x, out) + gates.numel()),
+        "gradients of the gate": (
+            lambda: triton_gate.gate_gradient(x, gates, grad, out),
+            _numbers(x, grad, out) + 2 * gates.numel(),
+        ),
+        "norm": (
+            lambda: triton_norm.layer_norm(wide, None, None, 0.01, 1.0, 1e-5),
+            2 * _numbers(wide) + 3 * tokens,
+        ),
+        "gradient of the norm": (
+            lambda: triton_norm.layer_norm_gradients(
+                wide, None, None, wide_grad, moments, 0.01, 1.0
+            ),
+            3 * _numbers(wide) + 3 * tokens,
+        ),
+    }
+
+
+def copy_bandwidth() -> float:
+    """Bytes per second of a large copy, read and written ones."""
+    source = torch.randn(1 << 29, device="cuda")
+    target = torch.empty_like(source)
+    return 8 * source.numel() / seconds_on_gpu(lambda: target.copy_(source))
+
+
+def main() -> None:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--tokens", nargs="+", type=int, default=[7000, 56000])
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("error: the kernels are for GPUs, and there is none here")
+    best = copy_bandwidth()
+    print(f"copy: {best / 1e12:.2f} TB/s")
+    rows = []
+    for tokens in options.tokens:
+        for name, (run, numbers) in cases(tokens).items():
+            seconds = seconds_on_gpu(run)
+            rate = 4 * numbers / seconds
+            rows.append({"kernel": name, "tokens": tokens, "seconds": seconds, "byte_per_s": rate})
+            print(f"{name:26}{tokens:>8} tokens {seconds * 1e6:8.1f} us "
+                  f"{rate / 1e12:6.2f} TB/s {rate / best:6.0%}")  # fmt: skip
+    if options.out:
+        report = {**description(), "copy_byte_per_s": best, "kernels": rows}
+        options.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
