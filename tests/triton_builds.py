@@ -14,6 +14,7 @@ from lgatr.kernels import (  # noqa: E402
     triton_heads,
     triton_linear,
     triton_norm,
+    triton_placement,
     triton_products,
 )
 from lgatr.kernels.cuda import FUSED  # noqa: E402
@@ -43,15 +44,18 @@ KERNELS = [
     (triton_gate._gradient_kernel, {"BLOCK": 256}),
     (triton_linear._linear_kernel, LINEAR),
     (triton_linear._linear_kernel, GATED),
+    (triton_placement._placement_kernel, {"ROWS": 2, "BLOCK": 256}),
 ]
 
 
 NUMBERS = {"tokens", "channels", "scalars", "s_channels", "groups", "c", "per_part", "split", "w"}
-NUMBERS |= {"width", "outputs", "out_width"}
+NUMBERS |= {"width", "outputs", "out_width", "count", "first"}
 REALS = {"epsilon", "epsilon_s", "gain", "layer_norm_epsilon", "limit"}
 
 
 def kind(name):
+    if name == "table":
+        return "*i64"
     if name.endswith(("_t", "_i", "_o", "_k")) or name in NUMBERS:
         return "i32"
     return "fp32" if name in REALS else "*fp32"

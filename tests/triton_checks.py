@@ -24,6 +24,7 @@ triton_norm = pytest.importorskip("lgatr.kernels.triton_norm", **MISSING)
 triton_gate = pytest.importorskip("lgatr.kernels.triton_gate", **MISSING)
 triton_heads = pytest.importorskip("lgatr.kernels.triton_heads", **MISSING)
 triton_linear = pytest.importorskip("lgatr.kernels.triton_linear", **MISSING)
+triton_placement = pytest.importorskip("lgatr.kernels.triton_placement", **MISSING)
 triton_products = pytest.importorskip("lgatr.kernels.triton_products", **MISSING)
 
 
@@ -242,6 +243,18 @@ class TestLinear:
         for a, b in zip(torch.autograd.grad(out, given, grads), theirs, strict=True):
             scale = float(b.abs().max().clamp(min=1e-3))
             assert float((a.double().cpu() - b).abs().max()) <= 3e-5 * scale
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("rows", "count", "first"), [(1, 1, 0), (1, 700, 1), (2, 300, 0)])
+def test_placement(rows, count, first, dtype):
+    entries = torch.randn(90, dtype=dtype, device=DEVICE)
+    table = torch.randint(first, 90 + first, (rows, count), device=DEVICE)
+    signs = torch.randint(-1, 2, (rows, count), device=DEVICE).to(dtype)
+    table[signs == 0] = 10**9  # such places are never looked at
+    found = triton_placement.look_up(entries, table, signs, first)
+    places = torch.where(signs == 0, 0, table - first)
+    assert torch.equal(found, (entries[places] * signs).sum(0))
 
 
 @pytest.mark.parametrize("number", range(max(len(t.candidates) for t in TUNED)))

@@ -191,7 +191,7 @@ class PlacementStage(Stage):
     placement: Placement
 
     def runs_on(self, x: Tensor) -> bool:
-        """See :class:`~lgatr.kernels.stage.Stage`; on CUDA some twenty launches become three."""
+        """See :class:`~lgatr.kernels.stage.Stage`; on CUDA some twenty launches become two."""
         return super().runs_on(x) or has_triton_kernels(x)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
@@ -201,9 +201,14 @@ class PlacementStage(Stage):
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
         """See :class:`~lgatr.kernels.stage.Stage`."""
         given = [x.flatten() for x in inputs if x is not None]
-        entries = torch.cat([given[0].new_zeros(1), *given])
-        (source, sign), _ = self.placement.tables(entries.device, entries.dtype)
-        out = entries.index_select(0, source).mul_(sign)
+        (source, sign), _ = self.placement.tables(given[0].device, given[0].dtype)
+        if has_triton_kernels(given[0]):
+            from lgatr.kernels.triton_placement import look_up
+
+            out = look_up(torch.cat(given), source[None], sign[None], 1)
+        else:
+            entries = torch.cat([given[0].new_zeros(1), *given])
+            out = entries.index_select(0, source).mul_(sign)
         shapes = self.placement.out_shapes
         parts = out.split([shape.numel() for shape in shapes])
         return tuple(x.view(shape) for x, shape in zip(parts, shapes, strict=True)), ()
@@ -212,11 +217,17 @@ class PlacementStage(Stage):
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
         """See :class:`~lgatr.kernels.stage.Stage`."""
-        entries = torch.cat([*(g.flatten() for g in grads), grads[0].new_zeros(1)])
-        _, (target, sign) = self.placement.tables(entries.device, entries.dtype)
-        total = entries.index_select(0, target[0]).mul_(sign[0])
-        for places, signs in zip(target[1:], sign[1:], strict=True):
-            total.addcmul_(entries.index_select(0, places), signs)
+        given = [g.flatten() for g in grads]
+        _, (target, sign) = self.placement.tables(given[0].device, given[0].dtype)
+        if has_triton_kernels(given[0]):
+            from lgatr.kernels.triton_placement import look_up
+
+            total = look_up(torch.cat(given), target, sign, 0)
+        else:
+            entries = torch.cat([*given, given[0].new_zeros(1)])
+            total = entries.index_select(0, target[0]).mul_(sign[0])
+            for places, signs in zip(target[1:], sign[1:], strict=True):
+                total.addcmul_(entries.index_select(0, places), signs)
         parts = total.split(self.placement.sizes)
         return [
             None if x is None else part.view(x.shape) for x, part in zip(inputs, parts, strict=True)

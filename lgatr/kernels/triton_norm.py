@@ -21,7 +21,7 @@ from lgatr.layout import Sectors
 # One warp is two to four times as fast as four with 16 and 32 channels; wide states want more.
 _CANDIDATES = ({"num_warps": 1}, {"num_warps": 4})
 _FORWARD, _BACKWARD = Tuned("norm", _CANDIDATES), Tuned("norm gradient", _CANDIDATES)
-_PROGRAMS = 1024
+_PROGRAMS = 4096
 """Programs of the backward pass, at most."""
 
 
@@ -297,8 +297,8 @@ def layer_norm_gradients(
     tokens, c, s = len(x.z), x.mv_channels, x.s_channels
     programs = max(min(_PROGRAMS, tokens), 1)
     limit = epsilon**-0.5 * (1 - 4 * torch.finfo(torch.float32).eps)
-    partial = torch.zeros(programs, c, 5, device=x.z.device, dtype=torch.float32)
-    partial_s = torch.zeros(programs, s, device=x.z.device, dtype=torch.float32)
+    partial = torch.empty(programs, c, 5, device=x.z.device, dtype=torch.float32)
+    partial_s = torch.empty(programs, s, device=x.z.device, dtype=torch.float32)
 
     def launch(options: Options) -> None:
         _gradient_kernel[(programs,)](
