@@ -46,7 +46,7 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
     changes = {"path": data, **{n: 0 for n in _LIMITS if n in trained.data.module}}
     cfg = OmegaConf.merge(trained, {"data": {"path": data, "module": changes}})
     datamodule = instantiate(cfg.data.module)
-    datamodule.setup()
+    datamodule.setup("test")
     spec = rundir.read_spec(run)
     if datamodule.spec != spec:
         raise UserError(

@@ -43,7 +43,7 @@ class TestFormats:
         path = tmp_path / "jets.bin"
         write_pandas(tmp_path / "a.h5", *sample)
         (tmp_path / "a.h5").rename(path)
-        assert_same(read_jets(path, "train"), *sample)
+        assert_same(read_jets(path, "test"), *sample)
 
     def test_npz(self, tmp_path, sample):
         path = tmp_path / "full.npz"
@@ -68,8 +68,8 @@ class TestFormats:
         # Two traps of other code: slices that drop the last row, and padding rules by components.
         momenta, labels = sample
         momenta[-1, 0] = [10.0, 10.0, 1e-7, 0.0]
-        write_pandas(tmp_path / "t.h5", momenta, labels)
-        jets = read_jets(tmp_path / "t.h5", "train")
+        write_pandas(tmp_path / "train.h5", momenta, labels)
+        jets = read_jets(tmp_path / "train.h5", "train")
         assert len(jets) == len(labels)
         assert_same(jets, momenta, labels)
 
@@ -145,16 +145,28 @@ class TestBadInput:
     def test_not_finite_in_table(self, tmp_path, value):
         momenta, labels = random_jets(6, 1)
         momenta[2, 0, 0] = value
-        write_pandas(tmp_path / "t.h5", momenta, labels)
+        write_pandas(tmp_path / "train.h5", momenta, labels)
         with pytest.raises(DataError, match="jet 2 has a NaN or infinite"):
-            read_jets(tmp_path / "t.h5", "train")
+            read_jets(tmp_path / "train.h5", "train")
+
+    @pytest.mark.parametrize(
+        ("name", "own"), [("train", "train"), ("val", "val"), ("jets", "test")]
+    )
+    def test_a_table_is_one_split(self, tmp_path, name, own):
+        """Else a run given train.h5 would be tested on the jets that it was trained on."""
+        path = tmp_path / f"{name}.h5"
+        write_pandas(path, *random_jets(6, 1))
+        assert len(read_jets(path, own)) == 6
+        for split in {"train", "val", "test"} - {own}:
+            with pytest.raises(DataError, match=f"not for {split}; give the folder with train.h5"):
+                read_jets(path, split)
 
     def test_no_constituent(self, tmp_path):
         momenta, labels = random_jets(6, 1)
         momenta[4] = 0
-        write_pandas(tmp_path / "t.h5", momenta, labels)
+        write_pandas(tmp_path / "train.h5", momenta, labels)
         with pytest.raises(DataError, match="jet 4 has no constituent"):
-            read_jets(tmp_path / "t.h5", "train")
+            read_jets(tmp_path / "train.h5", "train")
 
     def test_wrong_label(self, tmp_path):
         bad(tmp_path, "jet 1 has label 7", labels=np.array([0, 7, 0, 1, 1, 0]))

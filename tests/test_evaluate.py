@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from jetfiles import random_jets, write_pandas
 
 from data.formats import packed, read_jets
 from experiments.cli import ROOT
@@ -46,6 +47,14 @@ def test_the_figures_of_the_run_itself(run, tmp_path):
     trained = json.loads((run / "metrics.json").read_text())
     for name in ("auc", "accuracy", "loss", "rejection_at_0.5"):
         assert found[name] == pytest.approx(trained[name], rel=1e-6)
+
+
+def test_a_table_of_test_jets_alone(run, tmp_path):
+    """As other people's programs write it: there are no jets to train on beside it."""
+    write_pandas(tmp_path / "test.h5", *random_jets(60, 1))
+    main([str(run), "--data", str(tmp_path / "test.h5")])
+    found = json.loads((run / "evaluation_test.json").read_text())
+    assert found["jets"] == {"test": 60}
 
 
 def test_errors(run, tmp_path, capsys):

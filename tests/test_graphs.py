@@ -104,6 +104,15 @@ def test_further_shapes_are_not_recorded():
     assert seen == [Shape(3, 64, 64)] and list(graphed.graphs) == seen
 
 
+def test_a_step_that_cannot_be_recorded():
+    def recorder(module, arguments, pool):
+        raise RuntimeError("CUDA error: operation not permitted\nand more")
+
+    graphed = GraphedForward(build("transformer_small").train(), 64, recorder=recorder)
+    with pytest.raises(UserError, match=r"not permitted\); set task.graph_step=0, and go on by"):
+        graphed(batch((10, 20)))
+
+
 class NothingWaits(TorchDispatchMode):
     """Refuses operations whose result a host would have to fetch from the device."""
 
@@ -233,7 +242,9 @@ def test_recorded_on_a_gpu(name):
     for seed in range(4):  # the later ones are replays with other offsets
         lengths = tuple(torch.randperm(30, generator=torch.manual_seed(seed))[:4].add(1).tolist())
         events = float_batch(lengths, seed).to("cuda")
-        expected, logits = model(events), graphed(events)
+        # Recorded first: gradients of another stream must not be waiting meanwhile.
+        logits = graphed(events)
+        expected = model(events)
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
         probe = torch.randn_like(logits)
         learned = [p for p in model.parameters() if p.requires_grad]

@@ -25,8 +25,29 @@ CHUNK = 20_000
 _QUIET_BELOW = 200_000  # jets; larger files show a progress bar
 
 
+SPLITS = ("train", "val", "test")
+
+
 def _file(path: Path, split: str) -> Path:
     return path / f"{split}.h5" if path.is_dir() else path
+
+
+def _check_split(path: Path, split: str) -> None:
+    """Refuse to test on the jets that were trained on: a table is one split.
+
+    That of its name; tables of other names are for the test of what was trained elsewhere.
+
+    Raises
+    ------
+    DataError
+        If the file is not for ``split``.
+    """
+    own = path.stem if path.stem in SPLITS else "test"
+    if split != own:
+        raise DataError(
+            f"{path}: a table is one split, and this one is not for {split}; "
+            "give the folder with train.h5, val.h5 and test.h5"
+        )
 
 
 def _is_table(path: Path) -> bool:
@@ -41,12 +62,13 @@ def _is_table(path: Path) -> bool:
 
 def recognises(path: Path) -> bool:
     """Whether ``path`` is such a file, or a folder with one for training."""
-    return any(_is_table(_file(path, split)) for split in ("train", "val", "test"))
+    return any(_is_table(_file(path, split)) for split in SPLITS)
 
 
 def read(path: Path, split: str, limit: int | None = None) -> Jets:
     """One split; see :func:`data.formats.read_jets`."""
     path = _file(path, split)
+    _check_split(path, split)
     if not path.exists():
         raise DataError(f"{path}: no such file; the folder needs train.h5, val.h5 and test.h5")
     if not _is_table(path):

@@ -89,9 +89,12 @@ class JetData(lightning.LightningDataModule):
         return DataSpec(len(self.prepare.features), classes)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and check all splits, so that a bad file shows before training, not after."""
+        """Read and check all splits, so that a bad file shows before training, not after.
+
+        For a test alone, that one.
+        """
         for split, limit in self.limits.items():
-            if split not in self._splits:
+            if split not in self._splits and stage in (None, "fit", split):
                 jets = read_jets(self.path, split, limit or None)
                 if self.smallest_component:
                     jets = jets.without_small_components(self.smallest_component)
