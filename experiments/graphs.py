@@ -1,9 +1,9 @@
 """Training steps as CUDA graphs: the launches of a step are recorded once and replayed.
 
 A step of a small network is some thousand launches, each of which costs the host 50 microseconds
-and the device five; replayed, they cost the host nothing. A graph has fixed shapes, so each batch is filled up with events of stand-in
-particles to the next of few sizes. Events do not see each other, and the logits of stand-ins are
-cut off: results are those of the batch alone.
+and the device five; replayed, they cost the host nothing. A graph has fixed shapes, so each batch
+is filled up with events of stand-in particles to the next of few sizes. Events do not see each
+other, and the logits of stand-ins are cut off: results are those of the batch alone.
 
 Legend: T particles, B events.
 """
