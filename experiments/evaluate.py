@@ -3,7 +3,8 @@
     python -m experiments.evaluate RUN --data FILE [--name NAME]
 
 takes the best weights of the run and the test jets of FILE, prints the figures of merit, and
-writes them to ``RUN/evaluation_NAME.json`` (NAME is that of the file unless given).
+writes them to ``RUN/evaluation_NAME.json`` (NAME is that of the file unless given). Trees have no
+weights to keep: they are grown again from the jets of the run, the same as then.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from experiments import rundir
 from experiments.cli import one_line_errors, one_line_warnings, quiet_libraries
 from experiments.errors import UserError
 from experiments.report.html import value_with_error
+from experiments.tasks.classification import Classification
 from lgatr.utils.memory import keep_freed_memory
 
 _LIMITS = ("limit", "eval_limit")
@@ -37,10 +39,9 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
     UserError
         If the folder is not one of a finished run, or the sample is of other classes.
     """
-    config, best = run / rundir.CONFIG, run / rundir.BEST
-    for file in (config, best):
-        if not file.is_file():
-            raise UserError(f"{run}: no trained run; it lacks {file.relative_to(run)}")
+    config = run / rundir.CONFIG
+    if not config.is_file():
+        raise UserError(f"{run}: no trained run; it lacks {rundir.CONFIG}")
     trained = OmegaConf.load(config)
     # A run keeps its configuration resolved: what counts is what the module is given.
     changes = {"path": data, **{n: 0 for n in _LIMITS if n in trained.data.module}}
@@ -59,8 +60,12 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
     )
-    state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-    task.load_state_dict(state)
+    if hasattr(task.model, "fit"):
+        own = instantiate(trained.data.module)
+        own.setup("fit")
+        task.model.fit(own.train_pass())
+    else:
+        _load_best(run, task)
     trainer = Trainer(accelerator="auto", devices=1, logger=False, enable_checkpointing=False)
     trainer.test(task, datamodule, verbose=False)
     return {
@@ -71,6 +76,13 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
         "date": date.today().isoformat(),
         "git_revision": rundir.git_revision(Path(__file__).resolve().parents[1]),
     }
+
+
+def _load_best(run: Path, task: Classification) -> None:
+    best = run / rundir.BEST
+    if not best.is_file():
+        raise UserError(f"{run}: no trained run; it lacks {rundir.BEST}")
+    task.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
 
 
 def main(arguments: list[str] | None = None) -> None:

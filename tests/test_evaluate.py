@@ -57,6 +57,23 @@ def test_a_table_of_test_jets_alone(run, tmp_path):
     assert found["jets"] == {"test": 60}
 
 
+def test_trees_are_grown_again(tmp_path):
+    """From the jets of the run; on the jets of its test they give its figures."""
+    pytest.importorskip("sklearn")
+    folder = tmp_path / "trees"
+    command = [
+        sys.executable, str(ROOT / "run.py"), "experiment=toptagging", "model=bdt",
+        "data.limit=300", f"run_dir={folder}",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    main([str(folder), "--data", SAMPLE, "--name", "same"])
+    found = json.loads((folder / "evaluation_same.json").read_text())
+    trained = json.loads((folder / "metrics.json").read_text())
+    assert found["auc"] > 0.9
+    for name in ("auc", "accuracy", "loss"):
+        assert found[name] == pytest.approx(trained[name], rel=1e-6)
+
+
 def test_errors(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path), "--data", SAMPLE])

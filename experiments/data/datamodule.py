@@ -91,10 +91,11 @@ class JetData(lightning.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read and check all splits, so that a bad file shows before training, not after.
 
-        For a test alone, that one.
+        For a test alone, that one; to fit, those of training and validation.
         """
+        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         for split, limit in self.limits.items():
-            if split not in self._splits and stage in (None, "fit", split):
+            if split not in self._splits and split in wanted.get(stage or "", self.limits):
                 jets = read_jets(self.path, split, limit or None)
                 if self.smallest_component:
                     jets = jets.without_small_components(self.smallest_component)
