@@ -205,7 +205,10 @@ def main(arguments: list[str] | None = None) -> None:
     except ImportError as error:
         parser.error(f"{error.name} is missing; install it by: pip install 'lgatr[generate]'")
 
-    labels, tables = generate(options.kind, options.jets, options.seed, options.processes)
+    try:
+        labels, tables = generate(options.kind, options.jets, options.seed, options.processes)
+    except RuntimeError as error:
+        sys.exit(f"error: {error}; nothing was written")
     train = round(options.split[0] * len(labels))
     val = train + round(options.split[1] * len(labels))
     bounds = {"train": (0, train), "val": (train, val), "test": (val, len(labels))}

@@ -88,7 +88,10 @@ def start_pythia(process: Process, selection: Selection, seed: int) -> Any:
     ):
         pythia.readString(line)
     if not pythia.init():
-        raise RuntimeError("Pythia refused its settings")
+        raise RuntimeError(
+            "Pythia does not start; if its data lie elsewhere than where pip puts them, set "
+            "PYTHIA8DATA to their folder xmldoc"
+        )
     return pythia
 
 

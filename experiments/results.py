@@ -70,6 +70,7 @@ def gather(
     datamodule: Any,
     directory: Path,
     seconds: float,
+    revision: str,
 ) -> dict[str, Any]:
     """Figures of merit, of cost, and what they were obtained with; on the first process.
 
@@ -81,6 +82,8 @@ def gather(
         After the test.
     seconds
         That training took.
+    revision
+        Commit of the code that trained.
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     measured = next((c for c in callbacks if isinstance(c, JetsPerSecond)), None)
@@ -103,6 +106,6 @@ def gather(
         "device": str(trainer.strategy.root_device),
         "seed": cfg.seed,
         "date": date.today().isoformat(),
-        "git_revision": rundir.git_revision(ROOT),
+        "git_revision": revision,
         "versions": _versions(),
     }

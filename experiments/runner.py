@@ -23,7 +23,7 @@ from experiments import rundir
 from experiments.failures import explained_failures
 from experiments.plots import curves, tagging
 from experiments.report.html import value_with_error, write_report
-from experiments.results import gather
+from experiments.results import ROOT, gather
 from experiments.sharded import assemble, load_weights
 from experiments.tasks.classification import Classification
 from lgatr.utils.memory import keep_freed_memory
@@ -55,6 +55,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """
     keep_freed_memory()
     directory = Path(cfg.run_dir)
+    # Now: while a long training runs, other commits may come.
+    revision = rundir.git_revision(ROOT)
     checkpoint = rundir.resolve_checkpoint(cfg.ckpt_path, directory)
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     # Deterministic mode would also fill all new memory with NaN, which finds bugs but costs time.
@@ -84,7 +86,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         assemble(task, make_model)
     results: dict[str, Any] = dict(task.test_metrics)
     if trainer.is_global_zero:
-        results = gather(cfg, task, trainer, datamodule, directory, seconds)
+        results = gather(cfg, task, trainer, datamodule, directory, seconds, revision)
         _save(directory, cfg, results, task)
         _print_summary(directory, results)
     return results
