@@ -79,6 +79,8 @@ def main() -> None:
     parser.add_argument("--tokens", nargs="+", type=int, default=[7000, 56000])
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args()
+    if min(options.tokens) < 1:
+        sys.exit("error: --tokens must be at least 1")
     if not torch.cuda.is_available():
         sys.exit("error: the kernels are for GPUs, and there is none here")
     best = copy_bandwidth()

@@ -80,7 +80,10 @@ def jobs(model: str, options: argparse.Namespace, peer: Path) -> dict[str, tuple
         compiled = {**fast, "arguments": {**fast["arguments"], "compile": True}}
         found["peer, packed, compiled"] = (compiled, peer)
         found["ours, compiled"] = ({**ours, "arguments": {**arguments, "compile": True}}, ROOT)
-    return {name: job for name, job in found.items() if name in (options.ways or found)}
+    ways = options.ways or list(found)
+    if "ours" not in ways or set(ways) - set(found):
+        sys.exit(f"error: --ways takes ours and any of: {'; '.join(found)}")
+    return {name: job for name, job in found.items() if name in ways}
 
 
 def compare(model: str, options: argparse.Namespace, peer: Path) -> dict[str, dict[str, float]]:

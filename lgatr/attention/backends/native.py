@@ -90,8 +90,8 @@ class NativeBackend(Backend):
         if spec.mask is not None and band is None:
             return None
         queries, keys = spec.packing, spec.key_packing
-        lonely = band is not None and leaves_queries_alone(spec, band)
-        if on_cuda and q.dtype != torch.float64 and not lonely:
+        kernel = on_cuda and q.dtype != torch.float64
+        if kernel and not (band is not None and leaves_queries_alone(spec, band)):
             out = efficient_attention(q, k, v, queries, keys, band, spec.dropout, spec.scale)
             if out is not None:
                 return out
