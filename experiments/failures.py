@@ -1,4 +1,4 @@
-"""What it means when a process of a run dies, in one line."""
+"""What it means when a process of a run dies, or cannot go on, in one line."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ _MEANINGS = (
         "data.mix, and go on by ckpt_path=last",
     ),
     (
+        r"mixed torch\.Tensor and DTensor",
+        "this optimizer needs whole parameters, which trainer=fsdp divides; take optimizer=adamw",
+    ),
+    (
         r"Connection (closed|reset)|gloo|NCCL|ProcessGroup|Broken pipe",
         "another process of this run ended; its own message says why; go on by ckpt_path=last",
     ),
@@ -24,7 +28,7 @@ _MEANINGS = (
 
 @contextmanager
 def explained_failures() -> Iterator[None]:
-    """Turn errors over dead processes, and errors inside workers, into :class:`UserError`."""
+    """Turn errors whose cause lies elsewhere, as in a dead process, into :class:`UserError`."""
     try:
         yield
     except DataError as error:

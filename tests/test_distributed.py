@@ -92,6 +92,16 @@ def test_sharded_weights_train_as_whole_ones(tmp_path, model):
     assert_same(sharded, whole)
 
 
+@pytest.mark.slow
+def test_an_optimizer_of_whole_matrices_refuses_sharded_ones(tmp_path):
+    process = start(
+        tmp_path / "run", "trainer=fsdp", TWO[1], "callbacks.ema=null", "optimizer=soap"
+    )
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "take optimizer=adamw" in errors and "Traceback" not in errors
+
+
 def test_averages_of_sharded_weights_are_refused():
     task = SimpleNamespace(trainer=SimpleNamespace(callbacks=[WeightAveraging()]))
     strategy = ShardedStrategy()
@@ -157,6 +167,7 @@ def test_each_rank_goes_on_at_the_exact_sample(tmp_path, experiment, options):
         ("DataLoader worker (pid 7) is killed by signal: Killed.", "prepares batches was killed"),
         ("DataLoader worker (pid(s) 7) exited unexpectedly", "prepares batches was killed"),
         ("[gloo/transport] Connection closed by peer [127.0.0.1]:3", "another process"),
+        ("aten.lerp_.Scalar got mixed torch.Tensor and DTensor, need to", "optimizer=adamw"),
     ],
 )
 def test_explanations(message, words):
