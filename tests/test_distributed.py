@@ -94,9 +94,8 @@ def test_sharded_weights_train_as_whole_ones(tmp_path, model):
 
 @pytest.mark.slow
 def test_an_optimizer_of_whole_matrices_refuses_sharded_ones(tmp_path):
-    process = start(
-        tmp_path / "run", "trainer=fsdp", TWO[1], "callbacks.ema=null", "optimizer=soap"
-    )
+    options = ("trainer=fsdp", TWO[1], "trainer.precision=32-true", "callbacks.ema=null")
+    process = start(tmp_path / "run", *options, "optimizer=soap")
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "take optimizer=adamw" in errors and "Traceback" not in errors
