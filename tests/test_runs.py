@@ -146,6 +146,13 @@ class TestBadCommands:
         assert (tmp_path / "metrics.json").read_text() == "precious"
         assert len(list(tmp_path.iterdir())) == 1
 
+    def test_another_optimizer(self, tmp_path):
+        done = run("debug=fast", "optimizer=soap", "optimizer.lr=-1", cwd=tmp_path)
+        assert_one_line(done, "must be positive")
+        assert run("debug=fast", cwd=tmp_path).returncode == 0
+        done = run("debug=fast", "ckpt_path=last", "optimizer=soap", cwd=tmp_path)
+        assert_one_line(done, "of another optimizer")
+
     def test_nothing_to_resume(self, tmp_path):
         assert_one_line(run(f"run_dir={tmp_path}", "ckpt_path=last"), "no checkpoint")
         assert_one_line(run("ckpt_path=last", cwd=tmp_path), "no run with a checkpoint")

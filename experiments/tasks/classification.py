@@ -171,6 +171,24 @@ class Classification(lightning.LightningModule):
         """Metrics of the whole test set, kept for the report."""
         self.test_scores, self.test_metrics = self._metrics()
 
+    def _make_optimizer(self) -> Optimizer:
+        groups = getattr(self.model, "parameter_groups", self.parameters)
+        try:
+            return self._optimizer(groups())
+        except Exception as error:  # libraries have classes of their own for wrong arguments
+            raise UserError(f"optimizer: {error}") from error
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with another optimizer than the checkpoint's."""
+        states = checkpoint.get("optimizer_states")
+        if not states:
+            return
+        needed = self._make_optimizer().defaults.keys()
+        if not needed <= states[0]["param_groups"][0].keys():
+            raise UserError(
+                "the checkpoint is of another optimizer; go on with that of the run's config.yaml"
+            )
+
     def configure_optimizers(self) -> Any:
         """One optimizer, one schedule stepped every training step.
 
@@ -178,8 +196,7 @@ class Classification(lightning.LightningModule):
         """
         if hasattr(self.model, "fit"):
             return None
-        groups = getattr(self.model, "parameter_groups", self.parameters)
-        optimizer = self._optimizer(groups())
+        optimizer = self._make_optimizer()
         scheduler = self._scheduler(optimizer, total_steps=self.trainer.max_steps)
         return {
             "optimizer": optimizer,
