@@ -73,6 +73,7 @@ def jobs(model: str, options: argparse.Namespace, peer: Path) -> dict[str, tuple
         found["peer, packed, defaults"] = (ours, peer)
         if options.dtype == "float32":
             found["ours, CUDA graph"] = ({**ours, "recorded": True}, ROOT)
+            found["peer, packed, best, CUDA graph"] = ({**fast, "recorded": True}, peer)
     else:
         found["ours, memory kept"] = ({**ours, "keep_memory": True}, ROOT)
         found["peer, packed, best, memory kept"] = ({**fast, "keep_memory": True}, peer)

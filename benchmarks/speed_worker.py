@@ -52,19 +52,25 @@ def attention(job: dict[str, Any], library: Any, device: torch.device) -> dict[s
 
 
 class OnTensors(torch.nn.Module):
-    """Our network as a function of tensors alone, as a CUDA graph needs it."""
+    """A network as a function of tensors alone, as a CUDA graph needs it.
 
-    def __init__(self, net: torch.nn.Module, packing: Any, options: dict[str, Any]) -> None:
+    Offsets are the first tensor; ours reads them anew in each replay, the peer's lie in its mask.
+    """
+
+    def __init__(self, net: torch.nn.Module, options: dict[str, Any]) -> None:
         super().__init__()
-        self.net, self.options = net, options
-        self.limits = packing.num_tokens, packing.max_length
+        self.net, self.options = net, dict(options)
+        self.packing = self.options.pop("packing", None)
 
     def forward(self, ptr: torch.Tensor, *inputs: torch.Tensor) -> Any:
         """The network's outputs that are not None, of its inputs that are not."""
-        from lgatr.attention import BoundedPacking
+        options = self.options
+        if self.packing is not None:
+            from lgatr.attention import BoundedPacking
 
-        packing = BoundedPacking(ptr, *self.limits)
-        outputs = self.net(*inputs, packing=packing, **self.options)
+            packing = BoundedPacking(ptr, self.packing.num_tokens, self.packing.max_length)
+            options = {**options, "packing": packing}
+        outputs = self.net(*inputs, **options)
         return tuple(out for out in outputs if out is not None)
 
 
@@ -87,12 +93,11 @@ def prepare(job: dict[str, Any]) -> dict[str, Callable[[], float]]:
 
     run = net
     if job["recorded"]:
-        packing = options.pop("packing")
-        given = [packing.ptr, *(t for t in (x, s) if t is not None)]
+        packing = options.get("packing")
+        ptr = torch.zeros(0, device=device) if packing is None else packing.ptr
+        given = [ptr, *(t for t in (x, s) if t is not None)]
         replay = torch.cuda.make_graphed_callables(
-            OnTensors(net, packing, options),
-            tuple(t.clone() for t in given),
-            allow_unused_input=True,
+            OnTensors(net, options), tuple(t.clone() for t in given), allow_unused_input=True
         )
 
         def run(x: torch.Tensor, s: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:

@@ -279,7 +279,8 @@ def test_benchmark_of_recorded_networks(monkeypatch):
     )  # fmt: skip
     packing = Packing.from_lengths((3, 5))
     x, s = net.random_inputs(8)
-    found = speed_worker.OnTensors(net, packing, {"backend": "native"})(packing.ptr, x, s)
+    options = {"packing": packing, "backend": "native"}
+    found = speed_worker.OnTensors(net, options)(packing.ptr, x, s)
     for ours, theirs in zip(found, net(x, s, packing=packing), strict=True):
         torch.testing.assert_close(ours, theirs)
     sys.modules.pop("speed_worker")
