@@ -81,7 +81,7 @@ def gather(
     task, trainer, datamodule
         After the test.
     seconds
-        That training took.
+        That training took, since it was resumed.
     revision
         Commit of the code that trained.
     """
@@ -96,7 +96,7 @@ def gather(
         "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
         "jets_per_second": measured and measured.rate,
         "waiting_for_data": measured and measured.waiting,
-        "training_seconds": seconds,
+        "training_seconds": seconds + (measured.before if measured else 0.0),
         "steps": trainer.global_step,
         "jets": datamodule.num_jets(),
         **({"skipped": datamodule.skipped()} if hasattr(datamodule, "skipped") else {}),

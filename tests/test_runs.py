@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -208,6 +209,7 @@ def test_killed_run_resumes_to_the_same_figures(tmp_path):
             process.kill()
     process.communicate()
     assert process.returncode == -9 and not (killed / "metrics.json").exists()
+    before = torch.load(logs, weights_only=True)["callbacks"]["JetsPerSecond"]
     done = run(*options, f"run_dir={killed}", "ckpt_path=last")
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((p / "metrics.json").read_text()) for p in (whole, killed))
@@ -215,6 +217,33 @@ def test_killed_run_resumes_to_the_same_figures(tmp_path):
     assert errors == {"accuracy_error", "auc_error", "loss_error"}
     for name in {*RESULTS, *errors}:
         assert first[name] == second[name]
+    assert second["training_seconds"] > before["trained"] > before["seconds"] > 0
+
+
+def test_figures_of_cost_go_on_after_a_resume(monkeypatch):
+    from experiments.callbacks import throughput
+
+    now, module = 0.0, SimpleNamespace(log=lambda *a, **k: None)
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now))
+
+    def train(counter, steps):
+        nonlocal now
+        counter.on_train_start()
+        now += 5  # of preparation
+        for _ in range(steps):
+            counter.on_train_batch_start()
+            now += 2
+            counter.on_train_batch_end(None, module, None, "jets")
+
+    first = throughput.JetsPerSecond(skip_steps=0)
+    train(first, 3)
+    second = throughput.JetsPerSecond(skip_steps=0)
+    second.load_state_dict(first.state_dict())
+    assert second.before == 11.0
+    now += 1000
+    train(second, 2)
+    assert second.jets == 5 * len("jets") and second.rate == 2.0
+    assert second.state_dict()["trained"] == 20.0
 
 
 def _steps(folder: Path) -> int:

@@ -11,7 +11,8 @@ from lightning import Callback, LightningModule, Trainer
 class JetsPerSecond(Callback):
     """Count training jets and the time between the start and the end of each step.
 
-    The first steps, in which memory is allocated and kernels are chosen, do not count.
+    The first steps, in which memory is allocated and kernels are chosen, do not count. Resumed runs
+    go on counting.
 
     Parameters
     ----------
@@ -24,6 +25,9 @@ class JetsPerSecond(Callback):
         self.jets, self.seconds, self._seen = 0, 0.0, 0
         self._start, self._end = 0.0, 0.0
         self.waited = 0.0
+        self.before = 0.0
+        """Seconds that the run was in training before it was resumed."""
+        self._began: float | None = None
 
     @property
     def rate(self) -> float | None:
@@ -34,6 +38,25 @@ class JetsPerSecond(Callback):
     def waiting(self) -> float | None:
         """Share of the time in which training waited for its next batch."""
         return self.waited / (self.waited + self.seconds) if self.seconds else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept in checkpoints."""
+        since = 0.0 if self._began is None else time.perf_counter() - self._began
+        return {
+            "jets": self.jets,
+            "seconds": self.seconds,
+            "waited": self.waited,
+            "trained": self.before + since,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.jets, self.seconds = state_dict["jets"], state_dict["seconds"]
+        self.waited, self.before = state_dict["waited"], state_dict["trained"]
+
+    def on_train_start(self, *_: Any) -> None:
+        """Note the time."""
+        self._began = time.perf_counter()
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Note the time."""
