@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
 from data.errors import DataError
 from experiments.errors import UserError
 
@@ -35,6 +38,11 @@ def explained_failures() -> Iterator[None]:
         # From a worker it comes with that process's stack trace before its one line.
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise DataError(lines[-1].removeprefix("data.errors.DataError: ")) from error
+    except SIGTERMException as error:
+        # Its own exit status would be 0, that of success; one process speaks for all.
+        if getattr(rank_zero_only, "rank", 0):
+            raise SystemExit(2) from error
+        raise UserError("asked to end (SIGTERM: a time limit?); go on by ckpt_path=last") from error
     except RuntimeError as error:
         for pattern, meaning in _MEANINGS:
             if re.search(pattern, str(error)):

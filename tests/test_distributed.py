@@ -14,6 +14,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from experiments.cli import ROOT
 from experiments.errors import UserError
@@ -174,3 +176,12 @@ def test_explanations(message, words):
         raise RuntimeError(message)
     with pytest.raises(RuntimeError, match="something else"), explained_failures():
         raise RuntimeError("something else")
+
+
+def test_a_request_to_end_is_no_success(monkeypatch):
+    with pytest.raises(UserError, match=r"asked to end .* ckpt_path=last"), explained_failures():
+        raise SIGTERMException
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    with pytest.raises(SystemExit) as caught, explained_failures():
+        raise SIGTERMException
+    assert caught.value.code == 2

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import os
+import signal
 from itertools import islice
 
 import numpy as np
@@ -64,6 +67,29 @@ def test_loader_resumes_at_the_exact_batch(jets, workers, stop):
     seen += [b.fourmomenta for _ in range(2) for b in resumed]
     for a, b in zip(expected, seen, strict=False):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_iterators_draw_nothing_from_the_global_generator(jets, workers):
+    """A resumed run makes more of them than one that never stops, with the same dropout."""
+    ours = loader(jets, workers)
+    before = torch.get_rng_state()
+    for _ in range(2):
+        list(islice(iter(ours), 2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_outlive_the_first_request_to_end(jets, workers):
+    """Batch systems send SIGTERM to all processes at once; the run finishes its step before."""
+    expected = [b.fourmomenta for b in loader(jets)]
+    seen = []
+    for i, batch in enumerate(loader(jets, workers)):
+        seen.append(batch.fourmomenta)
+        if i == 2:
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGTERM)
+    assert all(torch.equal(a, b) for a, b in zip(expected, seen, strict=True))
 
 
 def test_consumer_that_stops_at_the_last_batch(jets):

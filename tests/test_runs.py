@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -186,7 +189,8 @@ class TestBadCommands:
 
 
 @pytest.mark.slow
-def test_killed_run_resumes_to_the_same_figures(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_stopped_run_resumes_to_the_same_figures(tmp_path, how):
     options = [
         "experiment=toptagging",
         "attention=native",
@@ -195,21 +199,35 @@ def test_killed_run_resumes_to_the_same_figures(tmp_path):
         "data.batch_size=32",
         "data.limit=1000",
         "data.eval_limit=1000",
+        "data.num_workers=1",
         "model.network.num_blocks=2",
         "++model.network.dropout_prob=0.1",
     ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run(*options, f"run_dir={whole}").returncode == 0
     process = subprocess.Popen(
-        command(*options, f"run_dir={killed}"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command(*options, f"run_dir={killed}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    logs = killed / "checkpoints" / "last.ckpt"
+    last = killed / "checkpoints" / "last.ckpt"
     while process.poll() is None:
-        if logs.exists() and _steps(killed) >= 70:
-            process.kill()
-    process.communicate()
-    assert process.returncode == -9 and not (killed / "metrics.json").exists()
-    before = torch.load(logs, weights_only=True)["callbacks"]["JetsPerSecond"]
+        time.sleep(0.05)
+        if last.exists() and _steps(killed) >= 70:
+            os.killpg(process.pid, how)  # all its processes, as batch systems do
+            break
+    _, errors = process.communicate(timeout=100)
+    assert not (killed / "metrics.json").exists()
+    saved = torch.load(last, weights_only=True)
+    if how is signal.SIGTERM:  # it had time to say so, and to save its last step
+        assert process.returncode == 2 and "Traceback" not in errors
+        assert errors.strip().splitlines()[-1].startswith("error: asked to end (SIGTERM")
+        assert 70 <= saved["global_step"] < 120
+    else:
+        assert process.returncode == -how and saved["global_step"] % 30 == 0
+    before = saved["callbacks"]["JetsPerSecond"]
     done = run(*options, f"run_dir={killed}", "ckpt_path=last")
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((p / "metrics.json").read_text()) for p in (whole, killed))

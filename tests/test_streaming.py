@@ -93,6 +93,12 @@ def test_resumes_at_the_exact_batch(folder, workers, stop):
     assert again.state_dict() == {"position": stop + 7}
 
 
+def test_iterators_draw_nothing_from_the_global_generator(folder):
+    before = torch.get_rng_state()
+    take(StreamLoader(stream(folder), 0), 3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_ranks_share_the_jets(folder):
     seen = []
     for rank in range(2):

@@ -12,6 +12,7 @@ from data.jets import IntArray, Jets
 from experiments.batch import EventBatch
 from experiments.data.preparation import Preparation
 from experiments.data.sampler import BatchSampler
+from experiments.data.workers import leave_the_end_to_the_run, own_generator
 
 
 class JetDataset(Dataset[EventBatch]):
@@ -62,6 +63,8 @@ class ResumableLoader(DataLoader[EventBatch]):
             batch_size=None,
             sampler=sampler,
             num_workers=num_workers,
+            worker_init_fn=leave_the_end_to_the_run,
+            generator=own_generator(),
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

@@ -24,6 +24,7 @@ from data.errors import DataError
 from data.jets import IntArray, Jets, concatenate
 from experiments.batch import EventBatch
 from experiments.data.preparation import Preparation
+from experiments.data.workers import leave_the_end_to_the_run, own_generator
 
 _ENDLESS = 1 << 40  # batches; lengths are summed over ranks in 64 bits
 _HINT = "or leave out such files by data.skip_corrupt=true"
@@ -244,6 +245,8 @@ class StreamLoader(DataLoader[EventBatch]):
             stream,
             batch_size=None,
             num_workers=num_workers,
+            worker_init_fn=leave_the_end_to_the_run,
+            generator=own_generator(),
             pin_memory=torch.cuda.is_available(),
         )
         self.stream = stream
