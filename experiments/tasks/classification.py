@@ -172,9 +172,9 @@ class Classification(lightning.LightningModule):
         self.test_scores, self.test_metrics = self._metrics()
 
     def _make_optimizer(self) -> Optimizer:
-        groups = getattr(self.model, "parameter_groups", self.parameters)
+        parameters = getattr(self.model, "parameter_groups", self.parameters)()
         try:
-            return self._optimizer(groups())
+            return self._optimizer(parameters)
         except Exception as error:  # libraries have classes of their own for wrong arguments
             raise UserError(f"optimizer: {error}") from error
 
