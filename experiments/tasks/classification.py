@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from inspect import signature
 from typing import Any
 
 import lightning
@@ -173,6 +174,12 @@ class Classification(lightning.LightningModule):
 
     def _make_optimizer(self) -> Optimizer:
         parameters = getattr(self.model, "parameter_groups", self.parameters)()
+        # Some libraries take any further keyword, and ignore it.
+        given = getattr(self._optimizer, "keywords", {})
+        known = signature(getattr(self._optimizer, "func", self._optimizer)).parameters
+        if unknown := sorted(given.keys() - known.keys()):
+            options = (n for n in known if n not in ("params", "kwargs"))
+            raise UserError(f"optimizer.{unknown[0]}: unknown; choose from {', '.join(options)}")
         try:
             return self._optimizer(parameters)
         except Exception as error:  # libraries have classes of their own for wrong arguments
