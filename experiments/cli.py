@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import logging
 import os
@@ -94,6 +95,14 @@ def check_command_line(arguments: list[str]) -> list[str]:
             folder = Path(cfg.paths.runs) / cfg.name
             return [*arguments, f"run_dir={find_last_run(folder)}"]
     return arguments
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The option that extends what :mod:`experiments.trust` allows."""
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="PACKAGE",
+        help="a package, beside ours, that the run's configuration may call; can be repeated",
+    )  # fmt: skip
 
 
 def quiet_libraries() -> None:

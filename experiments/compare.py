@@ -11,7 +11,6 @@ against the number of training jets.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from experiments.ensemble import ensemble_metrics
 from experiments.errors import UserError
 from experiments.plots.efficiency import plot_data_efficiency
 from experiments.report.html import published, value_with_error
+from experiments.saved_config import load_config, read_json
 
 _SEEDS = ("seed", "random_state")
 _IGNORED = (*_SEEDS, "run_dir", "ckpt_path", "logger", "paths")
@@ -57,12 +57,12 @@ class Run:
         config, metrics = folder / rundir.CONFIG, folder / "metrics.json"
         if not (config.is_file() and metrics.is_file()):
             raise UserError(f"{folder}: no finished run; it lacks {config.name} or {metrics.name}")
-        cfg = OmegaConf.to_container(OmegaConf.load(config))
-        assert isinstance(cfg, dict)
-        target = str(cfg["model"]["_target_"]).rpartition(".")[2]
-        results = json.loads(metrics.read_text(encoding="utf-8"))
-        name, task = f"{cfg['name']}, {target}", str(cfg["published"])
-        setup = dict(_options(cfg, str(cfg["run_dir"])))
+        # Nothing is built from it, so that models of any package can stand in a table.
+        cfg: Any = OmegaConf.to_container(load_config(folder, ("model",), build=False))
+        target = str(cfg["model"].get("_target_")).rpartition(".")[2]
+        results = read_json(metrics)
+        name, task = f"{cfg.get('name')}, {target}", str(cfg.get("published"))
+        setup = dict(_options(cfg, str(cfg.get("run_dir"))))
         return cls(name, task, setup, results, folder, cfg.get("task") or {})
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,27 +23,37 @@ from omegaconf import OmegaConf
 
 from data.atomic import atomic_path
 from experiments import rundir
-from experiments.cli import one_line_errors, one_line_warnings, quiet_libraries
+from experiments.cli import add_trust, one_line_errors, one_line_warnings, quiet_libraries
 from experiments.errors import UserError
 from experiments.report.html import value_with_error
+from experiments.saved_config import load_config
 from experiments.tasks.classification import Classification
 from lgatr.utils.memory import keep_freed_memory
 
 _LIMITS = ("limit", "eval_limit")
 
 
-def evaluate(run: Path, data: str) -> dict[str, Any]:
+def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Figures of merit of a run on the test jets of ``data``.
+
+    Parameters
+    ----------
+    run
+        Folder of a finished run.
+    data
+        A sample with test jets.
+    trust
+        Packages beside our own that the run's configuration may call.
 
     Raises
     ------
     UserError
         If the folder is not one of a finished run, or the sample is of other classes.
     """
-    config = run / rundir.CONFIG
-    if not config.is_file():
+    if not (run / rundir.CONFIG).is_file():
         raise UserError(f"{run}: no trained run; it lacks {rundir.CONFIG}")
-    trained = OmegaConf.load(config)
+    needs = ("data.module", "task", "model", "optimizer", "scheduler")
+    trained = load_config(run, needs, trust)
     # A run keeps its configuration resolved: what counts is what the module is given.
     changes = {"path": data, **{n: 0 for n in _LIMITS if n in trained.data.module}}
     cfg = OmegaConf.merge(trained, {"data": {"path": data, "module": changes}})
@@ -92,12 +103,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--data", required=True, help="sample whose test jets are taken")
     parser.add_argument("--name", help="of the file of results (default: that of the sample)")
+    add_trust(parser)
     options = parser.parse_args(arguments)
     quiet_libraries()
     one_line_warnings()
     keep_freed_memory()
     with one_line_errors():
-        results = evaluate(options.run, options.data)
+        results = evaluate(options.run, options.data, options.trust)
         target = options.run / f"evaluation_{options.name or Path(options.data).stem}.json"
         with atomic_path(target) as temporary:
             temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -16,36 +16,43 @@ import io
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from data.atomic import atomic_path
 from experiments import rundir
-from experiments.cli import one_line_errors
+from experiments.cli import add_trust, one_line_errors
 from experiments.errors import UserError
 from experiments.models.dense import PaddedTagger
+from experiments.saved_config import load_config
 from lgatr import load_checkpoint
 
 TOLERANCE = 1e-4
 _EXAMPLE = (3, 7)
 
 
-def load_tagger(run: Path) -> PaddedTagger:
+def load_tagger(run: Path, trust: Sequence[str] = ()) -> PaddedTagger:
     """The tagger of a finished run, with its best weights, on padded jets.
+
+    Parameters
+    ----------
+    run
+        Its folder.
+    trust
+        Packages beside our own that the run's configuration may call.
 
     Raises
     ------
     UserError
         If the folder is not one of a run, or holds no checkpoint.
     """
-    config = run / rundir.CONFIG
-    if not config.is_file():
+    if not (run / rundir.CONFIG).is_file():
         raise UserError(f"{run}: not the folder of a run; it has no {rundir.CONFIG}")
-    cfg = OmegaConf.load(config)
+    cfg = load_config(run, ("data.module", "model"), trust)
     checkpoint = next((run / c for c in (rundir.BEST, rundir.LAST) if (run / c).is_file()), None)
     if checkpoint is None:
         raise UserError(f"{run}: no checkpoint yet; train first")
@@ -107,10 +114,11 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("run_dir", type=Path, help="folder of a finished run")
     parser.add_argument("--out", type=Path, help="where to write (default: RUN_DIR/export)")
+    add_trust(parser)
     options = parser.parse_args()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with one_line_errors():
-        tagger = load_tagger(options.run_dir)
+        tagger = load_tagger(options.run_dir, options.trust)
         folder = options.out or options.run_dir / "export"
         weights = tagger.tagger.network.save_pretrained(folder)
         onnx = folder / "tagger.onnx"

@@ -13,14 +13,13 @@ import csv
 import json
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from data.atomic import atomic_path
 from experiments.cli import one_line_errors
 from experiments.errors import UserError
 from experiments.plots.curves import read_curves
 from experiments.reproduce import RUNS
 from experiments.rundir import CONFIG, METRICS
+from experiments.saved_config import load_config, read_json
 
 CURVES = ("auc", "loss", "accuracy")
 """Of the validations."""
@@ -53,12 +52,15 @@ def keep(run: Path, name: str, data: str, task: str | None = None) -> Path:
         raise UserError(f"{run}: no finished run; it lacks {METRICS} or {CONFIG}")
     if not name or Path(name).name != name or (task and Path(task).name != task):
         raise UserError(f"{task or name}: a name of a folder, without slashes, is needed")
+    results = read_json(run / METRICS)
     try:
-        results = json.loads((run / METRICS).read_text(encoding="utf-8"))
         seed = int(results["seed"])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{run / METRICS}: damaged, or of another program; run again") from error
-    folder = RUNS / (task or str(OmegaConf.select(OmegaConf.load(run / CONFIG), "name"))) / name
+    task = task or str(load_config(run, build=False).get("name"))
+    if Path(task).name != task:
+        raise UserError(f"{run / CONFIG}: name={task} is no name of a folder; give --task")
+    folder = RUNS / task / name
     target = folder / f"{seed}.json"
     results["data"] = data
     text = json.dumps(results, indent=2) + "\n"

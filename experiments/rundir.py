@@ -6,14 +6,17 @@ import json
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from data.atomic import atomic_path
+from experiments import saved_config
 from experiments.batch import DataSpec
 from experiments.errors import UserError
+from experiments.saved_config import read_json
 
-CONFIG = "config.yaml"
+CONFIG = saved_config.CONFIG
 SPEC = "data_spec.json"
 SCORES = "test_scores.h5"
 SYMMETRY = "symmetry.txt"
@@ -48,13 +51,20 @@ def read_spec(directory: Path) -> DataSpec:
     Raises
     ------
     UserError
-        If there is no such note.
+        If there is no such note, or it describes no data set.
     """
     file = directory / SPEC
     if not file.is_file():
         raise UserError(f"{directory}: has no {SPEC}; it is not the folder of a run, or an old one")
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return DataSpec(found["num_scalars"], tuple(found["classes"]))
+    found = read_json(file)
+    scalars: Any = found.get("num_scalars")
+    classes: Any = found.get("classes")
+    if not (isinstance(scalars, int) and not isinstance(scalars, bool) and 0 <= scalars < 10_000):
+        raise UserError(f"{file}: num_scalars must be a number of features, not {scalars!r}")
+    names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not (names and len(classes) > 1 and len(set(classes)) == len(classes)):
+        raise UserError(f"{file}: classes must be two or more different names, not {classes!r}")
+    return DataSpec(scalars, tuple(classes))
 
 
 def claim(directory: Path, config: str, resume: bool) -> None:
