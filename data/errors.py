@@ -17,3 +17,11 @@ def describe(error: OSError) -> str:
     # Libraries put essays into strerror; the number says it plainly.
     reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
     return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def install_hint(extra: str) -> str:
+    """What to do when an optional package is missing.
+
+    Never ``pip install lgatr[...]``: that name on PyPI is the reference library.
+    """
+    return f"in the folder of this project: pip install -e '.[{extra}]'"

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.errors import describe
+from data.errors import describe, install_hint
 from data.formats import jetclass, packed, quark_gluon
 from data.jets import BINARY, FloatArray, Jets
 from data.simulation import COLUMNS, Process, Selection, Table, make_jets
@@ -203,7 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
         import fastjet  # noqa: F401
         import pythia8mc  # noqa: F401
     except ImportError as error:
-        parser.error(f"{error.name} is missing; install it by: pip install 'lgatr[generate]'")
+        parser.error(f"{error.name} is missing; {install_hint('generate')}")
 
     try:
         labels, tables = generate(options.kind, options.jets, options.seed, options.processes)

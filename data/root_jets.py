@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import DataError
+from data.errors import DataError, install_hint
 from data.jets import FloatArray, Jets
 
 TREE = "tree"
@@ -64,7 +64,7 @@ def _open(path: Path) -> Any:
     try:
         import uproot
     except ImportError as error:
-        raise DataError(f"{path}: ROOT files need uproot; pip install 'lgatr[root]'") from error
+        raise DataError(f"{path}: ROOT files need uproot; {install_hint('root')}") from error
     return uproot.open(path)
 
 

@@ -19,12 +19,14 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data.errors import describe
+from data.errors import describe, install_hint
+from experiments import plugins
 from experiments.errors import UserError
 from experiments.rundir import find_last_run
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_DIR = ROOT / "config"
+plugins.register()
 
 OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
 
@@ -55,7 +57,7 @@ def _check_plugin(override: str) -> None:
     except ModuleNotFoundError:
         found = None
     if found is None:
-        fail(f"{override} needs a plugin of Hydra: pip install 'lgatr[{extra}]'")
+        fail(f"{override} needs a plugin of Hydra: {install_hint(extra)}")
 
 
 def fail(message: str) -> None:
@@ -75,13 +77,16 @@ def check_command_line(arguments: list[str]) -> list[str]:
     several = [a for a in arguments if a in ("-m", "--multirun")]
     arguments = [*several, *(a for a in arguments if a not in several)]
     overrides = [a for a in arguments if not a.startswith("-") and "=" in a]
+    with one_line_errors():
+        folders = [
+            CONFIG_DIR, *plugins.config_folders().values(), *plugins.given_config_dir(arguments),
+        ]  # fmt: skip
     for override in overrides:
         _check_plugin(override)
         group, _, choice = override.lstrip("+~").partition("=")
-        folder = CONFIG_DIR / group
-        if not folder.is_dir() or not choice:
+        known = plugins.choices(group, folders)
+        if not known or not choice:
             continue
-        known = sorted(p.stem for p in folder.glob("*.yaml"))
         for name in choice.split(","):
             if name not in known:
                 fail(f"{group}={name}: unknown; choose from {', '.join(known)}")

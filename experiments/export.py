@@ -24,6 +24,7 @@ import torch
 from hydra.utils import instantiate
 
 from data.atomic import atomic_path
+from data.errors import install_hint
 from experiments import rundir
 from experiments.cli import add_trust, one_line_errors
 from experiments.errors import UserError
@@ -126,7 +127,7 @@ def main() -> None:
             write_onnx(tagger, onnx)
             deviation = onnx_deviation(tagger, onnx)
         except ImportError as error:
-            raise UserError(f"ONNX needs a package ({error}); pip install 'lgatr[onnx]'") from error
+            raise UserError(f"ONNX needs a package ({error}); {install_hint('onnx')}") from error
     print(f"{weights}\n{onnx}: logits differ by at most {deviation:.1e} in ONNX Runtime")
     if deviation > TOLERANCE:
         sys.exit(f"error: that is more than {TOLERANCE}; do not use this file")

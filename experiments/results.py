@@ -102,7 +102,7 @@ def gather(
         **({"skipped": datamodule.skipped()} if hasattr(datamodule, "skipped") else {}),
         "data": str(cfg.data.path),
         "attention_requested": cfg.attention.name,
-        "attention_executed": task.model.executed_attention,
+        "attention_executed": getattr(task.model, "executed_attention", "none"),
         "device": str(trainer.strategy.root_device),
         "seed": cfg.seed,
         "date": date.today().isoformat(),

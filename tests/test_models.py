@@ -134,7 +134,7 @@ def test_no_convolution():
 
 def test_a_baseline_without_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "pelican", None)
-    with pytest.raises(Exception, match=r"model=pelican needs .*pip install 'lgatr\[baselines\]'"):
+    with pytest.raises(Exception, match=r"model=pelican needs .*pip install -e '\.\[baselines\]'"):
         build("pelican")
 
 

@@ -112,4 +112,4 @@ def test_a_missing_plugin_ends_in_one_line(choice, extra, spec, monkeypatch, cap
         check_command_line([choice])
     assert caught.value.code == 2
     message = capsys.readouterr().err
-    assert message.count("\n") == 1 and f"pip install 'lgatr[{extra}]'" in message
+    assert message.count("\n") == 1 and f"pip install -e '.[{extra}]'" in message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
@@ -11,14 +12,42 @@ from data.errors import DataError
 from data.jets import Jets
 
 SPLITS = ("train", "val", "test")
+ENTRY_POINT_GROUP = "lgatr.formats"
 _NOT_FORMATS = {"registry"}
+_NEEDED = ("NAME", "recognises", "read")
 
 
 def formats() -> list[ModuleType]:
-    """All format modules beside this one, in the order of their names."""
+    """All format modules: those beside this one, by name, then those of installed packages.
+
+    A third party registers a module under the entry-point group ``lgatr.formats``.
+
+    Raises
+    ------
+    DataError
+        If a registered module cannot be used.
+    """
     package = importlib.import_module("data.formats")
     names = sorted(m.name for m in pkgutil.iter_modules(package.__path__))
-    return [importlib.import_module(f"data.formats.{n}") for n in names if n not in _NOT_FORMATS]
+    ours = [importlib.import_module(f"data.formats.{n}") for n in names if n not in _NOT_FORMATS]
+    return ours + [_load(point) for point in entry_points(group=ENTRY_POINT_GROUP)]
+
+
+def _load(point: EntryPoint) -> ModuleType:
+    try:
+        module: ModuleType = point.load()
+    except Exception as error:
+        raise DataError(
+            f"entry point {point.name} of {ENTRY_POINT_GROUP}: {point.value} does not load "
+            f"({error}); mend or uninstall that package"
+        ) from error
+    missing = [name for name in _NEEDED if not hasattr(module, name)]
+    if missing:
+        raise DataError(
+            f"entry point {point.name} of {ENTRY_POINT_GROUP}: {point.value} lacks "
+            f"{', '.join(missing)}; see docs/extending.md"
+        )
+    return module
 
 
 def find_format(path: Path) -> ModuleType:

@@ -12,6 +12,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from data.errors import install_hint
 from experiments.batch import EventBatch
 from experiments.errors import UserError
 from lgatr import Packing
@@ -29,7 +30,7 @@ def needed(module: str, model: str) -> ModuleType:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"model={model} needs the package of {module}: pip install 'lgatr[baselines]'"
+            f"model={model} needs the package of {module}; {install_hint('baselines')}"
         ) from error
 
 

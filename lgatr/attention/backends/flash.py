@@ -83,7 +83,7 @@ class FlashBackend(Backend):
         """Whether the package is there, without importing it."""
         if any(importlib.util.find_spec(name) for name in (VERSION_2, VERSION_3)):
             return None
-        return "not installed; pip install 'lgatr[flash_attention]'"
+        return "not installed; pip install flash-attn"
 
     @classmethod
     def refuses(cls, spec: AttentionSpec) -> str | None:

@@ -101,7 +101,7 @@ class XformersBackend(Backend):
     def unavailable(cls) -> str | None:
         """Whether the package is there, without importing it."""
         if importlib.util.find_spec("xformers") is None:
-            return "not installed; pip install 'lgatr[xformers_attention]'"
+            return "not installed; pip install xformers"
         return None
 
     @classmethod

@@ -1,0 +1,86 @@
+"""Configurations that installed packages add to ours, found by their entry points.
+
+A package with the entry point ``NAME = "package.folder"`` in the group ``lgatr.configs`` brings a
+folder of YAML files laid out like ``config/``. Models need no more: a YAML file in ``model/``
+names the class. Attention backends and data formats have groups of their own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from data.formats.registry import ENTRY_POINT_GROUP as FORMATS
+from experiments.errors import UserError
+from lgatr.attention.registry import ENTRY_POINT_GROUP as BACKENDS
+
+CONFIGS = "lgatr.configs"
+
+
+@cache
+def config_folders() -> dict[str, Path]:
+    """Folders of installed packages to search for configurations, by the entry point's name.
+
+    Raises
+    ------
+    UserError
+        If an entry point names no folder.
+    """
+    found: dict[str, Path] = {}
+    for point in entry_points(group=CONFIGS):
+        try:
+            spec = importlib.util.find_spec(point.value)
+        except ImportError:
+            spec = None
+        places = list(spec.submodule_search_locations or ()) if spec else []
+        if not places:
+            raise UserError(
+                f"entry point {point.name} of {CONFIGS}: {point.value} is no folder of an "
+                "installed package; add its YAML files to package-data, or uninstall the package"
+            )
+        found[point.name] = Path(places[0])
+    return found
+
+
+def installed_packages() -> set[str]:
+    """Top-level packages that the user installed as plugins of ours."""
+    return {
+        point.value.partition(":")[0].partition(".")[0]
+        for group in (CONFIGS, FORMATS, BACKENDS)
+        for point in entry_points(group=group)
+    }
+
+
+def given_config_dir(arguments: Sequence[str]) -> list[Path]:
+    """The folder named by Hydra's ``--config-dir`` (``-cd``), if any."""
+    for number, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            return [Path(value)] if equals else [Path(a) for a in arguments[number + 1 :][:1]]
+    return []
+
+
+def choices(group: str, folders: Iterable[Path]) -> list[str]:
+    """Names of a group's configurations in all folders; empty if there is no such group."""
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+class PluginConfigs(SearchPathPlugin):
+    """Lets Hydra search the folders of :func:`config_folders` after ours."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the folders."""
+        for name, folder in config_folders().items():
+            search_path.append(provider=name, path=f"file://{folder}")
+
+
+def register() -> None:
+    """Tell Hydra; once for each process, before anything is composed."""
+    Plugins.instance().register(PluginConfigs)
