@@ -23,7 +23,9 @@ _NO_MASK, _TOP_LEFT, _BOTTOM_RIGHT = 0, 1, 2
 class Offsets(Protocol):
     """What is needed of a :class:`lgatr.attention.Packing`."""
 
-    ptr: Tensor
+    @property
+    def ptr(self) -> Tensor:
+        """``(B + 1,)`` int32 offsets."""
 
     @property
     def max_length(self) -> int:

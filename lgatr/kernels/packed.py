@@ -19,6 +19,7 @@ from lgatr.kernels.derivatives import needs_plain_formula
 from lgatr.kernels.efficient import efficient_attention
 from lgatr.kernels.events import EventsStage
 from lgatr.kernels.runs import RunsStage
+from lgatr.utils.lengths import checked_offsets
 
 
 class Runs(NamedTuple):
@@ -247,19 +248,18 @@ def _without_gradients(
 
 
 class _Offsets:
-    """Offsets of events in a traced program, which knows no limit on their lengths."""
+    """Offsets of events in a traced program, checked before a kernel follows them.
 
-    def __init__(self, ptr: Tensor) -> None:
-        self.ptr = ptr.int()
+    The device is waited for: the lengths are not known before.
+    """
 
-    @property
-    def max_length(self) -> int:
-        """Length of the longest event, for which the device is waited for."""
-        return int(self.ptr.diff().max())
-
-
-def _lengths(ptr: Tensor) -> tuple[int, ...]:
-    return tuple(ptr.diff().tolist())
+    def __init__(self, ptr: Tensor, tokens: int) -> None:
+        self.ptr, self.lengths = ptr.int(), checked_offsets(ptr)
+        if sum(self.lengths) != tokens:
+            raise ValueError(
+                f"the packing describes {sum(self.lengths)} tokens, but there are {tokens}"
+            )
+        self.max_length = max(self.lengths)
 
 
 # For traced programs: the lengths of events are data there, which only an operator may look at.
@@ -297,14 +297,19 @@ def packed_attention(
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, ptr_q: Tensor, ptr_k: Tensor, causal: bool, scale: float | None
 ) -> Tensor:
+    queries, keys = _Offsets(ptr_q, len(q)), _Offsets(ptr_k, len(k))
+    if len(queries.lengths) != len(keys.lengths):
+        raise ValueError(
+            f"queries come from {len(queries.lengths)} events, keys from {len(keys.lengths)}; "
+            "there must be one for each"
+        )
     if q.is_cuda and q.dtype != torch.float64:
-        offsets = _Offsets(ptr_q), _Offsets(ptr_k)
         out = efficient_attention(
-            q, k, v, *offsets, (None, 0, False) if causal else None, 0.0, scale
+            q, k, v, queries, keys, (None, 0, False) if causal else None, 0.0, scale
         )
         assert out is not None  # it has both masks
         return out.contiguous()
-    lengths = _lengths(ptr_q), _lengths(ptr_k)
+    lengths = queries.lengths, keys.lengths
     return attention_of_events(q, k, v, *lengths, causal, scale).contiguous()
 
 
