@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.machine import description
 from benchmarks.speed import ROOT
 from data.convert import main as convert
-from data.formats import find_format, jetclass, packed
+from data.formats import find_format, jetclass, read_jets
 from data.jets import Jets
 from data.root_jets import MOMENTA
 from experiments.data.preparation import Preparation
@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jets", type=int, default=5000, help="of each file (default 5000)")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args(arguments)
-    sample = packed.read(ROOT / "data" / "jetclass_mini.h5", "train")
+    sample = read_jets(ROOT / "data" / "jetclass_mini.h5", "train")
     report: dict[str, Any] = {**description(), "files": options.files, "jets": options.jets}
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "root"), Path(folder, "packed")

@@ -4,26 +4,31 @@
 
 A source of many files (JetClass, TopTagXL, EnergyFlow) becomes a folder TARGET with ``train``,
 ``val`` and ``test``, file by file; a source of one file, or of one file per split, becomes one
-file TARGET. Converting again goes on where it was stopped. ``SHA256SUMS`` in the folder (or
-``TARGET.sha256``) is for ``sha256sum --check``. A file under its final name is always complete.
+file TARGET. Stopped at any moment and started again by the same command, it goes on and leaves the
+same bytes; ``MANIFEST`` in the folder (or ``TARGET.manifest``) says what is done.
+``SHA256SUMS`` (or ``TARGET.sha256``) is for ``sha256sum --check``, and is there once all is done.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.atomic import atomic_path
+from data.atomic import atomic_path, remove_leftovers
 from data.errors import DataError, describe
-from data.formats import find_format, packed, read_jets
+from data.formats import Format, find_format, packed
 from data.formats.registry import SPLITS
 from data.jets import Jets
+from data.manifest import Manifest, Sources
 
 _CHUNK = 1 << 20
 
@@ -37,66 +42,189 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _jobs(source: Path, target: Path, form: ModuleType) -> Iterator[tuple[Path, str, Path]]:
-    """File, split, and where it goes."""
+@dataclass(frozen=True)
+class Job:
+    """A file to write.
+
+    Parameters
+    ----------
+    place
+        The file.
+    name
+        Of the file, in the manifest and in the list of checksums.
+    sources
+        What it is made from.
+    root
+        The folder that names of sources are relative to.
+    read
+        Gives its jets by split.
+    """
+
+    place: Path
+    name: str
+    sources: tuple[Path, ...]
+    root: Path
+    read: Callable[[], Mapping[str, Jets]]
+
+    def states(self) -> Sources:
+        """Sizes and times of the sources now."""
+        found: Sources = {}
+        for file in self.sources:
+            status = file.stat()
+            found[file.relative_to(self.root).as_posix()] = [status.st_size, status.st_mtime_ns]
+        return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All files to write, and where the notes on them go."""
+
+    jobs: list[Job]
+    manifest: Path
+    sums: Path
+    folders: tuple[Path, ...]
+    """That hold nothing but what is written."""
+
+
+def _places(source: Path, split: str, files: list[Path]) -> dict[Path, Path]:
+    """Where each file of a split goes, below the folder of the split.
+
+    As below the split's folder of the source (``train_100M/a/x.root`` becomes ``a/x.h5``); with
+    that folder in front where two would have the same name.
+    """
+    below = {file: file.relative_to(source).with_suffix(".h5") for file in files}
+    short = {f: Path(*p.parts[1:]) if len(p.parts) > 1 else p for f, p in below.items()}
+    for chosen in (short, below):
+        if len(set(chosen.values())) == len(files):
+            return chosen
+    names = sorted(str(p) for p in below.values())
+    twice = next(a for a, b in zip(names, names[1:], strict=False) if a == b)
+    raise DataError(f"{source}: two files of {split} would both become {twice}; rename one")
+
+
+def plan_folder(source: Path, target: Path, form: Format, limit: int | None) -> Plan:
+    """A file for each file and split."""
+    root = source if source.is_dir() else source.parent
+    jobs = []
     for split in SPLITS:
-        for file in form.files(source, split):
-            yield file, split, target / split / f"{file.stem}.h5"
+        for file, place in _places(root, split, form.files(source, split)).items():
+
+            def read(file: Path = file, split: str = split) -> Mapping[str, Jets]:
+                return {split: form.read_file(file, split, 0, limit)}
+
+            name = f"{split}/{place.as_posix()}"
+            jobs.append(Job(target / name, name, (file,), root, read))
+    if not jobs:
+        raise DataError(f"{source}: has no file of any split")
+    return Plan(jobs, target / "MANIFEST", target / "SHA256SUMS", (target,))
 
 
-def _checked(jets: Jets) -> Jets:
-    jets.check_structure()
-    jets.check_momenta()
-    return jets
+def plan_file(source: Path, target: Path, form: Format, limit: int | None) -> Plan:
+    """One file for all splits."""
+    root = source if source.is_dir() else source.parent
+    candidates = (source / f"{split}.h5" for split in SPLITS) if source.is_dir() else (source,)
+    sources = tuple(file for file in candidates if file.exists())
+
+    def read() -> Mapping[str, Jets]:
+        return {split: form.read(source, split, limit) for split in SPLITS}
+
+    job = Job(target, target.name, sources, root, read)
+    beside = target.with_name
+    return Plan([job], beside(f"{target.name}.manifest"), beside(f"{target.name}.sha256"), ())
 
 
-def convert_folder(
-    source: Path, target: Path, form: ModuleType, limit: int | None, compress: bool
-) -> int:
-    """Convert file by file; returns the number of jets written now.
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other conversions out of a folder; the lock ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DataError(f"{folder}: another conversion writes here; wait for its end") from error
+    finally:
+        os.close(descriptor)
+
+
+def _check_target(plan: Plan, manifest: Manifest, target: Path) -> None:
+    """Refuse to write among or over files that this conversion did not make."""
+    if manifest.is_new:
+        if target.is_dir() and plan.folders and any(target.iterdir()):
+            raise DataError(f"{target}: is not empty; choose another name, or delete it")
+        if target.exists() and not (target.is_dir() and plan.folders):
+            raise DataError(f"{target}: exists; choose another name, or delete it")
+    planned = {job.place for job in plan.jobs}
+    for folder in plan.folders:
+        if foreign := sorted(f for f in folder.rglob("*.h5") if f not in planned):
+            raise DataError(
+                f"{foreign[0]}: comes from no file of the source; delete it, or put its source back"
+            )
+
+
+def convert(source: Path, target: Path, limit: int | None = None, compress: bool = False) -> int:
+    """Convert a sample, or what is missing of it; returns the number of jets written now.
 
     Raises
     ------
     DataError
-        If a file of the source is damaged; those before it are converted.
+        If a file of the source is damaged (those before it are converted), or the target holds
+        something else.
     """
-    jobs = list(_jobs(source, target, form))
-    if not jobs:
-        raise DataError(f"{source}: has no file of any split")
-    sums = target / "SHA256SUMS"
-    known = {name: digest for digest, name in (line.split("  ", 1) for line in _lines(sums))}
+    form = find_format(source)
+    if form.module is packed:
+        raise DataError(f"{source} is packed already")
+    real, goal = source.resolve(), target.resolve()
+    if goal == real or real in goal.parents or goal in real.parents:
+        raise DataError(
+            f"{target}: is the source, or lies inside of it or around it; choose another"
+        )
+    plan = (plan_folder if form.has_files else plan_file)(source, target, form, limit)
+    locked = target if form.has_files else target.parent
+    if not target.exists() or not form.has_files:
+        locked.mkdir(parents=True, exist_ok=True)
+    if not locked.is_dir():
+        raise DataError(f"{target}: exists and is no folder; choose another name")
+    options = {"format": form.name, "version": packed.VERSION, "limit": limit, "compress": compress}
+    with _locked(locked):
+        for folder in {locked, *(job.place.parent for job in plan.jobs)}:
+            remove_leftovers(folder, "*" if plan.folders else f"{target.stem}*")
+        manifest = Manifest(plan.manifest, options)
+        _check_target(plan, manifest, target)
+        return _write(plan, manifest, compress)
+
+
+def _write(plan: Plan, manifest: Manifest, compress: bool) -> int:
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     written = 0
+    manifest.save()
     with Progress(*columns) as progress:
-        bar = progress.add_task("Converting files", total=len(jobs))
-        for file, split, place in jobs:
-            name = place.relative_to(target).as_posix()
-            if not (place.is_file() and name in known):
-                jets = _checked(form.read_file(file, split, 0, limit))
-                place.parent.mkdir(parents=True, exist_ok=True)
-                packed.write(place, {split: jets}, {"source": file.name}, compress=compress)
-                written += len(jets)
-                known[name] = sha256(place)
-                with atomic_path(sums) as temporary:
-                    lines = (f"{digest}  {n}\n" for n, digest in sorted(known.items()))
-                    temporary.write_text("".join(lines), encoding="utf-8")
+        bar = progress.add_task("Converting files", total=len(plan.jobs))
+        for job in plan.jobs:
+            states = job.states()
+            if not manifest.is_done(job.name, states, job.place):
+                # It would not fit the new file.
+                plan.sums.unlink(missing_ok=True)
+                splits = job.read()
+                if job.states() != states:
+                    raise DataError(f"{job.sources[0]}: changed while it was read; start again")
+                names = ", ".join(file.name for file in job.sources)
+                packed.write(job.place, splits, {"source": names}, compress=compress)
+                manifest.set_done(job.name, states, job.place, sha256(job.place))
+                written += sum(len(jets) for jets in splits.values())
             progress.advance(bar)
+    with atomic_path(plan.sums) as temporary:
+        lines = (f"{file['sha256']}  {name}\n" for name, file in sorted(manifest.files.items()))
+        temporary.write_text("".join(lines), encoding="utf-8")
     return written
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-
-
-def convert_file(source: Path, target: Path, limit: int | None, compress: bool) -> int:
-    """Convert all splits into one file; returns the number of jets."""
-    splits = {split: read_jets(source, split, limit) for split in SPLITS}
-    packed.write(target, splits, {"source": source.name}, compress=compress)
-    with atomic_path(target.with_name(target.name + ".sha256")) as temporary:
-        temporary.write_text(f"{sha256(target)}  {target.name}\n", encoding="utf-8")
-    return sum(len(jets) for jets in splits.values())
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
+    return number
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -105,23 +233,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("source", type=Path, help="file or folder of a known format")
     parser.add_argument("target", type=Path, help="folder or file to write")
-    parser.add_argument("--limit", type=int, help="jets of each file, or of each split, at most")
+    parser.add_argument(
+        "--limit", type=_at_least_one, help="jets of each file, or of each split, at most"
+    )
     parser.add_argument("--compress", action="store_true", help="smaller, and slower to read")
     options = parser.parse_args(arguments)
-    source, target = options.source, options.target
     try:
-        form = find_format(source)
-        if form is packed:
-            sys.exit(f"error: {source} is packed already")
-        if hasattr(form, "files"):
-            written = convert_folder(source, target, form, options.limit, options.compress)
-        elif target.exists():
-            sys.exit(f"error: {target} exists; choose another name")
-        else:
-            written = convert_file(source, target, options.limit, options.compress)
+        written = convert(options.source, options.target, options.limit, options.compress)
     except (DataError, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
         sys.exit(f"error: {describe(error) if isinstance(error, OSError) else error}")
-    print(f"{target}: {written:,} jets written")
+    print(f"{options.target}: {written:,} jets written")
 
 
 if __name__ == "__main__":

@@ -21,13 +21,16 @@ import json
 import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.errors import describe, install_hint
+from data.atomic import remove_leftovers
+from data.errors import DataError, describe, install_hint
 from data.formats import jetclass, packed, quark_gluon
 from data.jets import BINARY, FloatArray, Jets
 from data.simulation import COLUMNS, Process, Selection, Table, make_jets
@@ -132,11 +135,19 @@ def generate(name: str, jets: int, seed: int, processes: int) -> tuple[list[int]
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     context = multiprocessing.get_context("spawn")
-    with Progress(*columns) as progress, context.Pool(processes) as pool:
+    with Progress(*columns) as progress, ProcessPoolExecutor(processes, context) as pool:
         bar = progress.add_task("Simulating jets", total=jets)
-        for label, number, chunk in pool.imap_unordered(make_chunk, jobs):
-            made[label, number] = chunk
-            progress.advance(bar, len(chunk))
+        try:
+            for done in as_completed([pool.submit(make_chunk, job) for job in jobs]):
+                label, number, chunk = done.result()
+                made[label, number] = chunk
+                progress.advance(bar, len(chunk))
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a process that simulates was killed (out of memory?); lower --processes"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
     sample = [(label, jet) for (label, _), chunk in sorted(made.items()) for jet in chunk]
     order = np.random.default_rng([seed, jets]).permutation(len(sample))
     return [sample[i][0] for i in order], [sample[i][1] for i in order]
@@ -197,6 +208,12 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--mantissa-bits must be 8 to 23, not {options.mantissa_bits}")
     if abs(sum(options.split) - 1) > 1e-6 or min(options.split) <= 0:
         parser.error("--split needs three positive shares that sum to 1")
+    if options.processes is not None and options.processes < 1:
+        parser.error(f"--processes must be 1 or more, not {options.processes}")
+    if options.seed < 0:
+        parser.error(f"--seed must be 0 or more, not {options.seed}")
+    if options.out.is_dir():
+        parser.error(f"{options.out} is a folder; name a file in it")
     if options.out.exists() and not options.overwrite:
         parser.error(f"{options.out} exists; choose another name or add --overwrite")
     try:
@@ -205,6 +222,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ImportError as error:
         parser.error(f"{error.name} is missing; {install_hint('generate')}")
 
+    remove_leftovers(options.out.parent, options.out.stem)
     try:
         labels, tables = generate(options.kind, options.jets, options.seed, options.processes)
     except RuntimeError as error:
@@ -226,8 +244,9 @@ def main(arguments: list[str] | None = None) -> None:
     }
     try:
         packed.write(options.out, splits, settings, compress=options.compress)
-    except OSError as error:
-        sys.exit(f"error: {describe(error)}; nothing was written")
+    except (DataError, OSError) as error:
+        reason = describe(error) if isinstance(error, OSError) else error
+        sys.exit(f"error: {reason}; nothing was written")
     counts = ", ".join(f"{len(jets)} {name}" for name, jets in splits.items())
     print(f"{options.out}: {counts} jets, {options.out.stat().st_size / 1e6:.1f} MB")
 

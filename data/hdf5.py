@@ -1,7 +1,8 @@
-"""Open an HDF5 file, turning the library's messages into ours."""
+"""Open HDF5 files, and data sets in them, of which nothing is believed that can be checked."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import h5py
 import hdf5plugin
 
+from data.checksums import Checksums
 from data.errors import DataError
+from data.sizes import MOST_BYTES_AT_ONCE, check_declared
 
 # Importing hdf5plugin registers the blosc filter that PyTables files are compressed with.
 FILTERS = hdf5plugin.get_filters()
@@ -26,15 +29,90 @@ def is_hdf5(path: Path) -> bool:
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open for reading; a damaged file raises :class:`DataError` instead of ``OSError``."""
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except DataError:
-        raise
-    except (OSError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())
+def open_hdf5(path: Path) -> Iterator[tuple[h5py.File, Checksums]]:
+    """Open for reading, with the checksums behind the file (see :mod:`data.checksums`)."""
+    checksums = Checksums(path)
+    with h5py.File(path, "r") as file:
+        yield file, checksums
+
+
+def get_dataset(path: Path, group: h5py.Group, name: str) -> h5py.Dataset:
+    """A data set whose numbers are all in the file.
+
+    Raises
+    ------
+    DataError
+        If it is missing, of another kind, kept in another file, or its size cannot be true.
+    """
+    place = f"{group.name.rstrip('/')}/{name}"
+    found = _follow(path, group, name)
+    if not isinstance(found, h5py.Dataset):
+        kind = type(found).__name__.lower()
+        raise DataError(f"{path}: {place} is a {kind}, where a data set of numbers is expected")
+    if found.is_virtual or found.external:
+        raise DataError(f"{path}: {place} is kept in other files; copy its data here")
+    if found.shape is None:
+        raise DataError(f"{path}: {place} has no shape and holds nothing")
+    _check_size(path, found, place)
+    return found
+
+
+def get_group(path: Path, group: h5py.Group, name: str) -> h5py.Group:
+    """A group of this file; :class:`DataError` if it is missing or of another kind."""
+    found = _follow(path, group, name)
+    if not isinstance(found, h5py.Group):
+        raise DataError(f"{path}: {found.name} is not a group, where one is expected")
+    return found
+
+
+def _follow(path: Path, group: h5py.Group, name: str) -> h5py.HLObject:
+    """What stands under a name, without leaving the file."""
+    for part in name.split("/"):
+        if not isinstance(group, h5py.Group) or part not in group:
+            has = ", ".join(group) if isinstance(group, h5py.Group) else ""
+            raise DataError(f"{path}: has no {name!r} in {group.name}, only {has or 'nothing'}")
+        if isinstance(group.get(part, getlink=True), h5py.ExternalLink):
+            raise DataError(f"{path}: {name} is a link to another file; copy its data here")
+        group = group[part]
+    return group
+
+
+def _check_size(path: Path, dataset: h5py.Dataset, place: str) -> None:
+    declared = math.prod(dataset.shape) * dataset.dtype.itemsize
+    check_declared(path, place, declared, path.stat().st_size)
+    if dataset.chunks is None:
+        start, present = dataset.id.get_offset(), dataset.id.get_storage_size()
+        if start is not None and start + declared > path.stat().st_size:
+            present = path.stat().st_size - start
+        if present < declared:
+            raise DataError(
+                f"{path}: {place} declares {declared} bytes and has {max(present, 0)}; the file "
+                "was cut short or never finished"
+            )
+        return
+    if math.prod(dataset.chunks) * dataset.dtype.itemsize > MOST_BYTES_AT_ONCE:
         raise DataError(
-            f"{path}: damaged or cut short ({reason}); fetch or generate it again"
-        ) from error
+            f"{path}: {place} is in chunks of {dataset.chunks}, over "
+            f"{MOST_BYTES_AT_ONCE >> 20} MiB each; write it with smaller ones"
+        )
+    chunks = math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+    if declared and (present := dataset.id.get_num_chunks()) != chunks:
+        raise DataError(
+            f"{path}: {place} has {present} of its {chunks} chunks; the file was cut short or "
+            "never finished"
+        )
+
+
+def extents(dataset: h5py.Dataset, first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Start and length, in bytes of the file, of what holds rows ``first`` to ``last``."""
+    start = dataset.id.get_offset()
+    if dataset.chunks is not None:
+        chunks: list[h5py.h5d.StoreInfo] = []
+        dataset.id.chunk_iter(chunks.append)
+        for chunk in chunks:
+            begin = chunk.chunk_offset[0]
+            if begin < last and first < begin + dataset.chunks[0]:
+                yield chunk.byte_offset, chunk.size
+    elif start is not None:
+        row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+        yield start + first * row, (last - first) * row

@@ -7,16 +7,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from data.errors import DataError
+from data.reading import Snapshot
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 BINARY = ("background", "signal")
+
+Number = TypeVar("Number", bound=np.generic)
+
+FASTEST = 1.01
+"""|p| / E above which a momentum is wrong: half-precision files round massless ones to 1.001."""
+
+_ROWS_AT_ONCE = 1 << 20
+
+
+def check_numbers(dtype: np.dtype, source: str) -> None:
+    """Raise :class:`DataError` unless values of ``dtype`` are real numbers."""
+    if dtype.kind not in "biuf":
+        raise DataError(f"{source}: holds values of type {dtype}, expected numbers")
+
+
+def as_labels(values: npt.NDArray, source: str) -> IntArray:
+    """Labels as a file has them, ``(J,)`` whole numbers of any type.
+
+    Raises
+    ------
+    DataError
+        If they have another shape, or are not whole numbers.
+    """
+    check_numbers(values.dtype, f"{source}: labels")
+    if values.ndim != 1:
+        raise DataError(
+            f"{source}: labels have shape {values.shape}, expected (jets,): one number per jet"
+        )
+    with np.errstate(all="ignore"):
+        whole = values.astype(np.int64)
+    if (wrong := whole != values).any():
+        jet = int(np.argmax(wrong))
+        raise DataError(
+            f"{source}: jet {jet} has label {values[jet]}; labels must be whole numbers, 0 for the "
+            "first class"
+        )
+    return whole
 
 
 @dataclass(frozen=True)
@@ -40,6 +79,8 @@ class Jets:
         :mod:`data.columns`.
     jets
         Columns of the jets by name, ``(J,)`` float32 each.
+    snapshot
+        The file that ``constituents`` is mapped from, to notice when it changes.
     """
 
     constituents: FloatArray
@@ -49,6 +90,7 @@ class Jets:
     classes: tuple[str, ...] = BINARY
     particles: Mapping[str, FloatArray] = field(default_factory=dict)
     jets: Mapping[str, FloatArray] = field(default_factory=dict)
+    snapshot: Snapshot | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,27 +106,19 @@ class Jets:
         lengths = self.offsets[indices + 1] - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         rows = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return replace(
+        # Before, because a mapped file that was cut short ends the process when it is touched.
+        self.check_unchanged()
+        selected = replace(
             self,
             constituents=self.constituents[rows],
             offsets=offsets,
             labels=self.labels[indices],
             particles={name: column[rows] for name, column in self.particles.items()},
             jets={name: column[indices] for name, column in self.jets.items()},
+            snapshot=None,
         )
-
-    def head(self, count: int) -> Jets:
-        """The first ``count`` jets (all of them if there are fewer)."""
-        count = min(count, len(self))
-        end = int(self.offsets[count])
-        return replace(
-            self,
-            constituents=self.constituents[:end],
-            offsets=self.offsets[: count + 1],
-            labels=self.labels[:count],
-            particles={name: column[:end] for name, column in self.particles.items()},
-            jets={name: column[:count] for name, column in self.jets.items()},
-        )
+        self.check_unchanged()
+        return selected
 
     def leading(self, most: int) -> Jets:
         """The jets with their first ``most`` constituents each."""
@@ -116,8 +150,36 @@ class Jets:
             particles={name: column[kept] for name, column in self.particles.items()},
         )
 
-    def check_structure(self) -> None:
-        """Raise :class:`DataError` unless offsets, lengths and labels make sense."""
+    def check_unchanged(self) -> None:
+        """Raise :class:`DataError` if the jets are mapped from a file that has changed."""
+        if self.snapshot is not None:
+            self.snapshot.check()
+
+    def check(self) -> None:
+        """Raise :class:`DataError` unless these are jets of known classes.
+
+        What is asked: two or more classes with different names; labels that are their numbers;
+        at least one jet, and at least one constituent in each; finite numbers, positive energies,
+        and no momentum larger than :data:`FASTEST` times its energy.
+        """
+        self._check_classes()
+        self._check_offsets()
+        self._check_labels()
+        self._check_columns()
+        self._check_momenta()
+
+    def _check_classes(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise DataError(
+                f"{self.source}: classes are {', '.join(self.classes) or 'missing'}; expected two "
+                "or more different names"
+            )
+
+    def _check_offsets(self) -> None:
+        if len(self.offsets) != len(self.labels) + 1:
+            raise DataError(
+                f"{self.source}: {len(self.labels)} labels for {len(self.offsets) - 1} jets"
+            )
         if len(self) == 0:
             raise DataError(f"{self.source}: holds no jet")
         lengths = self.lengths
@@ -126,15 +188,13 @@ class Jets:
                 f"{self.source}: offsets must rise from 0 to the number of constituents "
                 f"({len(self.constituents)}); the file is damaged or was cut short"
             )
-        if len(self.offsets) != len(self.labels) + 1:
-            raise DataError(
-                f"{self.source}: {len(self.labels)} labels for {len(self.offsets) - 1} jets"
-            )
         if lengths.min() == 0:
             jet = int(np.argmin(lengths))
             raise DataError(
                 f"{self.source}: jet {jet} has no constituent; remove empty jets from the file"
             )
+
+    def _check_labels(self) -> None:
         bad = (self.labels < 0) | (self.labels >= len(self.classes))
         if bad.any():
             jet = int(np.argmax(bad))
@@ -142,6 +202,8 @@ class Jets:
             raise DataError(
                 f"{self.source}: jet {jet} has label {self.labels[jet]}; labels must be {meaning}"
             )
+
+    def _check_columns(self) -> None:
         sizes = {"particles": len(self.constituents), "jets": len(self)}
         for kind, size in sizes.items():
             for name, column in getattr(self, kind).items():
@@ -151,29 +213,33 @@ class Jets:
                         f"expected ({size},)"
                     )
 
-    def check_momenta(self) -> None:
-        """Raise :class:`DataError` if a four-momentum is not finite or has no energy."""
-        finite = np.isfinite(self.constituents).all(axis=1)
-        if not finite.all():
-            self._complain(~finite, "a NaN or infinite four-momentum")
+    def _check_momenta(self) -> None:
         for name, column in self.particles.items():
             finite = np.isfinite(column)
             if not finite.all():
                 self._complain(~finite, f"a NaN or infinite {name}")
-        positive = self.constituents[:, 0] > 0
-        if not positive.all():
-            self._complain(~positive, "a constituent with energy <= 0")
+        for first in range(0, len(self.constituents), _ROWS_AT_ONCE):
+            momenta = np.asarray(self.constituents[first : first + _ROWS_AT_ONCE], dtype=np.float64)
+            finite = np.isfinite(momenta).all(axis=1)
+            if not finite.all():
+                self._complain(~finite, "a NaN or infinite four-momentum", first)
+            energy = momenta[:, 0]
+            if not (energy > 0).all():
+                self._complain(energy <= 0, "a constituent with energy <= 0", first)
+            fast = np.asarray(np.linalg.norm(momenta[:, 1:], axis=1) > FASTEST * energy)
+            if fast.any():
+                self._complain(fast, f"a constituent with |p| > {FASTEST} E", first)
 
-    def _complain(self, bad: npt.ArrayLike, what: str) -> None:
-        row = int(np.argmax(bad))
+    def _complain(self, bad: npt.ArrayLike, what: str, first: int = 0) -> None:
+        row = first + int(np.argmax(bad))
         jet = int(np.searchsorted(self.offsets, row, side="right")) - 1
         raise DataError(
             f"{self.source}: jet {jet} has {what} "
-            f"({int(np.sum(bad))} such constituents in all); clean the file first"
+            f"({int(np.sum(bad))} such constituents or more); clean the file first"
         )
 
 
-def unpad(momenta: FloatArray) -> tuple[FloatArray, IntArray]:
+def unpad(momenta: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], IntArray]:
     """The real constituents of zero-padded jets ``(n, particles, 4)``, and how many each has.
 
     Padding is all zero. A real particle may have one tiny component, or, in a damaged file, a NaN
@@ -192,11 +258,15 @@ def join(pieces: list[tuple[FloatArray, IntArray]], labels: IntArray, source: st
 
 def concatenate(parts: Sequence[Jets], source: str) -> Jets:
     """Jets of several files as one sample; they must have the same classes and columns."""
+    if len(parts) == 1:
+        return parts[0]
     first = parts[0]
     for part in parts[1:]:
         kinds = (part.classes, set(part.particles), set(part.jets))
         if kinds != (first.classes, set(first.particles), set(first.jets)):
             raise DataError(f"{part.source} and {first.source} differ in classes or columns")
+    for part in parts:
+        part.check_unchanged()
     lengths = np.concatenate([part.lengths for part in parts])
     return Jets(
         np.concatenate([part.constituents for part in parts]),

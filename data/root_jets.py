@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from data.errors import DataError, install_hint
-from data.jets import FloatArray, Jets
+from data.jets import FloatArray, Jets, check_numbers
+from data.shards import visible
+from data.sizes import check_declared
 
 TREE = "tree"
 MOMENTA = ("part_energy", "part_px", "part_py", "part_pz")
@@ -68,38 +70,29 @@ def _open(path: Path) -> Any:
     return uproot.open(path)
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    """What uproot raises over a damaged file: it has no exception of its own for that."""
-    return (OSError, ValueError, KeyError, IndexError, AssertionError, RuntimeError, TypeError)
+def recognises(path: Path, labels: Sequence[str]) -> bool:
+    """Whether ``path`` is a ROOT file with a tree that has these label branches."""
+    if not is_root(path):
+        return False
+    with _open(path) as file:
+        return TREE in file and set(labels) <= set(file[TREE].keys())
 
 
-def damaged(path: Path, error: Exception) -> DataError:
-    """One line on a file that cannot be read."""
-    lines = str(error).strip().splitlines()
-    reason = " ".join(lines[0].split()) if lines else type(error).__name__
-    return DataError(f"{path}: damaged or cut short ({reason}); fetch it again")
-
-
-def branches(path: Path) -> set[str]:
-    """Names of the branches of a file's tree; empty if it has none."""
-    try:
-        with _open(path) as file:
-            return set(file[TREE].keys()) if TREE in file else set()
-    except DataError:
-        raise
-    except _errors() as error:
-        raise damaged(path, error) from error
+def _tree(path: Path, file: Any) -> Any:
+    """The tree of jets, whose size the file can have."""
+    if TREE not in file:
+        raise DataError(f"{path}: has no {TREE!r}, only {', '.join(file.keys()) or 'nothing'}")
+    tree = file[TREE]
+    if not hasattr(tree, "num_entries") or not hasattr(tree, "branches"):
+        raise DataError(f"{path}: {TREE!r} is a {type(tree).__name__}, where a tree is expected")
+    check_declared(path, f"{tree.num_entries:,} jets", tree.num_entries, path.stat().st_size)
+    return tree
 
 
 def count(path: Path) -> int:
     """Jets in a file."""
-    try:
-        with _open(path) as file:
-            return int(file[TREE].num_entries)
-    except DataError:
-        raise
-    except _errors() as error:
-        raise damaged(path, error) from error
+    with _open(path) as file:
+        return int(_tree(path, file).num_entries)
 
 
 def read(path: Path, layout: Layout, start: int, stop: int | None) -> Jets:
@@ -108,25 +101,32 @@ def read(path: Path, layout: Layout, start: int, stop: int | None) -> Jets:
     Raises
     ------
     DataError
-        If the file is damaged, lacks a branch, or a jet has not exactly one class.
+        If the file lacks a branch, or a jet has not exactly one class.
     """
-    try:
-        with _open(path) as file:
-            tree = file[TREE]
-            present = set(tree.keys())
-            wanted = {*MOMENTA, *layout.particles.values(), *layout.labels.values()}
-            if missing := sorted(wanted - present):
-                raise DataError(f"{path}: has no branch {', '.join(missing)}")
-            jet_branches = {n: b for n, b in layout.jets.items() if b in present}
-            wanted |= set(jet_branches.values())
-            arrays = tree.arrays(
-                sorted(wanted), entry_start=start, entry_stop=stop, library="ak", how=dict
-            )
-            return _jets(path, layout, arrays, jet_branches)
-    except DataError:
-        raise
-    except _errors() as error:
-        raise damaged(path, error) from error
+    with _open(path) as file:
+        tree = _tree(path, file)
+        present = set(tree.keys())
+        wanted = {*MOMENTA, *layout.particles.values(), *layout.labels.values()}
+        if missing := sorted(wanted - present):
+            raise DataError(f"{path}: has no branch {', '.join(missing)}")
+        jet_branches = {n: b for n, b in layout.jets.items() if b in present}
+        wanted |= set(jet_branches.values())
+        for branch in sorted(wanted):
+            _check_branch(path, tree, tree[branch])
+        arrays = tree.arrays(
+            sorted(wanted), entry_start=start, entry_stop=stop, library="ak", how=dict
+        )
+        return _jets(path, layout, arrays, jet_branches)
+
+
+def _check_branch(path: Path, tree: Any, branch: Any) -> None:
+    if branch.num_entries != tree.num_entries:
+        raise DataError(
+            f"{path}: branch {branch.name} has {branch.num_entries} entries for "
+            f"{tree.num_entries} jets"
+        )
+    declared = int(branch.uncompressed_bytes)
+    check_declared(path, f"branch {branch.name}", declared, path.stat().st_size)
 
 
 def _jets(
@@ -134,15 +134,34 @@ def _jets(
 ) -> Jets:
     import awkward as ak
 
-    lengths = ak.to_numpy(ak.num(arrays[MOMENTA[0]])).astype(np.int64)
+    def check_axes(branch: str, axes: int) -> None:
+        if arrays[branch].ndim != axes:
+            wanted = "one number per jet" if axes == 1 else "a list of numbers per jet"
+            raise DataError(f"{path}: branch {branch} is {arrays[branch].type}, expected {wanted}")
+
+    def numbers(branch: str, values: Any) -> FloatArray:
+        found = np.asarray(ak.to_numpy(values))
+        check_numbers(found.dtype, f"{path}: branch {branch}")
+        return found.astype(np.float32)
 
     def flat(branch: str) -> FloatArray:
+        check_axes(branch, 2)
         if not np.array_equal(ak.to_numpy(ak.num(arrays[branch])), lengths):
             raise DataError(f"{path}: branch {branch} has other lengths than {MOMENTA[0]}")
-        return ak.to_numpy(ak.flatten(arrays[branch])).astype(np.float32)
+        return numbers(branch, ak.flatten(arrays[branch]))
 
+    def one_each(branch: str) -> FloatArray:
+        check_axes(branch, 1)
+        return numbers(branch, arrays[branch])
+
+    check_axes(MOMENTA[0], 2)
+    lengths = ak.to_numpy(ak.num(arrays[MOMENTA[0]])).astype(np.int64)
     constituents = np.stack([flat(branch) for branch in MOMENTA], axis=1)
-    flags = np.stack([ak.to_numpy(arrays[b]) for b in layout.labels.values()], axis=1) > 0.5
+    found = np.stack([one_each(b) for b in layout.labels.values()], axis=1)
+    if not np.isin(found, (0, 1)).all():
+        jet = int(np.argmin(np.isin(found, (0, 1)).all(axis=1)))
+        raise DataError(f"{path}: jet {jet} has labels {found[jet]}, expected one 1 and zeros")
+    flags = found > 0
     wrong = flags.sum(axis=1) != 1
     if wrong.any():
         jet = int(np.argmax(wrong))
@@ -154,27 +173,11 @@ def _jets(
         str(path),
         layout.classes,
         {name: flat(branch) for name, branch in layout.particles.items()},
-        {name: ak.to_numpy(arrays[b]).astype(np.float32) for name, b in jet_branches.items()},
+        {name: one_each(branch) for name, branch in jet_branches.items()},
     )
 
 
 def files(path: Path, split: str) -> list[Path]:
     """ROOT files of a split: in the folders below ``path`` whose names start with it."""
-    folders = sorted(f for f in path.glob(f"{split}*") if f.is_dir())
-    return [file for folder in folders for file in sorted(folder.rglob("*.root"))]
-
-
-def recognises(path: Path, labels: Sequence[str]) -> bool:
-    """Whether ``path`` is such a file, or a folder with such files, with these label branches."""
-    if path.is_dir():
-        candidates = [f for split in ("train", "val", "test") for f in files(path, split)]
-    else:
-        candidates = [path]
-    for candidate in candidates:
-        if is_root(candidate):
-            try:
-                return set(labels) <= branches(candidate)
-            except DataError as error:
-                if "uproot" in str(error):
-                    raise
-    return False
+    folders = visible(f for f in path.glob(f"{split}*") if f.is_dir())
+    return [file for folder in folders for file in visible(folder.rglob("*.root"))]

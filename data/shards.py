@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from data.errors import DataError
@@ -10,6 +10,11 @@ from data.jets import Jets, concatenate
 
 ReadFile = Callable[[Path, str, int, int | None], Jets]
 """Jets of a file: the file, the split, from, to."""
+
+
+def visible(files: Iterable[Path]) -> list[Path]:
+    """Sorted, without hidden ones: what a killed program left half-written begins with a dot."""
+    return sorted(file for file in files if not file.name.startswith("."))
 
 
 def read_shards(

@@ -1,9 +1,9 @@
 """File formats for jets. A format is recognised by what a file holds, never by its name.
 
-Each module here offers ``NAME``, ``recognises(path)`` and ``read(path, split)``; adding a
+Each module here offers ``NAME``, ``recognises(path)`` and ``read(path, split, limit)``; adding a
 format is adding a module (see ``docs/extending.md``).
 """
 
-from data.formats.registry import find_format, read_jets
+from data.formats.registry import Format, find_format, read_jets
 
-__all__ = ["find_format", "read_jets"]
+__all__ = ["Format", "find_format", "read_jets"]

@@ -5,7 +5,7 @@ falling pT within a jet; ``offsets`` is ``(J + 1,)`` int64; ``labels`` is ``(J,)
 of the names in the file attribute ``classes`` (JSON). ``particles/NAME`` ``(N,)`` and ``jets/NAME``
 ``(J,)`` are further float32 columns; see :mod:`data.columns` for their names and units. The file
 attribute ``format`` is :data:`MARK`. Uncompressed data sets are memory-mapped, compressed ones are
-read into memory.
+read into memory. From version 3 on, checksums follow the HDF5 file (see :mod:`data.checksums`).
 """
 
 from __future__ import annotations
@@ -18,88 +18,132 @@ import h5py
 import numpy as np
 
 from data.atomic import atomic_path
+from data.checksums import Checksums, checksums_of
 from data.errors import DataError
-from data.hdf5 import is_hdf5, open_hdf5
-from data.jets import BINARY, FloatArray, Jets
-from data.shards import read_shards
+from data.hdf5 import extents, get_dataset, get_group, is_hdf5, open_hdf5
+from data.jets import BINARY, FloatArray, Jets, as_labels, check_numbers
+from data.reading import Snapshot
+from data.shards import visible
 
 NAME = "packed HDF5 (ours)"
 MARK = "lgatr-packed-jets"
-VERSION = 2  # 1 had no classes and no columns
+VERSION = 3  # 1 had no classes and no columns, 2 no checksums
+
+Rows = tuple[int, int] | None
+"""From, to; None is all."""
 
 
-def _is_packed(path: Path) -> bool:
-    if not is_hdf5(path):
+def recognises(file: Path) -> bool:
+    """Whether ``file`` is an HDF5 file that carries our mark."""
+    if not is_hdf5(file):
         return False
-    with open_hdf5(path) as file:
-        return file.attrs.get("format") == MARK
-
-
-def recognises(path: Path) -> bool:
-    """Whether ``path`` is an HDF5 file that carries our mark, or a folder of folders of such."""
-    if path.is_dir():
-        return any(_is_packed(f) for split in ("train", "val", "test") for f in files(path, split))
-    return _is_packed(path)
+    with open_hdf5(file) as (content, _):
+        return content.attrs.get("format") == MARK
 
 
 def files(path: Path, split: str) -> list[Path]:
     """Files of a split: the file itself, or those in the folder named by the split."""
-    return [path] if path.is_file() else sorted((path / split).glob("*.h5"))
-
-
-def _group(path: Path, file: h5py.File, split: str) -> h5py.Group:
-    if split not in file:
-        raise DataError(f"{path}: has no group {split!r}, only {', '.join(file) or 'nothing'}")
-    group = file[split]
-    missing = {"constituents", "offsets", "labels"} - set(group)
-    if missing:
-        raise DataError(f"{path}: group {split!r} lacks {', '.join(sorted(missing))}")
-    return group
+    return visible((path / split).rglob("*.h5")) if path.is_dir() else [path]
 
 
 def count(path: Path, split: str) -> int:
     """Jets of a split in a file."""
-    with open_hdf5(path) as file:
-        return len(_group(path, file, split)["labels"])
+    with open_hdf5(path) as (file, _):
+        return len(_labels(path, get_group(path, file, split)))
+
+
+def _labels(path: Path, group: h5py.Group) -> h5py.Dataset:
+    labels = get_dataset(path, group, "labels")
+    if labels.ndim != 1:
+        raise DataError(f"{path}: labels have shape {labels.shape}, expected (jets,)")
+    return labels
+
+
+def _classes(path: Path, file: h5py.File) -> tuple[str, ...]:
+    if "classes" not in file.attrs:
+        return BINARY
+    names = json.loads(file.attrs["classes"])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: attribute classes is {names!r}, expected a JSON list of names")
+    return tuple(names)
 
 
 def read_file(path: Path, split: str, start: int = 0, stop: int | None = None) -> Jets:
     """Some jets of a file."""
-    with open_hdf5(path) as file:
-        group = _group(path, file, split)
-        jets = len(group["labels"])
+    with open_hdf5(path) as (file, checksums):
+        if file.attrs.get("version", 1) >= 3 and not checksums.present:
+            raise DataError(f"{path}: its checksums were cut off; convert or generate it again")
+        reader = _Reader(path, get_group(path, file, split), checksums)
+        jets = len(_labels(path, reader.group))
         stop = jets if stop is None else min(stop, jets)
-        offsets = group["offsets"][start : stop + 1].astype(np.int64)
-        constituents = group["constituents"]
-        if constituents.ndim != 2 or constituents.shape[1] != 4:
-            shape = constituents.shape
-            raise DataError(f"{path}: constituents have shape {shape}, expected (N, 4)")
-        whole = (start, stop) == (0, jets)
-        rows = slice(None) if whole else slice(int(offsets[0]), int(offsets[-1]))
+        offsets = reader.offsets(start, stop, jets)
+        # All rows, if all jets are wanted: whether they are as many is checked later.
+        rows = (int(offsets[0]), int(offsets[-1])) if (start, stop) != (0, jets) else None
+        momenta = reader.floats("constituents", rows, 2)
+        if momenta.shape[1:] != (4,):
+            raise DataError(f"{path}: constituents have shape {momenta.shape}, expected (N, 4)")
         columns = {
-            kind: {name: _array(path, group[kind][name], part) for name in group.get(kind, ())}
-            for kind, part in (("particles", rows), ("jets", slice(start, stop)))
+            kind: {
+                name: reader.floats(f"{kind}/{name}", part, 1)
+                for name in (get_group(path, reader.group, kind) if kind in reader.group else ())
+            }
+            for kind, part in (("particles", rows), ("jets", (start, stop)))
         }
-        momenta = _array(path, constituents, rows)
-        labels = group["labels"][start:stop].astype(np.int64)
-        classes = tuple(json.loads(file.attrs["classes"])) if "classes" in file.attrs else BINARY
-    offsets = offsets - offsets[0] if start else offsets
-    return Jets(momenta, offsets, labels, f"{path}:{split}", classes, **columns)
+        source = f"{path}:{split}"
+        labels = as_labels(reader.numbers("labels", (start, stop), 1), source)
+        offsets = offsets - offsets[0] if start else offsets
+        classes = _classes(path, file)
+    mapped = Snapshot.of(path)
+    return Jets(momenta, offsets, labels, source, classes, **columns, snapshot=mapped)
 
 
-def read(path: Path, split: str, limit: int | None = None) -> Jets:
-    """One split; see :func:`data.formats.read_jets`."""
-    if path.is_dir():
-        return read_shards(files(path, split), read_file, path, split, limit)
-    return read_file(path, split, 0, limit)
+class _Reader:
+    """Rows of the data sets of a split, verified."""
 
+    def __init__(self, path: Path, group: h5py.Group, checksums: Checksums) -> None:
+        self.path, self.group, self.checksums = path, group, checksums
 
-def _array(path: Path, dataset: h5py.Dataset, part: slice) -> FloatArray:
-    place = dataset.id.get_offset()
-    if place is not None and dataset.dtype == np.dtype("<f4"):
-        mapped = np.memmap(path, np.float32, "r", place, dataset.shape)
-        return mapped[part]
-    return dataset[part].astype(np.float32)
+    def _open(self, name: str, rows: Rows, ndim: int) -> tuple[h5py.Dataset, slice]:
+        dataset = get_dataset(self.path, self.group, name)
+        check_numbers(dataset.dtype, f"{self.path}:{dataset.name}")
+        if dataset.ndim != ndim:
+            raise DataError(
+                f"{self.path}: {dataset.name} has shape {dataset.shape}, expected {ndim} axes"
+            )
+        first, last = (0, len(dataset)) if rows is None else rows
+        if self.checksums.present:
+            for start, length in extents(dataset, first, last):
+                self.checksums.verify(start, length)
+        return dataset, slice(first, last)
+
+    def numbers(self, name: str, rows: Rows, ndim: int) -> np.ndarray:
+        """Copied from the file."""
+        dataset, part = self._open(name, rows, ndim)
+        return np.asarray(dataset[part])
+
+    def floats(self, name: str, rows: Rows, ndim: int) -> FloatArray:
+        """Mapped where possible."""
+        dataset, part = self._open(name, rows, ndim)
+        place = dataset.id.get_offset()
+        if place is not None and dataset.size and dataset.dtype == np.dtype("<f4"):
+            return np.memmap(self.path, np.float32, "r", place, dataset.shape)[part]
+        return dataset[part].astype(np.float32)
+
+    def offsets(self, start: int, stop: int, jets: int) -> np.ndarray:
+        """Of jets ``start`` to ``stop``, as they stand in the file."""
+        rows = len(get_dataset(self.path, self.group, "constituents"))
+        found = self.numbers("offsets", (start, stop + 1), 1)
+        if len(found) != stop - start + 1 or len(self.group["offsets"]) != jets + 1:
+            raise DataError(
+                f"{self.path}: {len(self.group['offsets'])} offsets for {jets} labels; there must "
+                "be one more"
+            )
+        if found.dtype.kind not in "iu" or found[0] < 0 or found[-1] > rows or found[0] > found[-1]:
+            raise DataError(
+                f"{self.path}: offsets must be whole numbers that rise from 0 to the number of "
+                f"constituents ({rows}); the file is damaged or was cut short"
+            )
+        return found.astype(np.int64)
 
 
 def write(
@@ -110,6 +154,8 @@ def write(
     compress: bool = True,
 ) -> None:
     """Write a packed file under a temporary name, then rename it.
+
+    The same jets and attributes give the same bytes, with the same versions of HDF5 and zlib.
 
     Parameters
     ----------
@@ -126,20 +172,28 @@ def write(
     options = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if compress else {}
     # Built in memory: HDF5 cannot close a file on a full disk, and ends the process over it.
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
-        classes = json.dumps(next(iter(splits.values())).classes)
+        (names,) = {jets.classes for jets in splits.values()}
+        classes, label_type = json.dumps(names), np.int8 if len(names) <= 128 else np.int32
         file.attrs.update({"format": MARK, "version": VERSION, "classes": classes, **attributes})
         for name, jets in splits.items():
-            jets.check_structure()
-            jets.check_momenta()
+            jets.check()
             group = file.create_group(name)
             data = group.create_dataset("constituents", data=jets.constituents, **options)
             data.attrs.update({"columns": "E,px,py,pz", "unit": "GeV"})
             group.create_dataset("offsets", data=jets.offsets, **options)
-            group.create_dataset("labels", data=jets.labels.astype(np.int8), **options)
+            group.create_dataset("labels", data=jets.labels.astype(label_type), **options)
             for kind, columns in (("particles", jets.particles), ("jets", jets.jets)):
                 for column, values in columns.items():
                     group.create_dataset(f"{kind}/{column}", data=values, **options)
         file.flush()
-        image = file.id.get_file_image()
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(image)
+        datasets: list[h5py.Dataset] = []
+        file.visititems(lambda _, item: datasets.append(item) if _is_dataset(item) else None)
+        numbers = [place for data in datasets for place in extents(data, 0, len(data))]
+        content = file.id.get_file_image()
+    with atomic_path(path) as temporary, open(temporary, "wb") as target:
+        target.write(content)
+        target.write(checksums_of(content, numbers))
+
+
+def _is_dataset(item: h5py.HLObject) -> bool:
+    return isinstance(item, h5py.Dataset)

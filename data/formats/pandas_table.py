@@ -15,8 +15,10 @@ import numpy as np
 from rich.progress import Progress
 
 from data.errors import DataError
-from data.hdf5 import is_hdf5, open_hdf5
-from data.jets import Jets, join, unpad
+from data.hdf5 import get_dataset, is_hdf5, open_hdf5
+from data.jets import Jets, as_labels, check_numbers, join, unpad
+from data.reading import reading
+from data.sizes import MOST_BYTES_AT_ONCE
 
 NAME = "top-tagging reference data set (pandas HDF5)"
 TABLE = "table/table"
@@ -53,10 +55,10 @@ def _check_split(path: Path, split: str) -> None:
 def _is_table(path: Path) -> bool:
     if not is_hdf5(path):
         return False
-    with open_hdf5(path) as file:
+    with reading(path), open_hdf5(path) as (file, _):
         if TABLE not in file:
             return False
-        names = file[TABLE].dtype.names or ()
+        names = get_dataset(path, file, TABLE).dtype.names or ()
         return "values_block_0" in names and "values_block_1" in names
 
 
@@ -73,24 +75,35 @@ def read(path: Path, split: str, limit: int | None = None) -> Jets:
         raise DataError(f"{path}: no such file; the folder needs train.h5, val.h5 and test.h5")
     if not _is_table(path):
         raise DataError(f"{path}: is not a pandas table of jets like its neighbours")
-    with open_hdf5(path) as file:
-        return _stream(path, file[TABLE], limit)
+    with reading(path), open_hdf5(path) as (file, _):
+        jets = _stream(path, get_dataset(path, file, TABLE), limit)
+        jets.check()
+        return jets
 
 
-def _stream(path: Path, table: h5py.Dataset, limit: int | None) -> Jets:
+def _check_columns(path: Path, table: h5py.Dataset) -> None:
+    for name in ("values_block_0", "values_block_1"):
+        base, shape = table.dtype[name].base, table.dtype[name].shape
+        check_numbers(base, f"{path}: {name}")
+        if len(shape) != 1 or shape[0] == 0 or table.ndim != 1:
+            raise DataError(f"{path}: {name} has shape {shape} in each row, expected (columns,)")
     width = table.dtype["values_block_0"].shape[0]
     if width < 4 * CONSTITUENTS:
         raise DataError(f"{path}: rows have {width} columns, expected {4 * CONSTITUENTS} or more")
+
+
+def _stream(path: Path, table: h5py.Dataset, limit: int | None) -> Jets:
+    _check_columns(path, table)
     count = len(table) if limit is None else min(limit, len(table))
-    pieces, labels = [], []
+    at_once = min(CHUNK, max(1, MOST_BYTES_AT_ONCE // table.dtype.itemsize))
+    pieces, labels = [], [np.zeros(0, dtype=np.int64)]
     with Progress(disable=count < _QUIET_BELOW) as progress:
         bar = progress.add_task(f"Reading {path.name}", total=count)
-        for start in range(0, count, CHUNK):
-            rows = table[start : min(start + CHUNK, count)]
+        for start in range(0, count, at_once):
+            rows = table[start : min(start + at_once, count)]
             momenta = rows["values_block_0"][:, : 4 * CONSTITUENTS]
             momenta = momenta.reshape(-1, CONSTITUENTS, 4).astype(np.float32)
             pieces.append(unpad(momenta))
-            labels.append(rows["values_block_1"][:, -1].astype(np.int64))
+            labels.append(as_labels(rows["values_block_1"][:, -1], str(path)))
             progress.advance(bar, len(rows))
-    joined = np.concatenate([np.zeros(0, dtype=np.int64), *labels])
-    return join(pieces, joined, str(path))
+    return join(pieces, np.concatenate(labels), str(path))

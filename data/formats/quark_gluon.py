@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from data import npz
 from data.errors import DataError
-from data.jets import FloatArray, IntArray, Jets
-from data.shards import read_shards
+from data.jets import FloatArray, IntArray, Jets, as_labels, unpad
+from data.reading import reading
+from data.shards import visible
 
 NAME = "quark–gluon npz (EnergyFlow)"
 CLASSES = ("gluon", "quark")
@@ -31,19 +33,22 @@ _CHARGED = (211, 321, 2212)
 _NEUTRAL = (130, 310, 2112)
 
 
-def _is_file(path: Path) -> bool:
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return {"X.npy", "y.npy"} <= set(archive.namelist())
+def recognises(file: Path) -> bool:
+    """Whether ``file`` is such an archive."""
+    return npz.names(file) >= {"X", "y"}
 
 
-def recognises(path: Path) -> bool:
-    """Whether ``path`` is such an archive, or a folder with some."""
-    return any(_is_file(file) for file in _all_files(path))
+def _may_be_ours(file: Path) -> bool:
+    """Whether a file of the folder is of the sample; a damaged one is, and is named later."""
+    try:
+        with reading(file):
+            return recognises(file)
+    except DataError:
+        return True
 
 
-def _all_files(path: Path) -> list[Path]:
+def files(path: Path, split: str) -> list[Path]:
+    """All files: each split is a part of each file."""
     if not path.is_dir():
         return [path]
 
@@ -51,12 +56,8 @@ def _all_files(path: Path) -> list[Path]:
         found = re.search(r"_(\d+)$", file.stem)
         return int(found.group(1)) if found else 0, file.name
 
-    return sorted(path.glob("*.npz"), key=number)
-
-
-def files(path: Path, split: str) -> list[Path]:
-    """All files: each split is a part of each file."""
-    return [file for file in _all_files(path) if _is_file(file)]
+    found = sorted(visible(path.glob("*.npz")), key=number)
+    return [file for file in found if _may_be_ours(file)]
 
 
 def _bounds(total: int, split: str) -> tuple[int, int]:
@@ -64,39 +65,46 @@ def _bounds(total: int, split: str) -> tuple[int, int]:
     return round(low * total), round(high * total)
 
 
-def _labels(file: Path) -> npt.NDArray[np.float64]:
-    with np.load(file, allow_pickle=False) as archive:
-        return np.asarray(archive["y"])
-
-
 def count(file: Path, split: str) -> int:
     """Jets of a split in a file."""
-    low, high = _bounds(len(_labels(file)), split)
+    with zipfile.ZipFile(file) as archive:
+        labels = as_labels(npz.NpzArray(file, archive, "y").read(), str(file))
+    low, high = _bounds(len(labels), split)
     return high - low
 
 
 def read_file(file: Path, split: str, start: int = 0, stop: int | None = None) -> Jets:
     """Some jets of a file's part of a split."""
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            momenta, labels = archive["X"], archive["y"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file}: damaged or incomplete ({error}); fetch it again") from error
-    if momenta.ndim != 3 or momenta.shape[2] != 4 or len(momenta) != len(labels):
-        raise DataError(f"{file}: X has shape {momenta.shape}, y {labels.shape}")
-    low, high = _bounds(len(labels), split)
-    high = high if stop is None else min(high, low + stop)
-    return _jets(momenta[low + start : high], labels[low + start : high], str(file))
+    with zipfile.ZipFile(file) as archive:
+        momenta = npz.NpzArray(file, archive, "X")
+        labels = as_labels(npz.NpzArray(file, archive, "y").read(), str(file))
+        if len(momenta.shape) != 3 or momenta.shape[2] != 4 or momenta.shape[0] != len(labels):
+            raise DataError(
+                f"{file}: X has shape {momenta.shape} and y {labels.shape}, expected "
+                "(jets, particles, 4) and (jets,)"
+            )
+        low, high = _bounds(len(labels), split)
+        high = high if stop is None else min(high, low + stop)
+        low += start
+        # Read to the end whatever is wanted of it: only then is the archive's checksum compared.
+        parts = [
+            piece[max(low - first, 0) : max(high - first, 0)].astype(np.float64)
+            for first, piece in momenta.pieces(None)
+        ]
+    wanted = np.concatenate([np.zeros((0, *momenta.shape[1:])), *parts])
+    return _jets(wanted, labels[low:high], str(file))
 
 
-def read(path: Path, split: str, limit: int | None = None) -> Jets:
-    """One split; see :func:`data.formats.read_jets`."""
-    return read_shards(files(path, split), read_file, path, split, limit)
-
-
-def _jets(momenta: npt.NDArray[np.float64], labels: npt.ArrayLike, source: str) -> Jets:
-    real = momenta[..., 0] > 0
-    pt, rapidity, phi, pdg = (momenta[real][:, i].astype(np.float64) for i in range(4))
+def _jets(momenta: npt.NDArray[np.float64], labels: IntArray, source: str) -> Jets:
+    particles, lengths = unpad(momenta)
+    pt, rapidity, phi, pdg = particles.T
+    if not np.isfinite(particles).all() or not (pt > 0).all():
+        row = int(np.argmin(np.isfinite(particles).all(axis=1) & (pt > 0)))
+        jet = int(np.searchsorted(np.cumsum(lengths), row, side="right"))
+        raise DataError(
+            f"{source}: jet {jet} has a particle {particles[row].tolist()}; pT, rapidity, azimuth "
+            "and PDG number must be finite, and pT positive"
+        )
     numbers = np.abs(np.rint(pdg)).astype(np.int64)
     mass = _masses(numbers, source)
     transverse = np.hypot(pt, mass)
@@ -104,16 +112,15 @@ def _jets(momenta: npt.NDArray[np.float64], labels: npt.ArrayLike, source: str) 
         transverse * np.cosh(rapidity), pt * np.cos(phi), pt * np.sin(phi),
         transverse * np.sinh(rapidity),
     ]  # fmt: skip
-    lengths = real.sum(axis=1)
     order = _by_falling_pt(pt, lengths)
-    particles = {name: column[order] for name, column in _identities(pdg, numbers).items()}
+    identities = {name: column[order] for name, column in _identities(pdg, numbers).items()}
     return Jets(
         np.stack(columns, axis=1).astype(np.float32)[order],
         np.concatenate([[0], np.cumsum(lengths)]),
-        np.asarray(labels).astype(np.int64),
+        labels,
         source,
         CLASSES,
-        particles,
+        identities,
     )
 
 

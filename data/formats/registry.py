@@ -1,24 +1,107 @@
-"""Find the format of a file by looking into it, and read a split of a sample."""
+"""Find the format of a file by looking into it, and read a split of a sample.
+
+A format is a module. All calls to it pass through :class:`Format`, so that whatever goes wrong in
+any of them is a :class:`~data.errors.DataError` of one line.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
 from data.errors import DataError
 from data.jets import Jets
+from data.reading import reading, snapshot
+from data.shards import read_shards
 
 SPLITS = ("train", "val", "test")
 ENTRY_POINT_GROUP = "lgatr.formats"
 _NOT_FORMATS = {"registry"}
-_NEEDED = ("NAME", "recognises", "read")
+_NEEDED = ("NAME", "recognises")
+_OF_FILES = ("files", "count", "read_file")
 
 
-def formats() -> list[ModuleType]:
-    """All format modules: those beside this one, by name, then those of installed packages.
+@dataclass(frozen=True)
+class Format:
+    """A format, every call to which ends in a result or a :class:`~data.errors.DataError`.
+
+    Parameters
+    ----------
+    module
+        Has ``NAME``, ``recognises(path)``, and either ``read(path, split, limit)`` or, for samples
+        of many files, ``files(path, split)``, ``count(file, split)`` and
+        ``read_file(file, split, start, stop)``.
+    """
+
+    module: ModuleType
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        return str(self.module.NAME)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether samples come in many files, which can be read in parts."""
+        return hasattr(self.module, "files")
+
+    def recognises(self, path: Path) -> bool:
+        """Whether ``path`` is of this format; of many files, the first that can be read decides.
+
+        Raises
+        ------
+        DataError
+            If none of them can be read.
+        """
+        damage: DataError | None = None
+        for candidate in self._candidates(path):
+            try:
+                with reading(candidate):
+                    return bool(self.module.recognises(candidate))
+            except DataError as error:
+                damage = damage or error
+        if damage is not None:
+            raise damage
+        return False
+
+    def _candidates(self, path: Path) -> list[Path]:
+        if not (self.has_files and path.is_dir()):
+            return [path]
+        return list(dict.fromkeys(file for split in SPLITS for file in self.files(path, split)))
+
+    def files(self, path: Path, split: str) -> list[Path]:
+        """The files of a split."""
+        with reading(path):
+            return list(self.module.files(path, split))
+
+    def count(self, file: Path, split: str) -> int:
+        """Jets of a split in a file."""
+        with reading(file):
+            return int(self.module.count(file, split))
+
+    def read_file(self, file: Path, split: str, start: int = 0, stop: int | None = None) -> Jets:
+        """Some jets of a file, checked."""
+        with reading(file):
+            jets: Jets = self.module.read_file(file, split, start, stop)
+            jets.check()
+        return jets
+
+    def read(self, path: Path, split: str, limit: int | None = None) -> Jets:
+        """A whole split in memory, checked."""
+        if self.has_files:
+            return read_shards(self.files(path, split), self.read_file, path, split, limit)
+        with reading(path):
+            jets: Jets = self.module.read(path, split, limit)
+            jets.check()
+        return jets
+
+
+def formats() -> list[Format]:
+    """All formats: those beside this module, by name, then those of installed packages.
 
     A third party registers a module under the entry-point group ``lgatr.formats``.
 
@@ -30,7 +113,8 @@ def formats() -> list[ModuleType]:
     package = importlib.import_module("data.formats")
     names = sorted(m.name for m in pkgutil.iter_modules(package.__path__))
     ours = [importlib.import_module(f"data.formats.{n}") for n in names if n not in _NOT_FORMATS]
-    return ours + [_load(point) for point in entry_points(group=ENTRY_POINT_GROUP)]
+    theirs = [_load(point) for point in entry_points(group=ENTRY_POINT_GROUP)]
+    return [Format(module) for module in (*ours, *theirs)]
 
 
 def _load(point: EntryPoint) -> ModuleType:
@@ -41,8 +125,8 @@ def _load(point: EntryPoint) -> ModuleType:
             f"entry point {point.name} of {ENTRY_POINT_GROUP}: {point.value} does not load "
             f"({error}); mend or uninstall that package"
         ) from error
-    missing = [name for name in _NEEDED if not hasattr(module, name)]
-    if missing:
+    needed = (*_NEEDED, *(_OF_FILES if hasattr(module, "files") else ("read",)))
+    if missing := [name for name in needed if not hasattr(module, name)]:
         raise DataError(
             f"entry point {point.name} of {ENTRY_POINT_GROUP}: {point.value} lacks "
             f"{', '.join(missing)}; see docs/extending.md"
@@ -50,23 +134,26 @@ def _load(point: EntryPoint) -> ModuleType:
     return module
 
 
-def find_format(path: Path) -> ModuleType:
-    """The module that can read ``path``.
+def find_format(path: Path) -> Format:
+    """The format that can read ``path``.
 
     Raises
     ------
     DataError
         If the file is missing, unreadable, cut short, or of no known format.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; set data.path to your jets")
-    if path.is_file() and path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty; fetch or generate it again")
-    found = [module for module in formats() if module.recognises(path)]
-    if not found:
-        known = ", ".join(module.NAME for module in formats())
-        raise DataError(f"{path}: not a jet sample in a known format ({known})")
-    return found[0]
+    snapshot(path)
+    known, damage = formats(), None
+    for form in known:
+        try:
+            if form.recognises(path):
+                return form
+        except DataError as error:
+            damage = damage or error
+    if damage is not None:
+        raise damage
+    names = ", ".join(form.name for form in known)
+    raise DataError(f"{path}: not a jet sample in a known format ({names})")
 
 
 def read_jets(path: str | Path, split: str, limit: int | None = None) -> Jets:
@@ -89,7 +176,4 @@ def read_jets(path: str | Path, split: str, limit: int | None = None) -> Jets:
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
     path = Path(path)
-    jets: Jets = find_format(path).read(path, split, limit)
-    jets.check_structure()
-    jets.check_momenta()
-    return jets
+    return find_format(path).read(path, split, limit)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from data import root_jets
 from data.jets import Jets
-from data.shards import read_shards
 
 NAME = "TopTagXL (ROOT)"
 LAYOUT = root_jets.Layout(
@@ -26,14 +25,14 @@ LAYOUT = root_jets.Layout(
 )
 
 
-def recognises(path: Path) -> bool:
-    """Whether ``path`` holds ROOT files with TopTagXL's labels."""
-    return root_jets.recognises(path, list(LAYOUT.labels.values()))
+def recognises(file: Path) -> bool:
+    """Whether ``file`` is a ROOT file with TopTagXL's labels."""
+    return root_jets.recognises(file, list(LAYOUT.labels.values()))
 
 
 def files(path: Path, split: str) -> list[Path]:
     """Files of a split."""
-    return [path] if path.is_file() else root_jets.files(path, split)
+    return root_jets.files(path, split) if path.is_dir() else [path]
 
 
 def count(file: Path, split: str) -> int:
@@ -44,8 +43,3 @@ def count(file: Path, split: str) -> int:
 def read_file(file: Path, split: str, start: int = 0, stop: int | None = None) -> Jets:
     """Some jets of a file."""
     return root_jets.read(file, LAYOUT, start, stop)
-
-
-def read(path: Path, split: str, limit: int | None = None) -> Jets:
-    """One split; see :func:`data.formats.read_jets`."""
-    return read_shards(files(path, split), read_file, path, split, limit)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import lightning
 import torch
 
+from data.errors import DataError
 from data.formats import read_jets
 from experiments.batch import DataSpec
 from experiments.data.loader import JetDataset, ResumableLoader
@@ -100,6 +101,9 @@ class JetData(lightning.LightningDataModule):
                 if self.smallest_component:
                     jets = jets.without_small_components(self.smallest_component)
                 self._splits[split] = JetDataset(jets, self.prepare.unchanged())
+        if len(found := {dataset.jets.classes for dataset in self._splits.values()}) > 1:
+            names = "; ".join(", ".join(classes) for classes in sorted(found))
+            raise DataError(f"{self.path}: its splits have different classes: {names}")
 
     def num_jets(self) -> dict[str, int]:
         """Jets in each split."""

@@ -85,13 +85,18 @@ class StreamedData(lightning.LightningDataModule):
         if self._shards:
             return
         form = find_format(self.path)
-        if not hasattr(form, "files"):
+        if not form.has_files:
             raise DataError(f"{self.path}: comes in one file; use data=toptagging for it")
         for split, limit in self.limits.items():
             shards = Shards.find(form, self.path, split, self.skip_corrupt)
             self._shards[split] = shards.limited(limit)
-        train = self._shards["train"]
-        self._classes = train.form.read_file(next(iter(train.counts)), "train", 0, 1).classes
+        self._classes = self._shards["train"].kind[0]
+        for split, shards in self._shards.items():
+            if shards.kind[0] != self._classes:
+                raise DataError(
+                    f"{self.path}: classes of {split} are {', '.join(shards.kind[0])}, those of "
+                    f"train {', '.join(self._classes)}"
+                )
 
     def num_jets(self) -> dict[str, int]:
         """Jets in each split."""

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,9 @@ from rich.progress import track
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from data.errors import DataError
+from data.formats import Format
 from data.jets import IntArray, Jets, concatenate
+from data.reading import Snapshot, reading
 from experiments.batch import EventBatch
 from experiments.data.preparation import Preparation
 from experiments.data.workers import leave_the_end_to_the_run, own_generator
@@ -42,6 +43,22 @@ class Chunk:
         return self.stop - self.start
 
 
+Kind = tuple[tuple[str, ...], frozenset[str], frozenset[str]]
+"""What files that are read together have in common: classes, columns of particles, and of jets."""
+
+
+def kind_of(jets: Jets) -> Kind:
+    """Classes and columns of a sample."""
+    return jets.classes, frozenset(jets.particles), frozenset(jets.jets)
+
+
+def describe_kind(kind: Kind) -> str:
+    """Classes and columns in words."""
+    classes, *columns = kind
+    names = ", ".join(sorted(frozenset().union(*columns))) or "none"
+    return f"classes {', '.join(classes)} and columns {names}"
+
+
 @dataclass(frozen=True)
 class Shards:
     """All files of a split, with the number of jets in each.
@@ -49,22 +66,28 @@ class Shards:
     Parameters
     ----------
     form
-        The module of the format; see :mod:`data.formats`.
+        How they are read; see :mod:`data.formats`.
     split
         ``"train"``, ``"val"`` or ``"test"``.
     counts
         Jets by file.
+    kind
+        Classes, columns of particles and columns of jets, of the first file that can be read.
+    snapshots
+        What the files looked like.
     skipped
         Damaged files that were left out.
     """
 
-    form: ModuleType
+    form: Format
     split: str
     counts: dict[Path, int]
+    kind: Kind
+    snapshots: dict[Path, Snapshot]
     skipped: tuple[str, ...] = ()
 
     @classmethod
-    def find(cls, form: ModuleType, path: Path, split: str, skip_corrupt: bool) -> Shards:
+    def find(cls, form: Format, path: Path, split: str, skip_corrupt: bool) -> Shards:
         """Look into all files of a split.
 
         Raises
@@ -74,19 +97,26 @@ class Shards:
         """
         files = form.files(path, split)
         counts: dict[Path, int] = {}
+        snapshots: dict[Path, Snapshot] = {}
+        kind: Kind | None = None
         skipped = []
         quiet = len(files) < 50
         for file in track(files, f"Looking into {split} files", disable=quiet):
             try:
-                counts[file] = form.count(file, split)
+                with reading(file):
+                    snapshots[file] = Snapshot.of(file)
+                    count = form.count(file, split)
+                    if count and kind is None:
+                        kind = kind_of(form.read_file(file, split, 0, 1))
+                counts[file] = count
             except DataError as error:
                 if not skip_corrupt:
                     raise DataError(f"{error}; {_HINT}") from error
                 print(f"skipped: {error}", file=sys.stderr)
                 skipped.append(file.name)
-        if not any(counts.values()):
+        if kind is None:
             raise DataError(f"{path}: has no jets for {split}")
-        return cls(form, split, counts, tuple(skipped))
+        return cls(form, split, counts, kind, snapshots, tuple(skipped))
 
     def __len__(self) -> int:
         return sum(self.counts.values())
@@ -109,9 +139,13 @@ class Shards:
 
     def read(self, chunk: Chunk) -> Jets:
         """The jets of a chunk, checked."""
-        jets: Jets = self.form.read_file(chunk.file, self.split, chunk.start, chunk.stop)
-        jets.check_structure()
-        jets.check_momenta()
+        self.snapshots[chunk.file].check()
+        jets = self.form.read_file(chunk.file, self.split, chunk.start, chunk.stop)
+        if (found := kind_of(jets)) != self.kind:
+            raise DataError(
+                f"{chunk.file}: has {describe_kind(found)}, and the first file of {self.split} has "
+                f"{describe_kind(self.kind)}"
+            )
         return jets
 
 
@@ -204,6 +238,7 @@ class JetStream(IterableDataset[EventBatch]):
         worker = (number + self.start) % workers
         before = max(self.start - worker + workers - 1, 0) // workers * self.batch_size
         rest: Jets | None = None
+        lost_in_a_row = 0
         for numbers, chunks in self._groups(worker, workers):
             size = sum(map(len, chunks))
             if before >= size:
@@ -211,7 +246,14 @@ class JetStream(IterableDataset[EventBatch]):
                 continue
             jets = self._read(chunks)
             if jets is None:
+                lost_in_a_row += len(chunks)
+                if lost_in_a_row >= len(self.chunks):
+                    raise DataError(
+                        f"{chunks[0].file.parent}: none of the files can be read any more; is the "
+                        "disk still there?"
+                    )
                 continue
+            lost_in_a_row = 0
             order = np.arange(len(jets))
             if self.seed is not None:
                 # Drawn by place, not by what was read before: any group can be the first.
