@@ -215,9 +215,8 @@ class Jets:
 
     def _check_momenta(self) -> None:
         for name, column in self.particles.items():
-            finite = np.isfinite(column)
-            if not finite.all():
-                self._complain(~finite, f"a NaN or infinite {name}")
+            if not np.isfinite(column).all():
+                self._complain(~np.isfinite(column), f"a NaN or infinite {name}")
         for first in range(0, len(self.constituents), _ROWS_AT_ONCE):
             momenta = np.asarray(self.constituents[first : first + _ROWS_AT_ONCE], dtype=np.float64)
             finite = np.isfinite(momenta).all(axis=1)
