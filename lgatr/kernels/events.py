@@ -5,7 +5,6 @@ Legend: T query tokens, U key tokens, B events, H heads, D head width.
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,18 +20,6 @@ from lgatr.kernels.stage import Optionals, Stage, Tensors
 
 _LONGEST = 2048
 """Keys of an event whose scores for a block of queries still fit the caches."""
-
-
-class _Heads(ctypes.Structure):
-    """As in native_attention.cpp."""
-
-    _fields_ = [
-        ("data", ctypes.c_void_p), ("token", ctypes.c_int64), ("head", ctypes.c_int64),
-    ]  # fmt: skip
-
-
-def _heads(x: Tensor) -> Any:
-    return ctypes.byref(_Heads(x.data_ptr(), x.stride(0), x.stride(1)))
 
 
 @lru_cache(maxsize=16)
@@ -92,14 +79,15 @@ class EventsStage(Stage):
                 f" and there are {len(q)} queries, {len(k)} keys and {len(v)} values"
             )
         scale = 1.0 / math.sqrt(max(width, 1)) if self.scale is None else float(self.scale)
-        return queries, keys, len(self.queries), heads, width, scale, self.causal
+        sizes = q_tokens, k_tokens, len(self.queries), heads, width
+        return queries, keys, *sizes, scale, self.causal
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
         """See :class:`~lgatr.kernels.stage.Stage`."""
         q, k, v = _side_by_side(inputs)
         problem = self._problem(q, k, v)
         out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
-        call("attention", q, *map(_heads, (q, k, v, out)), lse, *problem)
+        call("attention", q, q, k, v, out, lse, *problem)
         return (out,), (lse,)
 
     def backward(
@@ -111,9 +99,8 @@ class EventsStage(Stage):
             gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
         else:
             gradients = tuple(x.new_empty(x.shape) for x in (q, k, v))
-        heads = map(_heads, (q, k, v, out, grad))
-        places = map(_heads, gradients)
-        call("attention_gradients", q, *heads, *kept, *places, *self._problem(q, k, v))
+        problem = self._problem(q, k, v)
+        call("attention_gradients", q, q, k, v, out, grad, *kept, *gradients, *problem)
         return gradients
 
 

@@ -1,6 +1,6 @@
 // Kernels for CPUs: geometric product, layer norm, heads and gates, each in one pass.
 //
-// Built on first use by lgatr/kernels/native.py; nothing but the C++ standard library is needed.
+// Built on first use by lgatr/kernels/native_build.py; nothing but the C++ standard library is needed.
 // Legend: T tokens, C multivector channels, w = 2 C numbers of a row of pairs, S scalar channels.
 // A state is z (T, w + S), v (4, T, w), b (3, T, w): channels lie side by side, rows and tokens at
 // any distance. Sums over tokens are taken in a fixed number of pieces, so that results do not
@@ -297,7 +297,7 @@ void norm_gradients(const State& x, const State& grad, const State& out, const T
                          d.p3 * gain_of<Gains>(p.weight, c, n, 3) +
                          d.p4 * gain_of<Gains>(p.weight, c, n, 4);
             }
-            if (Gains) {
+            if (Gains && dw) {
                 LANES for (Index c = 0; c < n; ++c) {
                     const Grades d = grade_products(g, a, c, n);
                     dw[c] += scale * d.p0, dw[n + c] += scale * d.p1;
@@ -342,9 +342,6 @@ struct Head {
     Index groups, width, scalars;
     T epsilon, epsilon_s;  // no norm if epsilon is negative
 };
-
-// Whether a part (queries, keys or values) has the signs of the inner product.
-INLINE bool has_metric(Index metric, Index part) { return metric >> part & 1; }
 
 // W is the width where it is known to the compiler, else 0.
 template <int W>

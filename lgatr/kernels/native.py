@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lgatr.kernels.native_build import is_wanted, library
+from lgatr.kernels.native_signatures import FALLIBLE, SIGNATURES, Signature
 from lgatr.layout import Sectors
 
 _NAMES = {torch.float32: "float", torch.float64: "double"}
+# As in native.h.
+_PROBLEMS: dict[int, tuple[type[Exception], str]] = {
+    1: (ValueError, "offsets of queries must rise from 0 to the number of queries"),
+    2: (ValueError, "offsets of keys must rise from 0 to the number of keys"),
+    3: (MemoryError, "no memory for the scores of an event"),
+}
 PIECES = 16
 """Of the tokens, in sums over them: a fixed number, whatever the number of threads."""
-
-
-class _State(ctypes.Structure):
-    """As in native.cpp."""
-
-    _fields_ = [(name, ctypes.c_void_p) for name in "zvb"] + [
-        (name, ctypes.c_int64) for name in ("z_token", "v_row", "v_token", "b_row", "b_token")
-    ]
 
 
 def has_native_kernels(x: Tensor) -> bool:
@@ -51,32 +51,41 @@ def empty_like(x: Sectors) -> Sectors:
     return Sectors(*(r.new_empty(r.shape) for r in x))
 
 
+@cache
+def _entry(name: str, dtype: torch.dtype) -> tuple[Signature, Any]:
+    """A kernel's signature and its function in the library."""
+    kernels = library(_NAMES[dtype])
+    if kernels is None:
+        raise RuntimeError("the CPU kernels are not built; ask has_native_kernels first")
+    signature, function = Signature(name, SIGNATURES[name]), kernels[f"lgatr_{name}"]
+    function.argtypes = signature.c_types
+    function.restype = ctypes.c_int if name in FALLIBLE else None
+    return signature, function
+
+
 def call(name: str, like: Tensor, *arguments: Any) -> None:
-    """Call ``lgatr_<name>`` for the format of ``like``.
+    """Call ``lgatr_<name>`` for the format of ``like``: the one way into the C++ code.
 
-    States, numbers, tensors (their addresses), None and ctypes' own values are passed.
+    Every argument is checked against :data:`~lgatr.kernels.native_signatures.SIGNATURES` here,
+    whoever calls, and what only the numbers in a tensor tell is checked by the kernel itself.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not what the kernel takes; it names the argument.
+    MemoryError
+        If there is no room for intermediate results.
     """
-    kernels = library(_NAMES[like.dtype])
-    assert kernels is not None
-    kernels[f"lgatr_{name}"](*(_converted(a) for a in arguments))
-
-
-def _converted(x: Any) -> Any:
-    if isinstance(x, Sectors):
-        z, v, b = x
-        return ctypes.byref(
-            _State(
-                z.data_ptr(), v.data_ptr(), b.data_ptr(),
-                z.stride(0), v.stride(0), v.stride(1), b.stride(0), b.stride(1),
-            )
-        )  # fmt: skip
-    if isinstance(x, Tensor):
-        return ctypes.c_void_p(x.data_ptr())
-    if isinstance(x, float):
-        return ctypes.c_double(x)
-    if isinstance(x, int):
-        return ctypes.c_int64(x)
-    return ctypes.c_void_p(None) if x is None else x
+    if like.dtype not in _NAMES:
+        raise ValueError(f"kernel {name}: no kernels for {like.dtype}; wanted float32 or float64")
+    signature, function = _entry(name, like.dtype)
+    converted = signature.converted(arguments, like.dtype)
+    if converted is None:
+        return
+    status = function(*converted)
+    if status:
+        kind, text = _PROBLEMS[status]
+        raise kind(f"kernel {name}: {text}")
 
 
 def product(

@@ -8,6 +8,8 @@
 #include "native.h"
 
 #include <cstring>
+#include <limits>
+#include <new>
 #include <vector>
 
 namespace {
@@ -24,7 +26,10 @@ typedef T Vector __attribute__((vector_size(bytes), aligned(alignof(T)), may_ali
 
 constexpr Index block = 64;  // queries at a time
 
-// As laid out by ctypes in events.py: (tokens, H, D), numbers of a head side by side.
+// Of products of sizes, which may exceed an Index.
+typedef unsigned __int128 Wide;
+
+// As laid out by ctypes in native_arguments.py: (tokens, H, D), numbers of a head side by side.
 struct Heads {
     T* data;
     Index token, head;
@@ -179,32 +184,57 @@ INLINE Left left_of(const Heads& x, Index start, Index head) {
     return {x.data + start * x.token + head * x.head, x.token, 1};
 }
 
-// Room that a thread keeps.
-T* room(Index size) {
+// Room that a thread keeps, or null where there is none.
+T* room(Wide size) {
     thread_local std::vector<T> buffer;
-    if (static_cast<Index>(buffer.size()) < size) buffer.resize(size);
+    if (buffer.size() <= size) {
+        // An exception must leave neither a parallel region nor this library.
+        try {
+            if (size >= buffer.max_size()) return nullptr;
+            buffer.resize(static_cast<std::size_t>(size) + 1);
+        } catch (const std::bad_alloc&) {
+            return nullptr;
+        }
+    }
     return buffer.data();
 }
 
 struct Problem {
     const Index *queries, *keys;  // offsets (B + 1)
-    Index events, heads, width;
+    Index tokens, key_tokens, events, heads, width;
     T scale;
     bool causal;
 
     // The keys that a query sees.
     Index seen(Index query, Index m) const { return causal && query + 1 < m ? query + 1 : m; }
+
+    Status check() const {
+        return !rise(queries, tokens) ? wrong_queries : !rise(keys, key_tokens) ? wrong_keys : fine;
+    }
+
+  private:
+    bool rise(const Index* offsets, Index last) const {
+        if (offsets[0] != 0 || offsets[events] != last) return false;
+        for (Index event = 0; event < events; ++event)
+            if (offsets[event] > offsets[event + 1]) return false;
+        return true;
+    }
 };
 
-void attention(const Problem& p, Heads q, Heads k, Heads v, Heads out, T* lse) {
+Status attention(const Problem& p, Heads q, Heads k, Heads v, Heads out, T* lse) {
     const Index d = p.width, dp = padded(d);
-#pragma omp parallel for schedule(dynamic)
+    bool failed = false;
+#pragma omp parallel for schedule(dynamic) reduction(|| : failed)
     for (Index work = 0; work < p.events * p.heads; ++work) {
         const Index event = work / p.heads, head = work % p.heads;
         const Index q0 = p.queries[event], n = p.queries[event + 1] - q0;
         const Index k0 = p.keys[event], m = p.keys[event + 1] - k0, mp = padded(m);
         const Index end = mp / lanes * lanes;  // mp, and the compiler knows what divides it
-        T* const keys = room(d * mp + m * dp + block * (mp + dp));
+        T* const keys = room(Wide(d) * mp + Wide(m) * dp + Wide(block) * (mp + dp));
+        if (!keys) {
+            failed = true;
+            continue;
+        }
         T *const values = keys + d * mp, *const scores = values + m * dp;
         T* const result = scores + block * mp;
         copy_columns(k, k0, head, m, d, keys);
@@ -214,6 +244,11 @@ void attention(const Problem& p, Heads q, Heads k, Heads v, Heads out, T* lse) {
             multiply(left_of(q, q0 + first, head), keys, mp, scores, mp, rows, d, mp);
             for (Index i = 0; i < rows; ++i) {
                 T* s = scores + i * mp;
+                T& sum_of_row = lse[(q0 + first + i) * p.heads + head];
+                if (m == 0) {
+                    sum_of_row = -std::numeric_limits<T>::infinity();
+                    continue;  // and the result is zero, as a sum over no keys
+                }
                 const Index seen = p.seen(first + i, m);
                 // Whole vectors: what a query does not see counts as a copy of its first score.
                 for (Index j = seen; j < mp; ++j) s[j] = s[0];
@@ -224,24 +259,30 @@ void attention(const Problem& p, Heads q, Heads k, Heads v, Heads out, T* lse) {
                 for (Index j = 0; j < end; ++j) sum += s[j];
                 const T factor = 1 / sum;
                 for (Index j = 0; j < end; ++j) s[j] *= factor;
-                lse[(q0 + first + i) * p.heads + head] = p.scale * most + std::log(sum);
+                sum_of_row = p.scale * most + std::log(sum);
             }
             multiply({scores, mp, 1}, values, dp, result, dp, rows, m, dp);
             store_rows(result, out, q0 + first, head, rows, d);
         }
     }
+    return failed ? no_memory : fine;
 }
 
-void gradients(const Problem& p, Heads q, Heads k, Heads v, Heads out, Heads grad, const T* lse,
-               Heads of_q, Heads of_k, Heads of_v) {
+Status gradients(const Problem& p, Heads q, Heads k, Heads v, Heads out, Heads grad, const T* lse,
+                 Heads of_q, Heads of_k, Heads of_v) {
     const Index d = p.width, dp = padded(d);
-#pragma omp parallel for schedule(dynamic)
+    bool failed = false;
+#pragma omp parallel for schedule(dynamic) reduction(|| : failed)
     for (Index work = 0; work < p.events * p.heads; ++work) {
         const Index event = work / p.heads, head = work % p.heads;
         const Index q0 = p.queries[event], n = p.queries[event + 1] - q0;
         const Index k0 = p.keys[event], m = p.keys[event + 1] - k0, mp = padded(m);
         const Index end = mp / lanes * lanes;
-        T* const keys = room(2 * d * mp + 3 * m * dp + block * (2 * mp + 2 * dp));
+        T* const keys = room(2 * Wide(d) * mp + 3 * Wide(m) * dp + 2 * Wide(block) * (mp + dp));
+        if (!keys) {
+            failed = true;
+            continue;
+        }
         T *const values = keys + d * mp, *const key_rows = values + d * mp;
         T *const to_k = key_rows + m * dp, *const to_v = to_k + m * dp;
         T *const weights = to_v + m * dp, *const changes = weights + block * mp;
@@ -279,25 +320,28 @@ void gradients(const Problem& p, Heads q, Heads k, Heads v, Heads out, Heads gra
         store_rows(to_k, of_k, k0, head, m, d);
         store_rows(to_v, of_v, k0, head, m, d);
     }
+    return failed ? no_memory : fine;
 }
 
 }  // namespace
 
 extern "C" {
 
-void lgatr_attention(const Heads* q, const Heads* k, const Heads* v, const Heads* out, T* lse,
-                     const Index* queries, const Index* keys, Index events, Index heads,
-                     Index width, double scale, Index causal) {
-    const Problem p{queries, keys, events, heads, width, T(scale), causal != 0};
-    attention(p, *q, *k, *v, *out, lse);
+Status lgatr_attention(const Heads* q, const Heads* k, const Heads* v, const Heads* out, T* lse,
+                       const Index* queries, const Index* keys, Index tokens, Index key_tokens,
+                       Index events, Index heads, Index width, double scale, Index causal) {
+    const Problem p{queries, keys, tokens, key_tokens, events, heads, width, T(scale), causal != 0};
+    const Status status = p.check();
+    return status ? status : attention(p, *q, *k, *v, *out, lse);
 }
 
-void lgatr_attention_gradients(const Heads* q, const Heads* k, const Heads* v, const Heads* out,
-                               const Heads* grad, const T* lse, const Heads* of_q,
-                               const Heads* of_k, const Heads* of_v, const Index* queries,
-                               const Index* keys, Index events, Index heads, Index width,
-                               double scale, Index causal) {
-    const Problem p{queries, keys, events, heads, width, T(scale), causal != 0};
-    gradients(p, *q, *k, *v, *out, *grad, lse, *of_q, *of_k, *of_v);
+Status lgatr_attention_gradients(const Heads* q, const Heads* k, const Heads* v, const Heads* out,
+                                 const Heads* grad, const T* lse, const Heads* of_q,
+                                 const Heads* of_k, const Heads* of_v, const Index* queries,
+                                 const Index* keys, Index tokens, Index key_tokens, Index events,
+                                 Index heads, Index width, double scale, Index causal) {
+    const Problem p{queries, keys, tokens, key_tokens, events, heads, width, T(scale), causal != 0};
+    const Status status = p.check();
+    return status ? status : gradients(p, *q, *k, *v, *out, *grad, lse, *of_q, *of_k, *of_v);
 }
 }

@@ -63,7 +63,7 @@ void heads(const T* v, const T* s, T* out, T* factor, Index tokens, Index groups
             T* to = out + (t * groups + n) * wide;
             const T total = size(from, from_s, c, scalars);
             const T f = T(1) / std::sqrt(total / T(c + scalars) + epsilon);
-            const T later = metric >> (n / per_part) & 1 ? -f : f;
+            const T later = has_metric(metric, n / per_part) ? -f : f;
             factor[t * groups + n] = f;
             LANES for (Index i = 0; i < c; ++i) {
                 to[i] = from.e[i] * f;
@@ -89,7 +89,7 @@ void heads_gradient(const T* h, const T* grad, const T* factor, T* of_v, T* of_s
             T inner = 0;
             for (Index i = 0; i < wide; ++i) inner += g[i] * y[i];
             const T back = -f * inner / T(c + scalars);
-            const T later = metric >> (n / per_part) & 1 ? T(-1) : T(1);
+            const T later = has_metric(metric, n / per_part) ? T(-1) : T(1);
             LANES for (Index i = 0; i < c; ++i) {
                 const T change = back * sign(product(v, v, i));
                 through(to.e, gv.e, v.e, i, f, change);

@@ -57,7 +57,7 @@ class SlimGLUStage(Stage):
         assert v is not None and s is not None
         inner, sizes = self._inner(v)
         out = v.new_empty(*v.shape[:-1], sizes[1])
-        native.call("slim_gate", v, v, self.function_v(inner), out, *sizes)
+        native.call("slim_gate", v, v, self.function_v(inner).contiguous(), out, *sizes)
         first, second = s.chunk(2, dim=-1)
         return (out, first * self.function(second.contiguous())), ()
 
