@@ -16,6 +16,13 @@ from lgatr.attention.masks import (
     ShiftedWindows,
     SlidingWindow,
 )
+from lgatr.attention.memory_efficient import (
+    memory_efficient_attention,
+    memory_efficient_attention_backward,
+    memory_efficient_attention_forward,
+    memory_efficient_attention_forward_requires_grad,
+    memory_efficient_attention_partial,
+)
 from lgatr.attention.packing import BoundedPacking, Packing
 from lgatr.attention.partial import merge_attentions, partial_attention
 from lgatr.attention.registry import (
@@ -67,6 +74,11 @@ __all__ = [
     "SoftCap",
     "backends",
     "choices",
+    "memory_efficient_attention",
+    "memory_efficient_attention_backward",
+    "memory_efficient_attention_forward",
+    "memory_efficient_attention_forward_requires_grad",
+    "memory_efficient_attention_partial",
     "merge_attentions",
     "partial_attention",
     "prepare_attention",

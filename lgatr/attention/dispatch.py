@@ -19,6 +19,7 @@ from lgatr.attention.masks.block_mask import BlockMaskMod
 from lgatr.attention.packing import Packing
 from lgatr.attention.registry import backends, select_backend
 from lgatr.attention.scores import ScoreMod, ScoreModFunction
+from lgatr.attention.shapes import check_formats
 from lgatr.attention.spec import AttentionSpec
 from lgatr.utils.autocast import full_precision
 
@@ -55,32 +56,39 @@ class Attention:
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend; see :meth:`lgatr.attention.backends.base.Backend.attend`."""
-        self._check(q, k)
+        self._check(q, k, v)
         with full_precision(q.device.type):
-            if self.dtype is None:
-                return self.backend.attend(q, k, v, self.spec, self.plan)
-            reduced = [x.to(self.dtype) for x in (q, k, v)]
-            out = self.backend.attend(reduced[0], reduced[1], reduced[2], self.spec, self.plan)
-            return out.to(q.dtype)
+            return self.backend.attend(*self._inside(q, k, v), self.spec, self.plan).to(q.dtype)
 
     def partial(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Attend to a part; see :meth:`lgatr.attention.backends.base.Backend.attend_partial`."""
-        self._check(q, k)
+        self._check(q, k, v)
         if "partial" not in self.backend.capabilities.features:
             able = [n for n, b in backends().items() if "partial" in b.capabilities.features]
             raise ValueError(
                 f"attention={self.backend.name} gives no log-sum-exp; {', '.join(able)} do"
             )
         with full_precision(q.device.type):
-            return self.backend.attend_partial(q, k, v, self.spec, self.plan)
+            inside = self._inside(q, k, v)
+            out, lse = self.backend.attend_partial(*inside, self.spec, self.plan)
+            return out.to(q.dtype), lse
 
-    def _check(self, q: Tensor, k: Tensor) -> None:
+    def _inside(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same in the format to compute in."""
+        return (
+            (q, k, v)
+            if self.dtype is None
+            else (q.to(self.dtype), k.to(self.dtype), v.to(self.dtype))
+        )
+
+    def _check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         # A traced program does not know the numbers; there the operator itself compares them.
         if torch.compiler.is_compiling():
             return
-        self.spec.check(q.shape, k.shape)
+        check_formats(q, k, v, exact=self.dtype is None)
+        self.spec.check(q.shape, k.shape, v.shape)
         widest = self.backend.capabilities.max_head_width
-        if widest is not None and q.shape[-1] > widest:
+        if widest is not None and max(q.shape[-1], v.shape[-1]) > widest:
             able = [
                 name
                 for name, b in backends().items()
@@ -94,7 +102,7 @@ class Attention:
     def check_tokens(self, queries: int, keys: int) -> None:
         """Raise ``ValueError`` unless the pattern is made for so many packed tokens."""
         if self.spec.packing is not None and not torch.compiler.is_compiling():
-            self.spec.check(torch.Size((queries, 1, 1)), torch.Size((keys, 1, 1)))
+            self.spec.check_tokens(queries, keys)
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -220,7 +228,10 @@ def prepare_attention(
         raise ValueError(f"give one of {', '.join(masks)}; masks are joined by &")
     if masks:
         (given["mask"],) = masks.values()
-    foreigners = (foreign.from_bias(attn_bias), foreign.from_offsets(cu_seqlens_q, cu_seqlens_k))
+    foreigners = (
+        foreign.from_bias(attn_bias, not given),
+        foreign.from_offsets(cu_seqlens_q, cu_seqlens_k),
+    )
     for pattern in foreigners:
         if given.keys() & pattern.keys():
             raise ValueError("the attention pattern is described twice; give one description")

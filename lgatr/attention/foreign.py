@@ -2,43 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from lgatr.attention.keys import GappyKeys, KeyStorage, PaddedKeys, PagedKeys
 from lgatr.attention.masks import Causal, Mask, SlidingWindow
+from lgatr.attention.masks.patterns import SomeEvents
 from lgatr.attention.packing import Packing
 from lgatr.attention.scores import DenseBias
 
 Pattern = dict[str, Any]
 
 
-def _differences(offsets: list[int]) -> list[int]:
+class _Keys(NamedTuple):
+    """Where the keys of each event lie: from a start on, in the storage or in the event's pages."""
+
+    starts: list[int]
+    lengths: list[int]
+    together: bool = False
+    """Whether they lie end to end."""
+
+
+def _differences(offsets: Sequence[int]) -> list[int]:
     return [b - a for a, b in zip(offsets, offsets[1:], strict=False)]
 
 
-def _events(bias: Any) -> Pattern:
-    device = bias.q_seqinfo.seqstart.device
+def _keys(bias: Any) -> _Keys:
+    info = bias.k_seqinfo
+    paged = hasattr(bias, "block_tables")
+    if hasattr(info, "padding"):
+        lengths = list(info.seqlen_py)
+        return _Keys([0] * len(lengths) if paged else list(info.seqstart_py[:-1]), lengths)
+    if hasattr(info, "seqlen_py"):
+        # Of pages, xFormers keeps the place after the last key instead of the number of keys.
+        ends, starts = list(info.seqlen_py), list(info.seqstart_py[: len(info.seqlen_py)])
+        used = [end - start for start, end in zip(starts, ends, strict=True)]
+        return _Keys(starts, used if paged else ends)
+    return _Keys(list(info.seqstart_py[:-1]), _differences(info.seqstart_py), together=True)
+
+
+def _events(bias: Any, device: Any) -> Pattern:
+    """The events of a block-diagonal mask, for which each has queries and keys."""
     queries = _differences(bias.q_seqinfo.seqstart_py)
     pattern: Pattern = {"packing": Packing.from_lengths(queries, device)}
-    keys = _keys(bias, device)
-    if not (isinstance(keys, Packing) and keys == pattern["packing"]):
-        pattern["kv_packing"] = keys
+    keys = _keys(bias)
+    if not keys.together:
+        pattern["kv_packing"] = _storage(bias, keys, range(len(queries)))
+    elif keys.lengths != queries:
+        pattern["kv_packing"] = Packing.from_lengths(keys.lengths, device)
     return pattern
 
 
-def _keys(bias: Any, device: Any) -> Packing | KeyStorage:
-    info = bias.k_seqinfo
+def _events_with_empty_ones(bias: Any, device: Any) -> Pattern:
+    """Events without queries are left out; those without keys get one that a mask hides."""
+    queries, keys = _differences(bias.q_seqinfo.seqstart_py), _keys(bias)
+    kept = [i for i, n in enumerate(queries) if n > 0]
+    if not kept or not any(keys.lengths[i] for i in kept):
+        raise ValueError(f"{type(bias).__name__} has no event with queries and keys")
+    alive = torch.tensor([keys.lengths[i] > 0 for i in kept], device=device)
+    pattern: Pattern = {"packing": Packing.from_lengths([queries[i] for i in kept], device)}
+    pattern["kv_packing"] = _storage(bias, keys, kept)
+    return pattern if bool(alive.all()) else pattern | {"mask": SomeEvents(alive)}
+
+
+def _storage(bias: Any, keys: _Keys, chosen: Sequence[int]) -> KeyStorage:
+    lengths = tuple(max(keys.lengths[i], 1) for i in chosen)
+    starts = tuple(keys.starts[i] if keys.lengths[i] else 0 for i in chosen)
+    whole = len(chosen) == len(keys.lengths) and min(keys.lengths) > 0
     if hasattr(bias, "block_tables"):
-        lengths = info.seqlen_cpu if hasattr(info, "seqlen_cpu") else info.seqlen.cpu()
-        return PagedKeys(bias.block_tables, bias.page_size, tuple(lengths.tolist()))
-    if hasattr(info, "padding"):
-        return PaddedKeys(info.padding, tuple(info.seqlen_py))
-    if type(info).__name__ == "_GappySeqInfo":
-        return GappyKeys(tuple(info.seqstart_py[:-1]), tuple(info.seqlen.tolist()))
-    return Packing.from_lengths(_differences(info.seqstart_py), device)
+        tables = bias.block_tables[list(chosen)]
+        empty = [n for n, i in enumerate(chosen) if not keys.lengths[i]]
+        if empty:
+            tables = tables.index_fill(0, torch.tensor(empty, device=tables.device), 0)
+        return PagedKeys(tables, bias.page_size, lengths, starts if any(starts) else None)
+    if whole and hasattr(bias.k_seqinfo, "padding"):
+        return PaddedKeys(bias.k_seqinfo.padding, lengths)
+    return GappyKeys(starts, lengths)
 
 
 def _window(bias: Any, bottom_right: bool) -> Mask:
@@ -64,6 +106,8 @@ _MASKS: dict[str, Callable[[Any], Mask | None]] = {
     "BlockDiagonalCausalWithOffsetGappyKeysMask": lambda bias: Causal(bottom_right=True),
     "PagedBlockDiagonalPaddedKeysMask": lambda bias: None,
     "PagedBlockDiagonalCausalWithOffsetPaddedKeysMask": lambda bias: Causal(bottom_right=True),
+    "PagedBlockDiagonalGappyKeysMask": lambda bias: None,
+    "PagedBlockDiagonalCausalWithOffsetGappyKeysMask": lambda bias: Causal(bottom_right=True),
     "LowerTriangularMask": lambda bias: Causal(),
     "LowerTriangularMaskWithTensorBias": lambda bias: Causal(),
     "LowerTriangularFromBottomRightMask": lambda bias: Causal(bottom_right=True),
@@ -72,13 +116,22 @@ _MASKS: dict[str, Callable[[Any], Mask | None]] = {
 }
 
 
-def from_bias(bias: Any) -> Pattern:
+def from_bias(bias: Any, alone: bool = True) -> Pattern:
     """Read ``attn_bias`` of xFormers: a tensor added to the scores, or a mask object.
+
+    Parameters
+    ----------
+    bias
+        The tensor or object.
+    alone
+        Whether nothing else describes the pattern; then events may be counted anew.
 
     Raises
     ------
     TypeError
         If there is nothing here for its class.
+    ValueError
+        If all its events are empty, or some are and it is not alone.
     """
     if bias is None:
         return {}
@@ -90,11 +143,18 @@ def from_bias(bias: Any) -> Pattern:
             f"attn_bias of type {kind} is not supported; give a tensor or one of "
             f"{', '.join(sorted(_MASKS))}"
         )
-    mask = _MASKS[kind](bias)
-    pattern = _events(bias) if hasattr(bias, "q_seqinfo") else {}
+    mask, pattern = _MASKS[kind](bias), Pattern()
+    if hasattr(bias, "q_seqinfo"):
+        device = bias.q_seqinfo.seqstart.device
+        empty = min(*_differences(bias.q_seqinfo.seqstart_py), *_keys(bias).lengths) == 0
+        if empty and not alone:
+            raise ValueError(f"{kind} has empty events; leave them out to combine it with others")
+        pattern = (_events_with_empty_ones if empty else _events)(bias, device)
     if hasattr(bias, "_bias"):
         pattern["score"] = DenseBias(bias._bias)
-    return pattern if mask is None else {**pattern, "mask": mask}
+    if mask is not None:
+        pattern["mask"] = mask & pattern["mask"] if "mask" in pattern else mask
+    return pattern
 
 
 def from_offsets(queries: Tensor | None, keys: Tensor | None) -> Pattern:

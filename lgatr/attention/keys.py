@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from lgatr.attention.packing import Packing
+from lgatr.attention.whole_numbers import whole_number, whole_numbers
 
 
 class KeyStorage(ABC):
@@ -34,6 +36,11 @@ class KeyStorage(ABC):
     def num_places(self) -> int | None:
         """Number of places U that keys and values must have; None if any larger number will do."""
 
+    @property
+    def min_places(self) -> int:
+        """Number of places that keys and values have at least."""
+        return self.num_places or 0
+
     @abstractmethod
     def index(self) -> Tensor:
         """Places of the live keys, event by event: int64 ``(sum(lengths),)``."""
@@ -42,9 +49,30 @@ class KeyStorage(ABC):
         """The live keys as if they lay end to end."""
         return Packing.from_lengths(self.lengths)
 
-    def _check(self) -> None:
+    def check_size(self, places: int) -> None:
+        """Raise ``ValueError`` unless the storage may have so many places."""
+        if self.num_places is not None and self.num_places != places:
+            raise ValueError(
+                f"the storage of keys has {self.num_places} places, but there are {places} keys"
+            )
+
+    def check_keys(self, places: int) -> None:
+        """Raise ``ValueError`` unless so many keys and values hold all live ones."""
+        self.check_size(places)
+        if places < self.min_places:
+            raise ValueError(
+                f"the storage of keys has at least {self.min_places} places, but there are "
+                f"{places} keys"
+            )
+
+    def _read(self, *names: str) -> None:
+        """Replace these fields by tuples of whole numbers, and check the lengths."""
+        for name in (*names, "lengths"):
+            object.__setattr__(self, name, whole_numbers(getattr(self, name), name, 0))
         if not self.lengths or min(self.lengths) < 1:
             raise ValueError("every event needs at least one key; leave empty events out")
+        if any(len(getattr(self, name)) != len(self.lengths) for name in names):
+            raise ValueError(f"{type(self).__name__} needs one start for each length")
 
 
 def _ranges(starts: list[int], lengths: tuple[int, ...]) -> Tensor:
@@ -70,8 +98,8 @@ class PaddedKeys(KeyStorage):
     lengths: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lengths", tuple(int(n) for n in self.lengths))
-        self._check()
+        object.__setattr__(self, "padding", whole_number(self.padding, "padding", 1))
+        self._read()
         if max(self.lengths) > self.padding:
             raise ValueError(
                 f"an event has {max(self.lengths)} keys, but only {self.padding} places"
@@ -94,11 +122,11 @@ class GappyKeys(KeyStorage):
     Parameters
     ----------
     starts
-        First place of each event, rising.
+        First place of each event, in any order; events may share places.
     lengths
         Live keys of each event.
     places
-        Size of the storage; None means that it ends with the last key.
+        Size of the storage; None allows any that holds the last key.
     """
 
     starts: tuple[int, ...]
@@ -106,24 +134,25 @@ class GappyKeys(KeyStorage):
     places: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("starts", "lengths"):
-            object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
-        self._check()
-        if len(self.starts) != len(self.lengths) or min(self.starts) < 0:
-            raise ValueError("GappyKeys needs one start, at least 0, for each length")
-        end = max(s + n for s, n in zip(self.starts, self.lengths, strict=True))
+        self._read("starts")
         if self.places is None:
-            object.__setattr__(self, "places", end)
-        elif self.places < end:
+            return
+        places = whole_number(self.places, "places", 1)
+        object.__setattr__(self, "places", places)
+        if places < self.min_places:
             raise ValueError(
-                f"an event's keys end at {end}, after the last of {self.places} places"
+                f"an event's keys end at {self.min_places}, after the last of {places} places"
             )
 
     @property
-    def num_places(self) -> int:
+    def num_places(self) -> int | None:
         """See :class:`KeyStorage`."""
-        assert self.places is not None
         return self.places
+
+    @property
+    def min_places(self) -> int:
+        """Where the last key ends."""
+        return max(s + n for s, n in zip(self.starts, self.lengths, strict=True))
 
     def index(self) -> Tensor:
         """See :class:`KeyStorage`."""
@@ -142,35 +171,56 @@ class PagedKeys(KeyStorage):
         Places in a page.
     lengths
         Live keys of each event.
+    starts
+        Places at the beginning of each event's first page, or pages, that hold no live key; None
+        means none.
     """
 
     tables: Tensor
     page_size: int
     lengths: tuple[int, ...]
+    starts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lengths", tuple(int(n) for n in self.lengths))
-        self._check()
-        if self.tables.dim() != 2 or len(self.tables) != len(self.lengths):
+        object.__setattr__(self, "page_size", whole_number(self.page_size, "page_size", 1))
+        self._read(*([] if self.starts is None else ["starts"]))
+        tables, events = self.tables, len(self.lengths)
+        if tables.dim() != 2 or len(tables) != events:
             raise ValueError(
-                f"block tables are (events, pages) for {len(self.lengths)} events, not "
-                f"{tuple(self.tables.shape)}"
+                f"block tables are (events, pages) for {events} events, not {tuple(tables.shape)}"
             )
-        if max(self.lengths) > self.tables.shape[1] * self.page_size:
+        if tables.is_floating_point() or tables.dtype == torch.bool:
+            kind = str(tables.dtype).removeprefix("torch.")
+            raise ValueError(f"block tables are whole numbers, not {kind}")
+        room = tables.shape[1] * self.page_size
+        if max(self.ends) > room:
             raise ValueError(
-                f"an event has {max(self.lengths)} keys, but its block table ends after "
-                f"{self.tables.shape[1] * self.page_size}"
+                f"an event has {max(self.ends)} keys, but its block table ends after {room}"
             )
+        # A table on a device is not waited for.
+        if not tables.is_cuda and int(self.index().min()) < 0:
+            raise ValueError("a page that holds keys has a number of at least 0 in its block table")
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Place in an event's pages after its last key."""
+        starts = self.starts or (0,) * len(self.lengths)
+        return tuple(s + n for s, n in zip(starts, self.lengths, strict=True))
 
     @property
     def num_places(self) -> None:
         """See :class:`KeyStorage`."""
         return None
 
+    @cached_property
+    def min_places(self) -> int:  # type: ignore[override]
+        """Where the last key ends; not known of tables on a device."""
+        return 0 if self.tables.is_cuda else int(self.index().max()) + 1
+
     def index(self) -> Tensor:
         """See :class:`KeyStorage`."""
         counts = torch.tensor(self.lengths)
         event = torch.arange(len(counts)).repeat_interleave(counts)
-        place = _ranges([0] * len(counts), self.lengths)
+        place = _ranges(list(self.starts or [0] * len(counts)), self.lengths)
         page = self.tables.cpu().long()[event, place // self.page_size]
         return page * self.page_size + place % self.page_size

@@ -6,6 +6,7 @@ The softmax over a union of keys is a weighted mean of the softmaxes over its pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,45 +26,84 @@ def partial_attention(q: Tensor, k: Tensor, v: Tensor, **pattern: Any) -> tuple[
     k, v
         Likewise.
     **pattern
-        See :func:`lgatr.attention.prepare_attention`.
+        See :func:`lgatr.attention.prepare_attention`; no ``cache``.
 
     Returns
     -------
     out
-        Shaped like ``q``.
+        Shaped like ``q``, with the width of ``v``.
     lse
-        ``(..., T, H)``: log-sum-exp of each query's scores; minus infinity where it has no key.
+        ``(T, H)`` or ``(..., items, H)``, at least in single precision: log-sum-exp of each
+        query's scores; minus infinity where it has no key.
     """
-    return prepare_attention(q.device, q.dtype, **pattern).partial(q, k, v)
+    if pattern.get("cache") is not None:
+        raise ValueError("partial attention takes no cache; give its keys as kv_packing")
+    attend = prepare_attention(q.device, q.dtype, **pattern)
+    lacking = "partial" not in attend.backend.capabilities.features
+    if lacking and pattern.get("backend", "auto") == "auto":
+        attend = prepare_attention(q.device, q.dtype, **pattern | {"backend": "native"})
+    return attend.partial(q, k, v)
 
 
-def merge_attentions(outputs: Sequence[Tensor], lses: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def merge_attentions(
+    outputs: Sequence[Tensor] | Tensor,
+    lses: Sequence[Tensor] | Tensor,
+    write_lse: bool = True,
+    output_dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor | None]:
     """Merge attention to disjoint sets of keys.
 
     Parameters
     ----------
     outputs
-        ``(..., H, D)`` each.
+        ``(..., H, D)`` each; or one tensor ``(parts, ..., H, D)``.
     lses
-        ``(..., H)`` each.
+        ``(..., H)`` each, as :func:`partial_attention` gives them; or one tensor. For those of
+        xFormers, with heads before queries, see
+        :func:`lgatr.attention.memory_efficient.merge_attentions`.
+    write_lse
+        Whether to give the log-sum-exp.
+    output_dtype
+        Format of the merged output; None is that of ``outputs``.
 
     Returns
     -------
     out
-        Attention to all keys, ``(..., H, D)``.
+        Attention to all keys, ``(..., H, D)``; zeros where a query has none.
     lse
-        Their log-sum-exp, ``(..., H)``.
+        Their log-sum-exp, ``(..., H)``, or None.
 
     Raises
     ------
     ValueError
-        If there are no parts, or not one log-sum-exp for each.
+        If there are no parts, not one log-sum-exp for each, or shapes that do not fit.
     """
+    outputs, lses = list(outputs), list(lses)
     if not outputs or len(outputs) != len(lses):
         raise ValueError(f"{len(outputs)} outputs and {len(lses)} log-sum-exps cannot be merged")
-    stacked = torch.stack(list(lses))
-    total = stacked.logsumexp(0)
-    # A query without any key has weights exp(-inf + inf); it stays zero.
-    weights = torch.exp(stacked - total.masked_fill(torch.isinf(total), 0.0)).unsqueeze(-1)
-    parts = (w * out.to(w.dtype) for w, out in zip(weights, outputs, strict=True))
-    return torch.stack(list(parts)).sum(0).to(outputs[0].dtype), total
+    for out, lse in zip(outputs, lses, strict=True):
+        if out.shape != outputs[0].shape or lse.shape != out.shape[:-1]:
+            raise ValueError(
+                f"an output of shape {tuple(out.shape)} and a log-sum-exp of shape "
+                f"{tuple(lse.shape)} cannot be merged with outputs of {tuple(outputs[0].shape)}; "
+                "outputs are (..., heads, width), log-sum-exps (..., heads)"
+            )
+    double = any(x.dtype == torch.float64 for x in (*outputs, *lses))
+    inside = torch.float64 if double else torch.float32
+    lses = [lse.to(inside) for lse in lses]
+    # Relative to the largest, so that no exponential overflows; the result does not depend on it.
+    top = torch.stack([lse.detach() for lse in lses]).amax(0)
+    top = top.masked_fill(top == -math.inf, 0.0)
+    weights = [torch.exp(lse - top) for lse in lses]
+    total = torch.stack(weights).sum(0)
+    dead = total == 0.0
+    total = total.masked_fill(dead, 1.0)
+    merged = torch.zeros_like(outputs[0], dtype=inside)
+    for weight, out in zip(weights, outputs, strict=True):
+        # A part without keys may hold anything.
+        seen = out.to(inside).masked_fill((weight == 0.0).unsqueeze(-1), 0.0)
+        merged = merged + seen * (weight / total).unsqueeze(-1)
+    merged = merged.to(outputs[0].dtype if output_dtype is None else output_dtype)
+    if not write_lse:
+        return merged, None
+    return merged, (torch.log(total) + top).masked_fill(dead, -math.inf)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lgatr.attention.keys import KeyStorage
 from lgatr.attention.masks import Causal, DenseMask, Mask
-from lgatr.attention.packing import Packing
+from lgatr.attention.packing import BoundedPacking, Packing
 from lgatr.attention.scores import DenseBias, ScoreMod
+from lgatr.attention.shapes import Layout, check_shapes
 
 STORAGE_FEATURES = {"PaddedKeys": "padded_keys", "GappyKeys": "gappy_keys"}
 
@@ -103,23 +104,33 @@ class AttentionSpec:
             names |= self.mask.features()
         return names if self.score is None else names | self.score.features()
 
-    def check(self, q_shape: torch.Size, k_shape: torch.Size) -> None:
-        """Raise ``ValueError`` unless queries ``(..., T, H, D)`` and keys fit the pattern."""
+    def check(self, q: torch.Size, k: torch.Size, v: torch.Size) -> None:
+        """Raise ``ValueError`` unless shapes of queries, keys and values fit the pattern."""
+        check_shapes(q, k, v, packed=self.packing is not None)
         if self.packing is None:
-            events = q_shape[:-3].numel()
-            queries, keys = events * q_shape[-3], events * k_shape[-3]
+            events = q[:-3].numel()
+            layout = Layout((q[-3],) * events, (k[-3],) * events, q[-2], tuple(q[:-3]))
         else:
-            events, queries, keys = self.packing.num_events, q_shape[0], k_shape[0]
-            self._check_tokens(self.packing.num_tokens, queries)
-            if self.storage is None:
-                assert isinstance(self.key_packing, Packing)
-                self._check_tokens(self.key_packing.num_tokens, keys)
-            else:
-                self._check_storage(self.storage, keys)
-                keys = sum(self.storage.lengths)
+            self.check_tokens(q[0], k[0])
+            if self.storage is not None:
+                self.storage.check_keys(k[0])
+            if isinstance(self.packing, BoundedPacking) and self.packing.ptr.is_cuda:
+                return  # a graph that is captured cannot wait for its lengths
+            keys = self.packing if self.kv_packing is None else self.kv_packing
+            layout = Layout(self.packing.lengths, keys.lengths, q[-2])
         for part in (self.mask, self.score):
             if part is not None:
-                part.check(events, queries, keys)
+                part.check(layout)
+
+    def check_tokens(self, queries: int, keys: int) -> None:
+        """Raise ``ValueError`` unless a packed pattern is made for so many tokens."""
+        assert self.packing is not None
+        self._check_tokens(self.packing.num_tokens, queries)
+        if self.storage is None:
+            assert isinstance(self.key_packing, Packing)
+            self._check_tokens(self.key_packing.num_tokens, keys)
+        else:
+            self.storage.check_size(keys)
 
     @staticmethod
     def _check_tokens(described: int, tokens: int) -> None:
@@ -127,11 +138,4 @@ class AttentionSpec:
             raise ValueError(
                 f"the packing describes {described} tokens, but there are {tokens}; "
                 "give packed events as (tokens, channels, ...)"
-            )
-
-    @staticmethod
-    def _check_storage(storage: KeyStorage, places: int) -> None:
-        if storage.num_places is not None and storage.num_places != places:
-            raise ValueError(
-                f"the storage of keys has {storage.num_places} places, but there are {places} keys"
             )

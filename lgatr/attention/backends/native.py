@@ -125,7 +125,9 @@ class NativeBackend(Backend):
             if isinstance(spec.mask, DenseMask) and spec.score is None:
                 simple, table = True, spec.mask.table
             elif isinstance(spec.score, DenseBias) and spec.mask is None:
-                simple, table = True, spec.score.table
+                simple, table = True, spec.score.table.to(q.dtype)
+            if table is not None and table.dim() == 4 and len(table) != 1 and q.dim() > 4:
+                simple = False  # events of several batch dimensions, counted through
             if simple:
                 return dense_attention(q, k, v, table, spec.causal, spec.dropout, spec.scale)
         if tracing:

@@ -253,18 +253,37 @@ class XformersBackend(Backend):
                 kind = masks.BlockDiagonalCausalWithOffsetPaddedKeysMask
             return kind.from_seqlens(queries, storage.padding, keys, device=device)
         if isinstance(storage, PagedKeys):
-            kind = masks.PagedBlockDiagonalPaddedKeysMask
-            if band is not None:
-                kind = masks.PagedBlockDiagonalCausalWithOffsetPaddedKeysMask
-            tables = storage.tables.to(device, torch.int32)
-            return kind.from_seqlens(queries, keys, tables, storage.page_size, device=device)
+            return XformersBackend._paged_plan(masks, queries, storage, band, device)
         assert isinstance(storage, GappyKeys)
         kind = masks.BlockDiagonalGappyKeysMask
         if band is not None:
             kind = masks.BlockDiagonalCausalWithOffsetGappyKeysMask
         # One more start: the end of the storage.
-        starts = [*storage.starts, storage.num_places]
+        starts = [*storage.starts, storage.num_places or storage.min_places]
         return kind.from_seqlens(queries, starts, keys, device=device)
+
+    @staticmethod
+    def _paged_plan(
+        masks: Any, queries: list[int], storage: PagedKeys, band: Band | None, device: torch.device
+    ) -> Any:
+        tables, size = storage.tables.to(device, torch.int32), storage.page_size
+        keys = list(storage.lengths)
+        if storage.starts is None:
+            kind = masks.PagedBlockDiagonalPaddedKeysMask
+            if band is not None:
+                kind = masks.PagedBlockDiagonalCausalWithOffsetPaddedKeysMask
+            return kind.from_seqlens(queries, keys, tables, size, device=device)
+        kind = masks.PagedBlockDiagonalGappyKeysMask
+        if band is not None:
+            kind = masks.PagedBlockDiagonalCausalWithOffsetGappyKeysMask
+        # By way of a mask without pages; the class's own constructor (xFormers 0.0.35) refuses
+        # any arguments.
+        room = tables.shape[1] * size
+        starts = [i * room + start for i, start in enumerate(storage.starts)]
+        unpaged = masks.BlockDiagonalGappyKeysMask.from_seqlens(
+            queries, [*starts, len(starts) * room], keys, device=device
+        )
+        return unpaged.make_paged(tables, size, room, kind)
 
     def _arguments(
         self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any

@@ -4,7 +4,8 @@ from lgatr.attention.masks.bands import Causal, SlidingWindow
 from lgatr.attention.masks.base import And, Band, Mask, MaskMod, Not, Or
 from lgatr.attention.masks.columns import ColumnRanges
 from lgatr.attention.masks.dense import DenseMask
-from lgatr.attention.masks.patterns import GlobalTokens, Neighbourhood, PrefixLM, ShiftedWindows
+from lgatr.attention.masks.global_tokens import GlobalTokens
+from lgatr.attention.masks.patterns import Neighbourhood, PrefixLM, ShiftedWindows
 
 __all__ = [
     "And",

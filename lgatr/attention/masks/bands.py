@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from lgatr.attention.masks.base import Band, Mask
 from lgatr.attention.positions import Positions
+from lgatr.attention.whole_numbers import whole_number
+
+# What is not given; None is a window without a limit.
+_SAME: Any = object()
 
 
 def _in_band(at: Positions, band: Band) -> Tensor:
@@ -63,17 +68,20 @@ class SlidingWindow(Mask):
     """
 
     left: int | None
-    right: int | None = -1
+    right: int | None = _SAME
     bottom_right: bool = False
     feature = "window"
 
     def __post_init__(self) -> None:
-        if self.right == -1:
+        if self.right is _SAME:
             object.__setattr__(self, "right", self.left)
         if self.left is None and self.right is None:
             raise ValueError("a window without limits is no mask")
-        if min(0 if n is None else n for n in (self.left, self.right)) < 0:
-            raise ValueError(f"a window reaches 0 or more tokens, not ({self.left}, {self.right})")
+        for name in ("left", "right"):
+            reach = getattr(self, name)
+            if reach is not None:
+                reach = whole_number(reach, f"{name} of a window", 0)
+                object.__setattr__(self, name, reach)
 
     def band(self) -> Band:
         """See :meth:`Mask.band`."""

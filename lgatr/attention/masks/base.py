@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.positions import Positions
+from lgatr.attention.shapes import Layout
 
 M = TypeVar("M", bound="Movable")
 
@@ -109,18 +110,18 @@ class Mask(Movable, ABC):
         band = self.band()
         return range(lengths[1]) if band is None else band.key_range(q, lengths)
 
-    def check(self, events: int, queries: int, keys: int) -> None:
-        """Raise ``ValueError`` if the mask does not fit so many events and tokens."""
+    def check(self, layout: Layout) -> None:
+        """Raise ``ValueError`` if the mask does not fit these events, tokens and heads."""
 
     def features(self) -> frozenset[str]:
         """Capabilities that a backend needs."""
         return frozenset({self.feature})
 
     def __and__(self, other: Mask) -> Mask:
-        return And((self, other))
+        return And((self, other)) if isinstance(other, Mask) else NotImplemented
 
     def __or__(self, other: Mask) -> Mask:
-        return Or((self, other))
+        return Or((self, other)) if isinstance(other, Mask) else NotImplemented
 
     def __invert__(self) -> Mask:
         return Not(self)
@@ -156,10 +157,10 @@ class And(Mask):
         start = max(r.start for r in ranges)
         return range(start, max(start, min(r.stop for r in ranges)))
 
-    def check(self, events: int, queries: int, keys: int) -> None:
+    def check(self, layout: Layout) -> None:
         """See :meth:`Mask.check`."""
         for part in self.parts:
-            part.check(events, queries, keys)
+            part.check(layout)
 
     def features(self) -> frozenset[str]:
         """A band again, or whatever the parts need, arbitrarily combined."""
@@ -187,10 +188,10 @@ class Or(Mask):
             return range(0)
         return range(min(r.start for r in ranges), max(r.stop for r in ranges))
 
-    def check(self, events: int, queries: int, keys: int) -> None:
+    def check(self, layout: Layout) -> None:
         """See :meth:`Mask.check`."""
         for part in self.parts:
-            part.check(events, queries, keys)
+            part.check(layout)
 
     def features(self) -> frozenset[str]:
         """Whatever the parts need, arbitrarily combined."""
@@ -207,9 +208,9 @@ class Not(Mask):
         """See :meth:`Mask.allowed`."""
         return ~self.part.allowed(at)
 
-    def check(self, events: int, queries: int, keys: int) -> None:
+    def check(self, layout: Layout) -> None:
         """See :meth:`Mask.check`."""
-        self.part.check(events, queries, keys)
+        self.part.check(layout)
 
     def features(self) -> frozenset[str]:
         """Whatever the part needs, arbitrarily combined."""
@@ -231,6 +232,14 @@ class MaskMod(Mask):
 
     function: MaskFunction
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise ValueError(f"MaskMod takes a function of (b, h, q, k), not {self.function!r}")
+
     def allowed(self, at: Positions) -> Tensor:
         """See :meth:`Mask.allowed`."""
-        return self.function(at.event, at.head, at.q, at.k)
+        result = self.function(at.event, at.head, at.q, at.k)
+        if not isinstance(result, Tensor) or result.dtype != torch.bool:
+            kind = getattr(result, "dtype", type(result).__name__)
+            raise ValueError(f"the function of a MaskMod returns a boolean tensor, not {kind}")
+        return result

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lgatr.attention.masks.base import Mask
 from lgatr.attention.positions import Positions
+from lgatr.attention.shapes import Layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,17 @@ class BlockMaskMod(Mask):
     """
 
     block_mask: Any
+
+    def check(self, layout: Layout) -> None:
+        """As many queries and keys as it was made for."""
+        batch, heads, *tokens = self.block_mask.shape
+        fits = batch in (1, len(layout.queries)) and heads in (1, layout.heads)
+        if not fits or tokens != [layout.queries[0], layout.keys[0]]:
+            raise ValueError(
+                f"the block mask is made for (events, heads, queries, keys) = "
+                f"{(batch, heads, *tokens)}, but there are "
+                f"{(len(layout.queries), layout.heads, layout.queries[0], layout.keys[0])}"
+            )
 
     def allowed(self, at: Positions) -> Tensor:
         """See :class:`Mask`."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from lgatr.attention.masks.base import Mask
 from lgatr.attention.positions import Positions
+from lgatr.attention.shapes import Layout
 
 
 def entry(table: Tensor, at: Positions) -> Tensor:
@@ -23,6 +25,22 @@ def entry(table: Tensor, at: Positions) -> Tensor:
     return table[place]
 
 
+def check_table(table: Tensor, layout: Layout) -> None:
+    """Raise ``ValueError`` unless a table broadcasts to the scores of a dense batch."""
+    scores = (layout.heads, layout.queries[0], layout.keys[0])
+    events = (len(layout.queries),)
+    for batch in {events, layout.batch or ()}:
+        try:
+            if torch.broadcast_shapes(table.shape, (*batch, *scores)) == (*batch, *scores):
+                return
+        except RuntimeError:
+            continue
+    raise ValueError(
+        f"a tensor with an entry for each score broadcasts to (events, heads, queries, keys) = "
+        f"{(*(layout.batch or events), *scores)}, not {tuple(table.shape)}"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class DenseMask(Mask):
     """A boolean tensor, True where attention is allowed; for dense batches.
@@ -35,6 +53,15 @@ class DenseMask(Mask):
 
     table: Tensor
     feature = "mask"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.table, Tensor) or self.table.dtype != torch.bool:
+            kind = getattr(self.table, "dtype", type(self.table).__name__)
+            raise ValueError(f"DenseMask takes a boolean tensor, True where allowed, not {kind}")
+
+    def check(self, layout: Layout) -> None:
+        """One entry for each score."""
+        check_table(self.table, layout)
 
     def allowed(self, at: Positions) -> Tensor:
         """See :meth:`Mask.allowed`."""

@@ -1,14 +1,17 @@
-"""Masks by place: prefixes, global tokens, windows side by side, neighbourhoods."""
+"""Masks by place: prefixes, windows side by side, neighbourhoods."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from lgatr.attention.masks.base import Mask
 from lgatr.attention.positions import Positions
+from lgatr.attention.shapes import Layout
+from lgatr.attention.whole_numbers import check_whole_table, whole_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,38 +27,27 @@ class PrefixLM(Mask):
     prefix: int | Tensor
     feature = "prefix_lm"
 
+    def __post_init__(self) -> None:
+        if isinstance(self.prefix, (list, tuple)):
+            object.__setattr__(self, "prefix", torch.tensor(self.prefix))
+        if isinstance(self.prefix, Tensor) and self.prefix.dim():
+            check_whole_table(self.prefix, "prefix of PrefixLM", (1,))
+        else:
+            object.__setattr__(self, "prefix", whole_number(self.prefix, "prefix of PrefixLM", 0))
+
     def allowed(self, at: Positions) -> Tensor:
         """See :meth:`Mask.allowed`."""
-        prefix = self.prefix[at.event] if isinstance(self.prefix, Tensor) else self.prefix
+        per_event = isinstance(self.prefix, Tensor) and self.prefix.dim() == 1
+        prefix = cast(Tensor, self.prefix)[at.event] if per_event else self.prefix
         return (at.k < prefix) | (at.k <= at.q)
 
-    def check(self, events: int, queries: int, keys: int) -> None:
+    def check(self, layout: Layout) -> None:
         """One prefix for each event."""
-        if isinstance(self.prefix, Tensor) and self.prefix.shape != (events,):
+        if isinstance(self.prefix, Tensor) and len(self.prefix) != len(layout.queries):
             raise ValueError(
-                f"PrefixLM has prefixes of shape {tuple(self.prefix.shape)}, "
-                f"but there are {events} events"
+                f"PrefixLM has {len(self.prefix)} prefixes, but there are "
+                f"{len(layout.queries)} events"
             )
-
-
-@dataclass(frozen=True)
-class GlobalTokens(Mask):
-    """The first ``count`` tokens of an event see, and are seen by, all of it.
-
-    ``SlidingWindow(w) | GlobalTokens(n)`` is the pattern of Longformer (arXiv:2004.05150).
-
-    Parameters
-    ----------
-    count
-        Number of tokens.
-    """
-
-    count: int
-    feature = "global_tokens"
-
-    def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
-        return (at.q < self.count) | (at.k < self.count)
 
 
 @dataclass(frozen=True)
@@ -75,10 +67,10 @@ class ShiftedWindows(Mask):
     feature = "shifted_windows"
 
     def __post_init__(self) -> None:
-        if self.size < 1 or not 0 <= self.shift < self.size:
-            raise ValueError(
-                f"windows need size >= 1 and 0 <= shift < size, not ({self.size}, {self.shift})"
-            )
+        whole_number(self.size, "size of windows", 1)
+        whole_number(self.shift, "shift of windows", 0)
+        if self.shift >= self.size:
+            raise ValueError(f"windows of {self.size} cannot be shifted by {self.shift}")
 
     def _window(self, position: Tensor) -> Tensor:
         return torch.div(position + self.shift, self.size, rounding_mode="floor")
@@ -112,7 +104,7 @@ class Neighbourhood(Mask):
     feature = "neighbourhood"
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.size % 2 == 0:
+        if whole_number(self.size, "size of a neighbourhood", 1) % 2 == 0:
             raise ValueError(f"a neighbourhood has an odd size, not {self.size}")
 
     def allowed(self, at: Positions) -> Tensor:
@@ -126,3 +118,26 @@ class Neighbourhood(Mask):
         last = max(lengths[1] - self.size, 0)
         first, final = (min(max(p - self.size // 2, 0), last) for p in (q.start, q.stop - 1))
         return range(first, min(final + self.size, lengths[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class SomeEvents(Mask):
+    """Nobody in the other events attends to anything.
+
+    Parameters
+    ----------
+    alive
+        ``(B,)`` boolean.
+    """
+
+    alive: Tensor
+    feature = "mask_mod"
+
+    def check(self, layout: Layout) -> None:
+        """One entry for each event."""
+        if self.alive.shape != (len(layout.queries),):
+            raise ValueError(f"{len(self.alive)} entries for {len(layout.queries)} events")
+
+    def allowed(self, at: Positions) -> Tensor:
+        """See :meth:`Mask.allowed`."""
+        return self.alive[at.event]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lgatr.attention.masks.base import Movable
 from lgatr.attention.positions import Positions
+from lgatr.attention.shapes import Layout
 
 
 class ScoreMod(Movable, ABC):
@@ -33,8 +34,8 @@ class ScoreMod(Movable, ABC):
         """What is added to the score, if the modification is an addition; else None."""
         return None
 
-    def check(self, events: int, queries: int, keys: int) -> None:
-        """Raise ``ValueError`` if the modification does not fit so many events and tokens."""
+    def check(self, layout: Layout) -> None:
+        """Raise ``ValueError`` if the modification does not fit these events, tokens and heads."""
 
     def features(self) -> frozenset[str]:
         """Capabilities that a backend needs."""
@@ -53,7 +54,7 @@ class ScoreMod(Movable, ABC):
         return found
 
     def __rshift__(self, other: ScoreMod) -> ScoreMod:
-        return Chain((self, other))
+        return Chain((self, other)) if isinstance(other, ScoreMod) else NotImplemented
 
 
 class Bias(ScoreMod):
@@ -96,10 +97,10 @@ class Chain(ScoreMod):
             total = bias if total is None else total + bias
         return total
 
-    def check(self, events: int, queries: int, keys: int) -> None:
+    def check(self, layout: Layout) -> None:
         """See :meth:`ScoreMod.check`."""
         for part in self.parts:
-            part.check(events, queries, keys)
+            part.check(layout)
 
     def features(self) -> frozenset[str]:
         """Everything the parts need, and free composition."""
@@ -125,3 +126,9 @@ class ScoreModFunction(ScoreMod):
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
         """See :class:`ScoreMod`."""
         return self.function(score, at.event, at.head, at.q, at.k)
+
+
+def check_heads(table: Tensor, layout: Layout, name: str) -> None:
+    """Raise ``ValueError`` unless a table has one row for each head."""
+    if len(table) != layout.heads:
+        raise ValueError(f"{name} for {len(table)} heads, but there are {layout.heads}")

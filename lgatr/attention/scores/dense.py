@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lgatr.attention.masks.dense import entry
+from lgatr.attention.masks.dense import check_table, entry
 from lgatr.attention.positions import Positions
 from lgatr.attention.scores.base import Bias
+from lgatr.attention.shapes import Layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,18 @@ class DenseBias(Bias):
     table: Tensor
     feature = "mask"
     symmetry = "none"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.table, Tensor) or not self.table.is_floating_point():
+            kind = getattr(self.table, "dtype", type(self.table).__name__)
+            raise ValueError(
+                "a tensor over scores is boolean (True where allowed) or floating-point, not "
+                f"{kind}"
+            )
+
+    def check(self, layout: Layout) -> None:
+        """One entry for each score."""
+        check_table(self.table, layout)
 
     def bias(self, at: Positions) -> Tensor:
         """See :class:`Bias`."""

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.positions import Positions
-from lgatr.attention.scores.base import Bias
+from lgatr.attention.scores.base import Bias, check_heads
+from lgatr.attention.shapes import Layout
 
 FEATURES = ("delta", "kt", "z", "m2")
 # Below, numbers stand in the formulas: a compiler takes names for variables. 1e-8 is the smallest
@@ -100,19 +101,25 @@ class PairwiseBias(Bias):
                 f"PairwiseBias needs weights (heads, {len(self.names)}) for features out of "
                 f"{', '.join(FEATURES)}; got {tuple(self.weights.shape)} for {self.names}"
             )
+        if self.momenta.dim() != 2 or self.momenta.shape[1] != 4:
+            raise ValueError(
+                f"PairwiseBias needs momenta (tokens, 4), not {tuple(self.momenta.shape)}"
+            )
 
     @property
     def symmetry(self) -> str:  # type: ignore[override]
         """Only the invariant mass of pairs is Lorentz invariant."""
         return "lorentz" if set(self.names) <= {"m2"} else "beam"
 
-    def check(self, events: int, queries: int, keys: int) -> None:
+    def check(self, layout: Layout) -> None:
         """Self-attention of as many particles as there are momenta."""
+        queries, keys = sum(layout.queries), sum(layout.keys)
         if not queries == keys == len(self.momenta):
             raise ValueError(
                 f"PairwiseBias holds {len(self.momenta)} momenta for self-attention of as many "
                 f"tokens, not of {queries} queries and {keys} keys"
             )
+        check_heads(self.weights, layout, "PairwiseBias has weights")
 
     def bias(self, at: Positions) -> Tensor:
         """See :class:`Bias`."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.positions import Positions
-from lgatr.attention.scores.base import Bias
+from lgatr.attention.scores.base import Bias, check_heads
+from lgatr.attention.shapes import Layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,17 @@ class ALiBi(Bias):
         """Slopes :math:`2^{-8h/H}` for h = 1 … H, as in the paper."""
         exponents = torch.arange(1, heads + 1, device=device, dtype=torch.float32)
         return cls(torch.exp2(-8.0 * exponents / heads))
+
+    def __post_init__(self) -> None:
+        if self.slopes.dim() != 1 or not self.slopes.is_floating_point():
+            raise ValueError(
+                f"slopes of ALiBi are floating-point numbers (heads,), not {self.slopes.dtype} of "
+                f"shape {tuple(self.slopes.shape)}"
+            )
+
+    def check(self, layout: Layout) -> None:
+        """One slope for each head."""
+        check_heads(self.slopes, layout, "ALiBi has slopes")
 
     def bias(self, at: Positions) -> Tensor:
         """See :class:`Bias`."""
@@ -58,6 +70,10 @@ class RelativePosition(Bias):
             raise ValueError(
                 f"a table of relative positions is (heads, 2 n + 1), not {tuple(self.table.shape)}"
             )
+
+    def check(self, layout: Layout) -> None:
+        """One row for each head."""
+        check_heads(self.table, layout, "RelativePosition has a table")
 
     def bias(self, at: Positions) -> Tensor:
         """See :class:`Bias`."""

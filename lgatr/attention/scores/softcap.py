@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,7 @@ class SoftCap(ScoreMod):
     feature = "softcap"
 
     def __post_init__(self) -> None:
-        if self.cap <= 0.0:
+        if not 0.0 < self.cap < math.inf:
             raise ValueError(f"the cap of scores is above zero, not {self.cap}")
 
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
