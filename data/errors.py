@@ -22,6 +22,6 @@ def describe(error: OSError) -> str:
 def install_hint(extra: str) -> str:
     """What to do when an optional package is missing.
 
-    Never ``pip install lgatr[...]``: that name on PyPI is the reference library.
+    The extras are those of this project's folder: under its name, PyPI has the reference library.
     """
     return f"in the folder of this project: pip install -e '.[{extra}]'"

@@ -44,7 +44,7 @@ myst_heading_anchors = 3
 
 # Notebooks are run each time the site is built; an error in one fails the build.
 nb_execution_mode = "force"
-nb_execution_timeout = 300
+nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
