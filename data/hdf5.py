@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import h5py
 import hdf5plugin
 
 from data.checksums import Checksums
-from data.errors import DataError
+from data.errors import DataError, listed
 from data.sizes import MOST_BYTES_AT_ONCE, check_declared
 
 # Importing hdf5plugin registers the blosc filter that PyTables files are compressed with.
@@ -69,8 +70,8 @@ def _follow(path: Path, group: h5py.Group, name: str) -> h5py.HLObject:
     """What stands under a name, without leaving the file."""
     for part in name.split("/"):
         if not isinstance(group, h5py.Group) or part not in group:
-            has = ", ".join(group) if isinstance(group, h5py.Group) else ""
-            raise DataError(f"{path}: has no {name!r} in {group.name}, only {has or 'nothing'}")
+            has = listed(group if isinstance(group, h5py.Group) else ())
+            raise DataError(f"{path}: has no {name!r} in {group.name}, only {has}")
         if isinstance(group.get(part, getlink=True), h5py.ExternalLink):
             raise DataError(f"{path}: {name} is a link to another file; copy its data here")
         group = group[part]
@@ -101,15 +102,57 @@ def _check_size(path: Path, dataset: h5py.Dataset, place: str) -> None:
             f"{path}: {place} has {present} of its {chunks} chunks; the file was cut short or "
             "never finished"
         )
+    check_chunks(path, dataset)
+
+
+_BLOSC = 32001
+_BLOSC_HEADER = struct.Struct("<4xIII")  # bytes decompressed, of a block, and compressed
+
+
+def check_chunks(path: Path, dataset: h5py.Dataset) -> None:
+    """Refuse chunks whose sizes are not what the file says.
+
+    HDF5 and the blosc filter believe what the header of a chunk says of its size, and read on
+    behind the end of the chunk where it is wrong.
+
+    Raises
+    ------
+    DataError
+        If a chunk is damaged.
+    """
+    if dataset.chunks is None:
+        return
+    declared = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    filters = dataset.id.get_create_plist()
+    is_blosc = any(filters.get_filter(i)[0] == _BLOSC for i in range(filters.get_nfilters()))
+    with open(path, "rb") as file:
+        for chunk in _chunks(dataset):
+            good = not chunk.filter_mask or chunk.size == declared
+            if is_blosc and not chunk.filter_mask:
+                file.seek(chunk.byte_offset)
+                header = file.read(_BLOSC_HEADER.size)
+                good = len(header) == _BLOSC_HEADER.size
+                if good:
+                    whole, _, compressed = _BLOSC_HEADER.unpack(header)
+                    good = (whole, compressed) == (declared, chunk.size)
+            if not good:
+                raise DataError(
+                    f"{path}: the chunk of {dataset.name} at byte {chunk.byte_offset} is damaged; "
+                    "fetch the file again"
+                )
+
+
+def _chunks(dataset: h5py.Dataset) -> list[h5py.h5d.StoreInfo]:
+    found: list[h5py.h5d.StoreInfo] = []
+    dataset.id.chunk_iter(found.append)
+    return found
 
 
 def extents(dataset: h5py.Dataset, first: int, last: int) -> Iterator[tuple[int, int]]:
     """Start and length, in bytes of the file, of what holds rows ``first`` to ``last``."""
     start = dataset.id.get_offset()
     if dataset.chunks is not None:
-        chunks: list[h5py.h5d.StoreInfo] = []
-        dataset.id.chunk_iter(chunks.append)
-        for chunk in chunks:
+        for chunk in _chunks(dataset):
             begin = chunk.chunk_offset[0]
             if begin < last and first < begin + dataset.chunks[0]:
                 yield chunk.byte_offset, chunk.size

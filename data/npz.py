@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from data.errors import DataError
+from data.errors import DataError, listed
 from data.jets import check_numbers
 from data.sizes import MOST_BYTES_AT_ONCE, check_declared
 
@@ -56,7 +56,7 @@ class NpzArray:
     def __init__(self, path: Path, archive: zipfile.ZipFile, name: str) -> None:
         self.path, self.archive, self.name = path, archive, name
         if f"{name}.npy" not in archive.namelist():
-            raise DataError(f"{path}: has no array {name}, only {', '.join(sorted(names(path)))}")
+            raise DataError(f"{path}: has no array {name}, only {listed(names(path))}")
         info = archive.getinfo(f"{name}.npy")
         with archive.open(info) as member:
             self.shape, self.dtype = self._header(member)

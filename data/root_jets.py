@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import DataError, install_hint
+from data.errors import DataError, install_hint, listed
 from data.jets import FloatArray, Jets, check_numbers
 from data.shards import visible
 from data.sizes import check_declared
@@ -81,7 +81,7 @@ def recognises(path: Path, labels: Sequence[str]) -> bool:
 def _tree(path: Path, file: Any) -> Any:
     """The tree of jets, whose size the file can have."""
     if TREE not in file:
-        raise DataError(f"{path}: has no {TREE!r}, only {', '.join(file.keys()) or 'nothing'}")
+        raise DataError(f"{path}: has no {TREE!r}, only {listed(file.keys())}")
     tree = file[TREE]
     if not hasattr(tree, "num_entries") or not hasattr(tree, "branches"):
         raise DataError(f"{path}: {TREE!r} is a {type(tree).__name__}, where a tree is expected")
@@ -108,7 +108,7 @@ def read(path: Path, layout: Layout, start: int, stop: int | None) -> Jets:
         present = set(tree.keys())
         wanted = {*MOMENTA, *layout.particles.values(), *layout.labels.values()}
         if missing := sorted(wanted - present):
-            raise DataError(f"{path}: has no branch {', '.join(missing)}")
+            raise DataError(f"{path}: has no branch {listed(missing)}")
         jet_branches = {n: b for n, b in layout.jets.items() if b in present}
         wanted |= set(jet_branches.values())
         for branch in sorted(wanted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import h5py
 import lightning
@@ -146,6 +147,53 @@ class TestDamage:
         seen = sum(numbers(take(lossy, (TOTAL - 5) // 4)), [])
         assert int(lossy.lost_chunks) == 1
         assert set(range(1, TOTAL + 1)) - set(seen) >= set(range(34, 39))
+
+    def test_a_file_that_changes_while_it_is_read(self, folder):
+        jets = stream(folder, seed=None)
+        batches = iter(jets)
+        next(batches)
+        last = folder / "train" / "2.h5"
+        last.write_bytes(last.read_bytes() + b"more")
+        with pytest.raises(DataError, match=r"2\.h5: was changed or removed while it was being"):
+            list(batches)
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_all_files_vanish(self, folder, workers):
+        """Skipping on and on would be a run that hangs."""
+        loader = StreamLoader(stream(folder, skip_corrupt=True), workers)
+        for file in (folder / "train").glob("*.h5"):
+            file.unlink()
+        with pytest.raises(DataError, match="none of the files can be read any more"):
+            take(loader, 10**6)
+
+    def test_other_classes(self, folder, capsys):
+        """The numbers of their labels mean something else."""
+        jets = packed.read_file(folder / "train" / "1.h5", "train")
+        jets = replace(jets, classes=("b", "a", "c"), constituents=np.array(jets.constituents))
+        packed.write(folder / "train" / "1.h5", {"train": jets}, {}, compress=False)
+        with pytest.raises(DataError, match=r"1\.h5: has classes b, a, c.*first file.*a, b, c"):
+            take(stream(folder), TOTAL // 4)
+        take(lossy := stream(folder, skip_corrupt=True), COUNTS[0] // 4)
+        assert int(lossy.lost_chunks) > 0
+
+    def test_other_classes_in_another_split(self, folder):
+        for file in (folder / "val").glob("*.h5"):
+            jets = packed.read_file(file, "val")
+            jets = replace(jets, classes=("b", "a", "c"), constituents=np.array(jets.constituents))
+            packed.write(file, {"val": jets}, {}, compress=False)
+        with pytest.raises(DataError, match="classes of val are b, a, c, those of train a, b, c"):
+            data(folder).setup()
+
+    def test_the_first_file_is_damaged(self, folder):
+        file = folder / "train" / "0.h5"
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 255
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"0\.h5.*checksum.*data.skip_corrupt=true"):
+            data(folder).setup()
+        module = data(folder, skip_corrupt=True)
+        module.setup()
+        assert module.skipped()["files"] == 1 and module.spec.classes == ("a", "b", "c")
 
     def test_in_a_worker(self, folder):
         self.poison(folder)
