@@ -78,8 +78,12 @@ def main(arguments: list[str] | None = None) -> None:
     best = min(packed, key=lambda n: packed[n].both).split(",")[0]
     if results["native, padded"].both < packed[f"{best}, packed"].both:
         print("padding is faster here: events are few, short or nearly equal")
-    target = choice.remember(where, dtype, True, best)
-    print(f"use attention={best}; backend=auto will from now on ({target})")
+    try:
+        target = choice.remember(where, dtype, True, best)
+    except OSError as error:
+        print(f"use attention={best}; it could not be remembered ({error.strerror})")
+    else:
+        print(f"use attention={best}; backend=auto will from now on ({target})")
 
 
 def _job(options: Any, device: torch.device, dtype: torch.dtype) -> tuple[Job, str]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from lgatr.utils.cache import cache_directory
+from lgatr.utils.cache import add_to_table, cache_directory, read_table
 
 
 def path() -> Path:
@@ -26,11 +23,12 @@ def _key(device: torch.device, dtype: torch.dtype, packed: bool) -> str:
 
 @cache
 def _table() -> dict[str, str]:
+    """What was measured; nothing where it is missing or not readable: priorities decide then."""
     try:
-        table = json.loads(path().read_text())
-    except (OSError, ValueError, RuntimeError):
-        return {}  # never measured, or nothing readable: priorities decide
-    return table if isinstance(table, dict) else {}
+        table = read_table(path())
+    except OSError:
+        return {}
+    return {key: name for key, name in table.items() if isinstance(name, str)}
 
 
 def remembered(device: torch.device, dtype: torch.dtype, packed: bool) -> str | None:
@@ -40,14 +38,14 @@ def remembered(device: torch.device, dtype: torch.dtype, packed: bool) -> str | 
 
 
 def remember(device: torch.device, dtype: torch.dtype, packed: bool, name: str) -> Path:
-    """Write down the fastest backend; returns the file."""
+    """Write down the fastest backend; returns the file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
     target = path()
-    _table.cache_clear()
-    table = {**_table(), _key(device, dtype, packed): name}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".json")
-    with os.fdopen(handle, "w") as file:
-        json.dump(table, file, indent=2)
-    os.replace(temporary, target)
+    add_to_table(target, _key(device, dtype, packed), name)
     _table.cache_clear()
     return target

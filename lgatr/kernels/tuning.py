@@ -9,7 +9,6 @@ CUDA graph is captured (runs before the capture choose).
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from lgatr.utils.cache import cache_directory
+from lgatr.utils.cache import add_to_table, cache_directory, read_table
 
 Options = dict[str, int]
 Launch = Callable[[Options], None]
@@ -63,22 +62,17 @@ def path() -> Path:
     return cache_directory() / "launch_options.json"
 
 
-def _read(file: Path) -> dict[str, Options]:
+def _remembered(key: str) -> object:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return read_table(path()).get(key)
+    except OSError:
+        return None
 
 
-def _remember(file: Path, key: str, options: Options) -> None:
+def _remember(key: str, options: Options) -> None:
     """Add an entry; a folder that cannot be written costs a measurement, not a run."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        table = {**_read(file), key: options}
-        temporary.write_text(json.dumps(table, indent=1, sort_keys=True), encoding="utf-8")
-        os.replace(temporary, file)
+        add_to_table(path(), key, options)
     except OSError:
         pass
 
@@ -126,11 +120,12 @@ class Tuned:
             if not measure:
                 return self.candidates[0]
             key = f"{device}: {self.name} {', '.join(map(str, sizes))}"
-            remembered = _read(path()).get(key)
-            if remembered not in self.candidates:
-                remembered = min(self.candidates, key=lambda o: self._seconds(o, launch))
-                _remember(path(), key, remembered)
-            self._chosen[device, sizes] = remembered
+            remembered = _remembered(key)
+            chosen = next((o for o in self.candidates if o == remembered), None)
+            if chosen is None:
+                chosen = min(self.candidates, key=lambda o: self._seconds(o, launch))
+                _remember(key, chosen)
+            self._chosen[device, sizes] = chosen
         return self._chosen[device, sizes]
 
     def _seconds(self, options: Options, launch: Launch) -> float:
