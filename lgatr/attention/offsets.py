@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lgatr.attention.masks import Band
 from lgatr.attention.packing import Packing
@@ -97,3 +98,13 @@ def offsets_of(spec: AttentionSpec, device: torch.device) -> Offsets:
         keys.max_length,
         window_of(bottom_right_band(spec)),
     )
+
+
+def equally_wide(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Padded with zeros to one width that kernels take, and the width of the values before."""
+    widest = max(q.shape[-1], v.shape[-1])
+    widest += -widest % 8
+    q, k, w = (
+        x if x.shape[-1] == widest else F.pad(x, (0, widest - x.shape[-1])) for x in (q, k, v)
+    )
+    return q, k, w, v.shape[-1]

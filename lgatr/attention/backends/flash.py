@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.backends.base import Backend, Capabilities
-from lgatr.attention.offsets import bottom_right_band, offsets_of, refusal, window_of
+from lgatr.attention.offsets import (
+    bottom_right_band,
+    equally_wide,
+    offsets_of,
+    refusal,
+    window_of,
+)
 from lgatr.attention.scores import ALiBi, SoftCap
 from lgatr.attention.spec import AttentionSpec
 
@@ -115,11 +121,10 @@ class FlashBackend(Backend):
             )
         if spec.packing is None:
             q, k, v = (x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
-        width = shape[-1]
-        pad = (0, -width % 8)
-        arguments = {"softmax_scale": width**-0.5, **plan.arguments}
-        out = function(*(torch.nn.functional.pad(x, pad) for x in (q, k, v)), **arguments)
-        return out[..., :width].reshape(shape)
+        arguments = {"softmax_scale": shape[-1] ** -0.5, **plan.arguments}
+        q, k, v, width = equally_wide(q, k, v)
+        out = function(q, k, v, **arguments)
+        return out[..., :width].reshape(*shape[:-1], width)
 
 
 BACKEND = FlashBackend

@@ -161,6 +161,11 @@ def structure(part: Any) -> str:
     return f"{type(part).__name__}{own}({inner})"
 
 
+def _wide_enough(x: Tensor) -> Tensor:
+    lacking = _NARROWEST - x.shape[-1]
+    return F.pad(x, (0, lacking)) if lacking > 0 else x
+
+
 class Lowering:
     """A pattern as FlexAttention wants it; made once for a forward pass."""
 
@@ -308,15 +313,14 @@ class FlexBackend(Backend):
         plan: Lowering,
         want_lse: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        shape, width = q.shape, q.shape[-1]
+        shape, width, out_width = q.shape, q.shape[-1], v.shape[-1]
         if plan.index is not None:
             k, v = k.index_select(0, plan.index), v.index_select(0, plan.index)
         scale = width**-0.5 if spec.scale is None else spec.scale
-        pad = (0, max(_NARROWEST - width, 0))
         parts = [
             x.unsqueeze(0) if spec.packing is not None else x.flatten(0, -4) for x in (q, k, v)
         ]
-        q, k, v = (F.pad(x.transpose(1, 2), pad) if pad[1] else x.transpose(1, 2) for x in parts)
+        q, k, v = (_wide_enough(x.transpose(1, 2)) for x in parts)
         block_mask, locate = plan.block_mask(q.shape[2], k.shape[2])
         compiler = _compiler(q.device.type, want_lse or spec.dropout > 0.0)
         flex = _function(plan.signature, compiler)
@@ -336,7 +340,7 @@ class FlexBackend(Backend):
             out, lse = flex(q, k, v, score_mod=score_mod, return_lse=True, **options)
         else:
             out, lse = flex(q, k, v, score_mod=score_mod, **options), None
-        out = out.transpose(1, 2)[..., :width].reshape(shape)
+        out = out.transpose(1, 2)[..., :out_width].reshape(*shape[:-1], out_width)
         return out, None if lse is None else lse.transpose(1, 2).reshape(shape[:-1])
 
 

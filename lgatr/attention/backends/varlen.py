@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.backends.base import Backend, Capabilities
-from lgatr.attention.offsets import Offsets, offsets_of, refusal
+from lgatr.attention.offsets import Offsets, equally_wide, offsets_of, refusal
 from lgatr.attention.spec import AttentionSpec
 
 
@@ -65,15 +65,13 @@ class VarlenBackend(Backend):
         else:
             options["is_causal"] = plan.causal
         scale = width**-0.5 if spec.scale is None else spec.scale
+        q, k, v, out_width = equally_wide(q, k, v)
         # Heads are padded to what the kernel reads at a time, which changes its default scale; the
         # factor goes into the queries, so that it does not matter which torch takes ``scale``.
-        pad = (0, -width % 8)
-        padded = width + pad[1]
-        q = torch.nn.functional.pad(q * (scale * padded**0.5), pad)
-        k, v = (torch.nn.functional.pad(x, pad) for x in (k, v))
+        q = q * (scale * q.shape[-1] ** 0.5)
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
         out: Any = varlen_attn(q, k, v, *plan[:4], **options)
-        return out[..., :width]
+        return out[..., :out_width]
 
 
 BACKEND = VarlenBackend

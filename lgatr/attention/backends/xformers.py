@@ -68,6 +68,19 @@ def _causal_with_tensor(spec: AttentionSpec) -> bool:
     return spec.packing is None and spec.causal and isinstance(spec.score, DenseBias)
 
 
+def _as_wide(x: Tensor, width: int) -> Tensor:
+    return F.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
+
+
+def _for_heads(x: Tensor, heads: int) -> Tensor:
+    """Keys or values ``(B, items, K, D)`` for each of so many heads."""
+    if x.shape[2] == heads:
+        return x
+    if x.shape[2] == 1:
+        return x.expand(*x.shape[:2], heads, x.shape[3])
+    return x.repeat_interleave(heads // x.shape[2], dim=2)
+
+
 class XformersBackend(Backend):
     """See the text of this file."""
 
@@ -291,9 +304,10 @@ class XformersBackend(Backend):
         heads, width = q.shape[-2:]
         scale = width**-0.5 if spec.scale is None else spec.scale
         parts = [x.unsqueeze(0) if x.dim() == 3 else x.flatten(0, -4) for x in (q, k, v)]
-        parts[1:] = [x.expand(*x.shape[:2], heads, x.shape[-1]) for x in parts[1:]]
-        pad = (0, -width % _STEP)
-        q, k, v = (F.pad(x, pad) if pad[1] else x for x in parts)
+        # Not every operator has values of another width, or keys that heads share.
+        widest = max(width, v.shape[-1])
+        widest += -widest % _STEP
+        q, k, v = (_as_wide(_for_heads(x, heads), widest) for x in parts)
         bias = self._dense_bias(plan, q, k) if isinstance(plan, Tensor) else plan
         if _causal_with_tensor(spec):
             assert isinstance(spec.score, DenseBias)
@@ -304,7 +318,7 @@ class XformersBackend(Backend):
         """See :meth:`Backend.attend`."""
         tensors, options = self._arguments(q, k, v, spec, plan)
         out = self._ops().memory_efficient_attention(*tensors, **options)
-        return out[..., : q.shape[-1]].reshape(q.shape)
+        return out[..., : v.shape[-1]].reshape(*q.shape[:-1], v.shape[-1])
 
     def attend_partial(
         self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any
@@ -319,7 +333,8 @@ class XformersBackend(Backend):
         out, lse = self._ops().fmha.memory_efficient_attention_partial(*tensors, **options)
         # (batch, heads, queries), possibly padded at the end
         lse = lse.transpose(1, 2)[:, : tensors[0].shape[1]]
-        return out[..., : q.shape[-1]].reshape(q.shape), lse.reshape(q.shape[:-1])
+        out = out[..., : v.shape[-1]].reshape(*q.shape[:-1], v.shape[-1])
+        return out, lse.reshape(q.shape[:-1])
 
     @staticmethod
     def _dense_bias(mask: Tensor, q: Tensor, k: Tensor) -> Tensor:
