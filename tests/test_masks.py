@@ -1,0 +1,330 @@
+"""Every mask, alone and in every composition, against attention from its definition."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+
+import attention_reference as reference
+import pytest
+import torch
+
+from lgatr.attention import (
+    AttentionSpec,
+    Causal,
+    ColumnRanges,
+    GappyKeys,
+    GlobalTokens,
+    MaskMod,
+    Neighbourhood,
+    Packing,
+    PaddedKeys,
+    PagedKeys,
+    PrefixLM,
+    ShiftedWindows,
+    SlidingWindow,
+    prepare_attention,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*lru_cache")
+CPU = torch.device("cpu")
+HEADS = 2
+LENGTHS = {
+    "one": ((1,), (1,)),
+    "ragged": ((1, 2, 6), (3, 1, 6)),
+    "equal": ((4, 4, 4), (5, 5, 5)),
+    "long": ((1, 2, 200), (2, 150, 1)),
+}
+
+
+@cache
+def numbers(seed, high, *shape):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, high, shape, generator=generator)
+
+
+def own_positions(n, i):
+    """Positions of global tokens in event i, which has n tokens."""
+    return sorted({0, n - 1} if i % 2 else {n // 2})
+
+
+@cache
+def entries(columns):
+    return columns.tolist()
+
+
+def hidden(columns, e, row=()):
+    a, b, c, d = (column[row[0]] if row else column for column in entries(columns))
+    k = e["kt"]
+    return a[k] <= e["q"] < b[k] or c[k] <= e["q"] < d[k]
+
+
+# A mask for events with so many queries and keys, and whether e is allowed: event i with n queries
+# and m keys, positions q and k, tokens qt and kt, head h.
+MASKS = {
+    "causal": (lambda q, k: Causal(), lambda e: e["k"] <= e["q"]),
+    "causal from the corner": (
+        lambda q, k: Causal(bottom_right=True),
+        lambda e: e["k"] - e["m"] <= e["q"] - e["n"],
+    ),
+    "window": (lambda q, k: SlidingWindow(2, 1), lambda e: -2 <= e["k"] - e["q"] <= 1),
+    "window ahead": (lambda q, k: SlidingWindow(0, None), lambda e: e["k"] >= e["q"]),
+    "window from the corner": (
+        lambda q, k: SlidingWindow(None, 1, bottom_right=True),
+        lambda e: e["k"] - e["m"] <= e["q"] - e["n"] + 1,
+    ),
+    "prefix": (lambda q, k: PrefixLM(2), lambda e: e["k"] < 2 or e["k"] <= e["q"]),
+    "prefix of each": (
+        lambda q, k: PrefixLM(torch.arange(len(q)) + 1),
+        lambda e: e["k"] < e["i"] + 1 or e["k"] <= e["q"],
+    ),
+    "first": (lambda q, k: GlobalTokens(1), lambda e: e["q"] < 1 or e["k"] < 1),
+    "positions": (
+        lambda q, k: GlobalTokens([0, 3]),
+        lambda e: e["q"] in (0, 3) or e["k"] in (0, 3),
+    ),
+    "positions of each": (
+        lambda q, k: GlobalTokens([own_positions(n, i) for i, n in enumerate(q)]),
+        lambda e: bool({e["q"], e["k"]} & set(own_positions(e["n"], e["i"]))),
+    ),
+    "windows": (
+        lambda q, k: ShiftedWindows(3, 1),
+        lambda e: (e["q"] + 1) // 3 == (e["k"] + 1) // 3,
+    ),
+    "neighbourhood": (
+        lambda q, k: Neighbourhood(3),
+        lambda e: 0 <= e["k"] - min(max(e["q"] - 1, 0), max(e["m"] - 3, 0)) < 3,
+    ),
+    "columns": (
+        lambda q, k: ColumnRanges(*numbers(1, 8, 4, sum(k))),
+        lambda e: not hidden(numbers(1, 8, 4, e["kts"]), e),
+    ),
+    "columns of each head": (
+        lambda q, k: ColumnRanges(*numbers(2, 8, 4, HEADS, sum(k))),
+        lambda e: not hidden(numbers(2, 8, 4, HEADS, e["kts"]), e, (e["h"],)),
+    ),
+    "function": (
+        lambda q, k: MaskMod(lambda b, h, q, k: (q + k + h + b) % 3 != 0),
+        lambda e: (e["q"] + e["k"] + e["h"] + e["i"]) % 3 != 0,
+    ),
+}
+JOINS = {
+    "&": (lambda a, b: a & b, lambda a, b: a and b),
+    "|": (lambda a, b: a | b, lambda a, b: a or b),
+    "& ~": (lambda a, b: a & ~b, lambda a, b: a and not b),
+    "~ |": (lambda a, b: ~a | b, lambda a, b: not a or b),
+}
+
+
+def table(rule, queries, keys):
+    """Entry by entry: ``(heads, T, U)``."""
+    allowed = torch.zeros(HEADS, sum(queries), sum(keys), dtype=torch.bool)
+    q0 = k0 = 0
+    for i, (n, m) in enumerate(zip(queries, keys, strict=True)):
+        for h, q, k in itertools.product(range(HEADS), range(n), range(m)):
+            e = dict(i=i, h=h, q=q, k=k, n=n, m=m, qt=q0 + q, kt=k0 + k, kts=sum(keys))
+            allowed[h, q0 + q, k0 + k] = rule(e)
+        q0, k0 = q0 + n, k0 + m
+    return allowed
+
+
+_tables: dict = {}
+
+
+def table_of(name, queries, keys):
+    """The same, computed once."""
+    key = (name, queries, keys)
+    if key not in _tables:
+        _tables[key] = table(MASKS[name][1], queries, keys)
+    return _tables[key]
+
+
+def values(queries, keys, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(5)
+    shapes = ((sum(queries), HEADS, 4), (sum(keys), HEADS, 4), (sum(keys), HEADS, 3))
+    return [torch.randn(s, generator=generator, dtype=torch.float64).to(dtype) for s in shapes]
+
+
+def compare(mask, allowed, queries, keys, storage=None, places=None, **options):
+    """Outputs, log-sum-exp and gradients of all inputs."""
+    packing = Packing.from_lengths(queries)
+    if storage is None and queries != keys:
+        storage = Packing.from_lengths(keys)
+    spec = AttentionSpec(packing=packing, kv_packing=storage, mask=mask)
+    inputs = [x.requires_grad_() for x in values(queries, keys)]
+    stored = inputs
+    if places is not None:
+        room = int(places.max()) + 3 if storage.num_places is None else storage.num_places
+        stored = [inputs[0]]
+        for x in inputs[1:]:
+            # Whatever lies between the keys is never read.
+            junk = torch.full((room, *x.shape[1:]), 9.0, dtype=x.dtype)
+            stored.append(junk.index_put((places,), x))
+    attend = prepare_attention(CPU, torch.float64, spec=spec, **options)
+    out, lse = attend(*stored), attend.partial(*stored)[1]
+    event = [p.batch_index() for p in (packing, Packing.from_lengths(keys))]
+    inside = allowed & (event[0][:, None] == event[1][None])
+    theirs, their_lse = reference.attention(*inputs, inside, torch.zeros(()))
+    torch.testing.assert_close(out, theirs, rtol=1e-11, atol=1e-11)
+    alive = inside.any(-1).T
+    assert torch.equal(lse > -torch.inf, alive) and (out[~alive] == 0).all()
+    torch.testing.assert_close(lse[alive], their_lse[alive], rtol=1e-11, atol=1e-11)
+    probe = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    for a, b in zip(
+        torch.autograd.grad((out * probe).sum(), inputs),
+        torch.autograd.grad((theirs * probe).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("cross", [False, True], ids=["self", "cross"])
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("name", MASKS)
+def test_alone(name, lengths, cross):
+    queries, keys = LENGTHS[lengths]
+    keys = keys if cross else queries
+    allowed = table_of(name, queries, keys)
+    compare(MASKS[name][0](queries, keys), allowed, queries, keys)
+    compare(~MASKS[name][0](queries, keys), ~allowed, queries, keys)
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("join", ["&", "|", *(pytest.param(j, marks=SLOW) for j in ("& ~", "~ |"))])
+@pytest.mark.parametrize("name", MASKS)
+def test_every_pair(name, join):
+    for other, cross in itertools.product(MASKS, (False, True)):
+        queries, keys = LENGTHS["ragged"]
+        keys = keys if cross else queries
+        one, two = (MASKS[n][0](queries, keys) for n in (name, other))
+        a, b = (table_of(n, queries, keys) for n in (name, other))
+        masks, tables = JOINS[join]
+        both = {"&": a & b, "|": a | b, "& ~": a & ~b, "~ |": ~a | b}[join]
+        entry = (0, -1, -1)
+        assert bool(both[entry]) == bool(tables(bool(a[entry]), bool(b[entry])))
+        compare(masks(one, two), both, queries, keys)
+
+
+STORAGES = {
+    "padded": (lambda m: PaddedKeys(7, m), lambda i, j: 7 * i + j),
+    "gappy": (lambda m: GappyKeys((20, 3, 10), m), lambda i, j: (20, 3, 10)[i] + j),
+    "gappy with an end": (lambda m: GappyKeys((0, 3, 10), m, 40), lambda i, j: (0, 3, 10)[i] + j),
+    "paged": (
+        lambda m: PagedKeys(torch.tensor([[4, 1], [0, 3], [2, 5]]), 4, m),
+        lambda i, j: ((4, 1), (0, 3), (2, 5))[i][j // 4] * 4 + j % 4,
+    ),
+    "paged from a start": (
+        lambda m: PagedKeys(torch.tensor([[4, 1], [0, 3], [2, 5]]), 4, m, (1, 5, 2)),
+        lambda i, j: (
+            ((4, 1), (0, 3), (2, 5))[i][(j + (1, 5, 2)[i]) // 4] * 4 + (j + (1, 5, 2)[i]) % 4
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize("name", ["none", *MASKS])
+def test_keys_in_a_storage(name, kind):
+    queries, keys = LENGTHS["ragged"]
+    make, place = STORAGES[kind]
+    places = torch.tensor([place(i, j) for i, m in enumerate(keys) for j in range(m)])
+    if name == "none":
+        mask, allowed = None, torch.ones(HEADS, sum(queries), sum(keys), dtype=torch.bool)
+    else:
+        mask, allowed = MASKS[name][0](queries, keys), table_of(name, queries, keys)
+    compare(mask, allowed, queries, keys, make(keys), places)
+
+
+@pytest.mark.parametrize("cross", [False, True], ids=["self", "cross"])
+@pytest.mark.parametrize(
+    "name", ["positions", "positions of each", "columns of each head", "marks"]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_flex(name, cross, monkeypatch):
+    """Without compilation, which changes no numbers."""
+    from lgatr.attention.backends import flex
+
+    monkeypatch.setattr(flex, "_compiler", lambda device, with_lse: "eager")
+    queries, keys = LENGTHS["ragged"]
+    keys = keys if cross else queries
+    if name == "marks":
+        if cross:
+            pytest.skip("marks are of the tokens of self-attention")
+        mask, allowed = GlobalTokens(MARKS), table(by_marks, queries, keys)
+    else:
+        mask, allowed = MASKS[name][0](queries, keys), table_of(name, queries, keys)
+    storage = Packing.from_lengths(keys) if cross else None
+    spec = AttentionSpec(packing=Packing.from_lengths(queries), kv_packing=storage, mask=mask)
+    inputs = values(queries, keys, torch.float32)
+    with torch.no_grad():
+        out = prepare_attention(CPU, torch.float32, spec=spec, backend="flex")(*inputs)
+    event = [Packing.from_lengths(x).batch_index() for x in (queries, keys)]
+    inside = allowed & (event[0][:, None] == event[1][None])
+    theirs = reference.attention(*inputs, inside, torch.zeros(()))[0]
+    torch.testing.assert_close(out.double(), theirs, rtol=2e-5, atol=2e-5)
+
+
+MARKS = torch.tensor([0, 1, 0, 0, 1, 1, 0, 0, 0]).bool()
+
+
+def by_marks(e):
+    return bool(MARKS[e["qt"]] or MARKS[e["kt"]])
+
+
+def test_global_tokens_by_marks():
+    """One entry for each token of the batch, as Longformer's own mask has them."""
+    queries = LENGTHS["ragged"][0]
+    compare(GlobalTokens(MARKS), table(by_marks, queries, queries), queries, queries)
+    dense = torch.zeros(2, 4, dtype=torch.bool)
+    dense[0, 1] = dense[1, 3] = True
+    q = torch.randn(2, 4, 1, 3, dtype=torch.float64)
+    out = prepare_attention(CPU, q.dtype, mask=GlobalTokens(dense))(q, q, q)
+    allowed = torch.block_diag(*((m[:, None] | m[None]).double() for m in dense)).bool()
+    flat = q.flatten(0, 1)
+    theirs = reference.attention(flat, flat, flat, allowed, torch.zeros(()))[0]
+    torch.testing.assert_close(out.flatten(0, 1), theirs, rtol=1e-11, atol=1e-11)
+
+
+def test_ways_to_give_positions():
+    queries = LENGTHS["ragged"][0]
+    for given in ([0, 3], (0, 3), torch.tensor([3, 0]), range(0, 6, 3)):
+        compare(GlobalTokens(given), table_of("positions", queries, queries), queries, queries)
+    rows = [own_positions(n, i) for i, n in enumerate(queries)]
+    for given in (rows, [torch.tensor(row) for row in rows]):
+        name = "positions of each"
+        compare(GlobalTokens(given), table_of(name, queries, queries), queries, queries)
+    nothing = torch.zeros(HEADS, 9, 9, dtype=torch.bool)
+    compare(GlobalTokens([]), nothing, queries, queries)
+    compare(GlobalTokens([[], [], [5]]), table(lambda e: e["i"] == 2 and 5 in (e["q"], e["k"]),
+            queries, queries), queries, queries)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["positions", "positions of each", "columns of each head"])
+def test_events_in_blocks(name):
+    """Events that are cut into blocks of queries, and blocks of keys that are left out."""
+    lengths = (700, 3, 530)
+    queries = torch.arange(700)
+    mask: object
+    if name == "columns of each head":
+        starts = numbers(3, 300, HEADS, sum(lengths)) + torch.tensor([[0], [40]])
+        mask = ColumnRanges(lower_start=starts, upper_start=starts * 0, upper_end=starts // 2)
+    else:
+        given = [0, 650] if name == "positions" else [[5], [1], [100, 529]]
+        mask = SlidingWindow(30) | GlobalTokens(given)
+    allowed = torch.zeros(HEADS, sum(lengths), sum(lengths), dtype=torch.bool)
+    first = 0
+    for i, n in enumerate(lengths):
+        part = slice(first, first + n)
+        q, k = queries[:n, None], queries[None, :n]
+        if name == "columns of each head":
+            start = starts[:, None, part]
+            allowed[:, part, part] = (q < start) & (q >= start // 2)
+        else:
+            chosen = torch.zeros(n, dtype=torch.bool)
+            chosen[[p for p in (given if name == "positions" else given[i]) if p < n]] = True
+            near = (q - k).abs() <= 30
+            allowed[:, part, part] = near | chosen[:, None] | chosen[None]
+        first += n
+    compare(mask, allowed, lengths, lengths)
