@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ import hdf5plugin
 
 from data.checksums import Checksums
 from data.errors import DataError, listed
+from data.probe import check_survives
 from data.sizes import MOST_BYTES_AT_ONCE, check_declared
 
 # Importing hdf5plugin registers the blosc filter that PyTables files are compressed with.
 FILTERS = hdf5plugin.get_filters()
 
+_SMALL = 32 << 20  # bytes of a file that is tried to its end
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -31,10 +34,38 @@ def is_hdf5(path: Path) -> bool:
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[tuple[h5py.File, Checksums]]:
-    """Open for reading, with the checksums behind the file (see :mod:`data.checksums`)."""
+    """Open for reading, with the checksums behind the file (see :mod:`data.checksums`).
+
+    A file without checksums is opened in another process first (see :mod:`data.probe`).
+    """
     checksums = Checksums(path)
+    if not checksums.present:
+        check_survives(path, _walk)
     with h5py.File(path, "r") as file:
         yield file, checksums
+
+
+def _walk(path: Path) -> None:
+    """Look at all that readers look at: attributes, data sets, some of their numbers."""
+    is_small = path.stat().st_size <= _SMALL
+    with h5py.File(path, "r") as file:
+        for name in file.attrs:
+            with contextlib.suppress(Exception):
+                file.attrs[name]
+        _walk_group(path, file, is_small, 4)
+
+
+def _walk_group(path: Path, group: h5py.Group, is_small: bool, depth: int) -> None:
+    for name in group:
+        with contextlib.suppress(Exception):
+            found = _follow(path, group, name)
+            if isinstance(found, h5py.Group) and depth:
+                _walk_group(path, found, is_small, depth - 1)
+            elif isinstance(found, h5py.Dataset):
+                dataset = get_dataset(path, group, name)
+                step = max(1, MOST_BYTES_AT_ONCE // max(1, dataset.nbytes // len(dataset)))
+                for start in range(0, len(dataset) if is_small else 1, step):
+                    dataset[start : start + (step if is_small else 1)]
 
 
 def get_dataset(path: Path, group: h5py.Group, name: str) -> h5py.Dataset:

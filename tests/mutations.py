@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data import probe
 from data.errors import DataError
 from data.formats import Format, find_format
 
@@ -115,6 +116,7 @@ def fingerprint(path: Path, form: Format) -> str:
 
 def main(file: str, name: str, first: int, last: int) -> None:
     faulthandler.enable()
+    probe.SECONDS = 5.0  # some make HDF5 loop without end
     warnings.simplefilter("error")
     content = Path(file).read_bytes()
     form = Format(importlib.import_module(f"data.formats.{name}"))

@@ -27,6 +27,7 @@ from jetfiles import (
     write_root,
 )
 
+from data import probe
 from data.errors import DataError
 from data.formats import Format, find_format, jetclass, packed, read_jets
 from data.jets import Jets
@@ -152,6 +153,41 @@ class TestPaths:
         assert find_format(tmp_path).module is packed
         with pytest.raises(DataError, match=r"train/a\.h5: damaged"):
             read_jets(tmp_path, "train")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+class TestProbe:
+    """A file is opened by another process first, which may crash, loop or fail."""
+
+    @pytest.fixture
+    def path(self, tmp_path, monkeypatch):
+        (tmp_path / "x").write_text("...")
+        monkeypatch.setattr(probe, "SECONDS", 2.0)
+        return tmp_path / "x"
+
+    def test_crash(self, path):
+        with pytest.raises(DataError, match=f"{path}: damaged: HDF5 dies by signal 11"):
+            probe.check_survives(path, lambda _: os.kill(os.getpid(), signal.SIGSEGV))
+
+    def test_loop(self, path):
+        def loop(_):
+            while True:
+                pass
+
+        with pytest.raises(DataError, match=f"{path}: damaged: HDF5 does not end"):
+            probe.check_survives(path, loop)
+
+    def test_errors_are_left_to_this_process(self, path, capfd):
+        probe.check_survives(path, lambda _: 1 / 0)
+        assert capfd.readouterr() == ("", "")
+
+    def test_each_state_is_tried_once(self, path):
+        trace = path.with_name("trace")
+        for content in ("one", "one", "three"):
+            if path.read_text() != content:
+                path.write_text(content)
+            probe.check_survives(path, lambda _: trace.open("a").write("x"))
+        assert trace.read_text() == "xx"
 
 
 def by_hand(tmp_path, match, attributes=(), **replace):
