@@ -208,7 +208,7 @@ class TestErrors:
     @kinds
     def test_channels_that_do_not_fit(self, kind):
         values = networks.inputs(kind, 2, 5)
-        with pytest.raises(ValueError, match="channels, got"):
+        with pytest.raises(ValueError, match="number of channels must be 2, not 1"):
             networks.build(kind)(values[0][..., :1, :], *values[1:])
 
     @kinds

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lgatr.algebra import NUM_BLADES
 from lgatr.layout import constant
+from lgatr.utils.inputs import check_dense
 
 
 def embed(values: Tensor, components: tuple[int, ...]) -> Tensor:
@@ -14,9 +15,10 @@ def embed(values: Tensor, components: tuple[int, ...]) -> Tensor:
 
     Raises
     ------
-    ValueError
-        If the last dimension of ``values`` has another size.
+    TypeError, ValueError
+        If this is no dense tensor, or the last dimension of ``values`` has another size.
     """
+    check_dense("components", values, f"(..., {len(components)})")
     if values.shape[-1:] != (len(components),):
         raise ValueError(
             f"expected {len(components)} components in the last dimension, "
@@ -32,9 +34,10 @@ def extract(multivectors: Tensor, components: tuple[int, ...]) -> Tensor:
 
     Raises
     ------
-    ValueError
-        If the last dimension is not 16.
+    TypeError, ValueError
+        If this is no dense tensor, or the last dimension is not 16.
     """
+    check_dense("multivectors", multivectors, f"(..., {NUM_BLADES})")
     if multivectors.shape[-1:] != (NUM_BLADES,):
         raise ValueError(
             f"expected multivectors (..., {NUM_BLADES}), got shape {tuple(multivectors.shape)}"

@@ -17,7 +17,7 @@ from lgatr.layers.base import public
 from lgatr.layers.layer_norm import EquiLayerNorm
 from lgatr.layers.mlp.config import MLPConfig
 from lgatr.layers.mlp.mlp import GeoMLP
-from lgatr.layout import Sectors, residual, to_sectors
+from lgatr.layout import Sectors, residual
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
 
@@ -147,10 +147,13 @@ class ConditionalLGATrBlock(nn.Module):
         -------
         Multivectors ``(..., items, C, 16)`` and scalars ``(..., items, S)`` or None.
         """
+        x, condition = self.crossattention.entering(
+            (multivectors, scalars), (multivectors_cond, scalars_cond), ("", "_cond")
+        )
         device, dtype = multivectors.device, multivectors.dtype
         out = self.forward_sectors(
-            to_sectors(multivectors, scalars),
-            to_sectors(multivectors_cond, scalars_cond),
+            x,
+            condition,
             prepare_attention(device, dtype, **(attn_kwargs or {})),
             prepare_attention(device, dtype, **(crossattn_kwargs or {})),
         )

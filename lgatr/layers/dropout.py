@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from lgatr.layers.base import SectorModule
+from torch import Tensor
+from torch.nn import functional as F
+
+from lgatr.layers.base import PointwiseModule
 from lgatr.layout import Sectors
 from lgatr.primitives.dropout import sector_dropout
+from lgatr.utils.arguments import check_probability
 
 
-class GradeDropout(SectorModule):
+class GradeDropout(PointwiseModule):
     """Drop each grade of each multivector, and each scalar, independently.
 
     Parameters
@@ -18,10 +22,13 @@ class GradeDropout(SectorModule):
 
     def __init__(self, p: float = 0.0) -> None:
         super().__init__()
-        if not 0.0 <= p <= 1.0:
-            raise ValueError(f"dropout probability must be in [0, 1], not {p}")
+        check_probability("dropout probability", p)
         self.p = p
 
     def forward_sectors(self, x: Sectors) -> Sectors:
         """See :class:`~lgatr.layers.base.SectorModule`."""
         return sector_dropout(x, self.p, self.training)
+
+    def forward_scalars(self, scalars: Tensor) -> Tensor:
+        """See :class:`~lgatr.layers.base.PointwiseModule`."""
+        return F.dropout(scalars, self.p, self.training)

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from lgatr.attention import prepare_attention
 from lgatr.layers.attention.config import SelfAttentionConfig
 from lgatr.layers.attention.heads import Attend
-from lgatr.layers.attention.qkv import as_additional
 from lgatr.layers.attention.self_attention import SelfAttention
 from lgatr.layers.base import public
 from lgatr.layers.layer_norm import EquiLayerNorm
 from lgatr.layers.mlp.config import MLPConfig
 from lgatr.layers.mlp.mlp import GeoMLP
-from lgatr.layout import Sectors, residual, to_sectors
+from lgatr.layout import Sectors, residual
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
 
@@ -98,8 +97,8 @@ class LGATrBlock(nn.Module):
         **attn_kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """The block on public tensors; see :meth:`SelfAttention.forward`."""
-        attend = prepare_attention(multivectors.device, multivectors.dtype, **attn_kwargs)
-        additional = as_additional(
-            multivectors, additional_qk_features_mv, additional_qk_features_s
+        x, additional = self.attention.qkv_module.entering(
+            multivectors, scalars, additional_qk_features_mv, additional_qk_features_s
         )
-        return public(self.forward_sectors(to_sectors(multivectors, scalars), attend, additional))
+        attend = prepare_attention(multivectors.device, multivectors.dtype, **attn_kwargs)
+        return public(self.forward_sectors(x, attend, additional))

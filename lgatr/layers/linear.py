@@ -19,6 +19,7 @@ from lgatr.primitives.linear import (
     sector_linear,
     sector_matrices,
 )
+from lgatr.utils.arguments import check_counts
 
 
 class _Scheme(NamedTuple):
@@ -73,13 +74,14 @@ class EquiLinear(SectorModule):
         Whether scalars get a bias (a bias on anything else would break equivariance).
     initialization
         ``"default"`` keeps or slightly reduces the variance; ``"small"`` reduces it tenfold;
-        ``"unit_scalar"`` gives outputs near (1, 0, .., 0) and ``"almost_unit_scalar"`` the same
-        with more spread.
+        ``"unit_scalar"`` gives outputs near (1, 0, .., 0), or near (1, 0, .., 0, 1) where scalars
+        enter and pseudoscalars may have a bias, and ``"almost_unit_scalar"`` the same with more
+        spread.
 
     Raises
     ------
     ValueError
-        For an unknown initialization, or at call time if the channels do not fit.
+        For an unknown initialization, impossible channels, or inputs that do not fit.
     """
 
     def __init__(
@@ -93,9 +95,18 @@ class EquiLinear(SectorModule):
         initialization: str = "default",
     ) -> None:
         super().__init__()
+        in_s_channels, out_s_channels = in_s_channels or 0, out_s_channels or 0
+        check_counts(
+            0,
+            in_mv_channels=in_mv_channels,
+            out_mv_channels=out_mv_channels,
+            in_s_channels=in_s_channels,
+            out_s_channels=out_s_channels,
+        )
         primitives = primitives_config(primitives)
-        self.in_mv_channels, self.out_mv_channels = in_mv_channels, out_mv_channels
-        self.in_s_channels, self.out_s_channels = in_s_channels, out_s_channels
+        self.in_mv_channels: int = in_mv_channels
+        self.in_s_channels: int = in_s_channels
+        self.out_mv_channels, self.out_s_channels = out_mv_channels, out_s_channels
         maps = num_linear_maps(primitives)
         # Scalar-like components of a multivector: scalar and pseudoscalar, or the scalar alone.
         self._scalars_per_mv = 2 if primitives.subgroup else 1
@@ -162,7 +173,8 @@ class EquiLinear(SectorModule):
             self.bias.fill_(shift)
         if self.s2mvs is not None and self.s2mvs.bias is not None:
             _uniform(self.s2mvs.bias, 1.0, self.in_mv_channels + self.in_s_channels)
-            self.s2mvs.bias[:: self._scalars_per_mv] += shift
+            # Pseudoscalars as well, where they have a bias: so are the reference library's numbers.
+            self.s2mvs.bias.add_(shift)
 
     def mixing(self) -> ScalarMixing:
         """The weights of the auxiliary scalars, and the biases."""
@@ -183,17 +195,7 @@ class EquiLinear(SectorModule):
 
     def forward_sectors(self, x: Sectors) -> Sectors:
         """See :class:`~lgatr.layers.base.SectorModule`."""
-        self.check_channels(x)
         return sector_linear(x, self.matrices())
-
-    def check_channels(self, x: Sectors) -> None:
-        """Raise ``ValueError`` unless the state has the channels this layer was made for."""
-        got = (x.mv_channels, x.s_channels)
-        if got != (self.in_mv_channels, self.in_s_channels):
-            raise ValueError(
-                f"EquiLinear takes {self.in_mv_channels} multivector and {self.in_s_channels} "
-                f"scalar channels, got {got[0]} and {got[1]}"
-            )
 
     def extra_repr(self) -> str:
         """Channels, for ``print(model)``."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lgatr.attention import Attention
-from lgatr.utils.arguments import plain_arguments
+from lgatr.utils.arguments import check_counts, check_probability, plain_arguments
 from lgatr.utils.autocast import is_naive, naive_amp
 from lgatr.utils.compile import compile_model, compiled
 from lgatr.utils.pretrained import read_pretrained, write_pretrained
@@ -33,8 +33,15 @@ class Network(nn.Module):
     representations: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]]
     input_channels: ClassVar[tuple[str, ...]]
 
-    def __init__(self, checkpoint_blocks: bool, naive_amp: bool) -> None:
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__()
+        for name, value in arguments.items():
+            if name == "num_blocks" or "_channels" in name and "reinsert" not in name:
+                # Norms divide by the number of hidden channels of vectors.
+                least = 1 if name in ("hidden_mv_channels", "hidden_v_channels") else 0
+                check_counts(least, **{name: value})
+        check_probability("dropout_prob", arguments["dropout_prob"])
+        checkpoint_blocks, naive_amp = arguments["checkpoint_blocks"], arguments["naive_amp"]
         self.checkpoint_blocks, self.naive_amp = checkpoint_blocks, naive_amp
         self.arguments: dict[str, Any] = {}
         self.last_attention: Attention | None = None

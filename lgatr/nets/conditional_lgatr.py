@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
 from lgatr.layers.attention.config import CrossAttentionConfig, SelfAttentionConfig
-from lgatr.layers.base import public
+from lgatr.layers.base import check_tokens, public
 from lgatr.layers.conditional_lgatr_block import ConditionalLGATrBlock
 from lgatr.layers.linear import EquiLinear
 from lgatr.layers.mlp.config import MLPConfig
@@ -91,7 +91,8 @@ class ConditionalLGATr(Network):
     ) -> None:
         primitives = primitives_config(primitives)
         arguments = dict(locals())
-        super().__init__(checkpoint_blocks, naive_amp)
+        super().__init__(arguments)
+        self.primitives = primitives
         self.linear_in = EquiLinear(
             in_mv_channels,
             hidden_mv_channels,
@@ -153,9 +154,15 @@ class ConditionalLGATr(Network):
 
         Raises
         ------
-        ValueError
-            If a packing does not fit the number of tokens, or the channels do not fit.
+        TypeError, ValueError
+            If these are no such tensors in the format of the parameters, or a packing does not
+            fit the number of tokens.
         """
+        first, arguments = self.linear_in, self.arguments
+        channels = first.in_mv_channels, first.in_s_channels
+        check_tokens(multivectors, scalars, *channels, first.weight)
+        channels = arguments["mv_channels_cond"], arguments["s_channels_cond"]
+        check_tokens(multivectors_cond, scalars_cond, *channels, first.weight, suffix="_cond")
         device, dtype = multivectors.device, multivectors.dtype
         attend = prepare_attention(device, dtype, **(attn_kwargs or {}))
         crossattend = prepare_attention(device, dtype, **(crossattn_kwargs or {}))

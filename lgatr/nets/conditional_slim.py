@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
 from lgatr.layers.slim import ConditionalSlimBlock, SlimLinear
+from lgatr.layers.slim.base import check_hidden
 from lgatr.nets.base import Network, flatten_events, own_precision
 from lgatr.nets.slim_base import freeze_unused, require_scalars
 from lgatr.utils.legacy import accepts_legacy
@@ -81,7 +82,7 @@ class ConditionalLGATrSlim(Network):
         qkv_bias: bool = False,
     ) -> None:
         arguments = dict(locals())
-        super().__init__(checkpoint_blocks, naive_amp)
+        super().__init__(arguments)
         self.linear_in = SlimLinear(
             in_v_channels, hidden_v_channels, in_s_channels, hidden_s_channels
         )
@@ -139,11 +140,17 @@ class ConditionalLGATrSlim(Network):
 
         Raises
         ------
-        ValueError
-            If scalars are missing, a packing does not fit the number of tokens, or the channels
-            do not fit.
+        TypeError, ValueError
+            If scalars are missing, these are no such tensors in the format of the parameters, or
+            a packing does not fit the number of tokens.
         """
         require_scalars(scalars=scalars, scalars_cond=scalars_cond)
+        first, arguments = self.linear_in, self.arguments
+        channels = first.in_v_channels, first.in_s_channels
+        like = first.weight_v
+        check_hidden(vectors, scalars, *channels, like, items=True, dim=-1)
+        channels = arguments["v_channels_cond"], arguments["s_channels_cond"]
+        check_hidden(vectors_cond, scalars_cond, *channels, like, True, "_cond", dim=-1)
         device, dtype = vectors.device, vectors.dtype
         attend = prepare_attention(device, dtype, **(attn_kwargs or {}))
         crossattend = prepare_attention(device, dtype, **(crossattn_kwargs or {}))
@@ -159,10 +166,10 @@ class ConditionalLGATrSlim(Network):
         attend.check_tokens(v.shape[-3], v.shape[-3])
         crossattend.check_tokens(v.shape[-3], v_cond.shape[-3])
         v_cond = v_cond.transpose(-1, -2)
-        v, s = self.linear_in(v.transpose(-1, -2), s)
+        v, s = self.linear_in.transform(v.transpose(-1, -2), s)
         for block in self.blocks:
             v, s = self._run_block(block, v, v_cond, s, s_cond, attend, crossattend)
-        v, s = self.linear_out(v, s)
+        v, s = self.linear_out.transform(v, s)
         v = v.transpose(-1, -2)
         if packed and len(leading) > 1:
             v, s = v.unflatten(0, leading), s.unflatten(0, leading)

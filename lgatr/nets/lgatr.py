@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from lgatr.attention import Attention, prepare_attention
 from lgatr.layers.attention.config import SelfAttentionConfig
-from lgatr.layers.base import public
+from lgatr.layers.base import check_tokens, public
 from lgatr.layers.lgatr_block import LGATrBlock
 from lgatr.layers.linear import EquiLinear
 from lgatr.layers.mlp.config import MLPConfig
 from lgatr.layout import Sectors, to_sectors
 from lgatr.nets.base import Network, flatten_events, own_precision
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
+from lgatr.utils.arguments import check_counts
 from lgatr.utils.config import cast_config
 from lgatr.utils.legacy import accepts_legacy
 
@@ -84,9 +85,14 @@ class LGATr(Network):
     ) -> None:
         primitives = primitives_config(primitives)
         arguments = dict(locals())
-        super().__init__(checkpoint_blocks, naive_amp)
-        self.reinsert_mv_channels = tuple(reinsert_mv_channels or ())
-        self.reinsert_s_channels = tuple(reinsert_s_channels or ())
+        super().__init__(arguments)
+        self.primitives = primitives
+        self.reinsert_mv_channels = _checked_places(
+            "reinsert_mv_channels", reinsert_mv_channels, in_mv_channels
+        )
+        self.reinsert_s_channels = _checked_places(
+            "reinsert_s_channels", reinsert_s_channels, in_s_channels
+        )
         attention = replace(
             cast_config(SelfAttentionConfig, attention),
             additional_qk_mv_channels=len(self.reinsert_mv_channels),
@@ -143,9 +149,13 @@ class LGATr(Network):
 
         Raises
         ------
-        ValueError
-            If the packing does not fit the number of tokens, or the channels do not fit.
+        TypeError, ValueError
+            If these are no such tensors in the format of the parameters, or the packing does not
+            fit the number of tokens.
         """
+        first = self.linear_in
+        channels = first.in_mv_channels, first.in_s_channels
+        check_tokens(multivectors, scalars, *channels, first.weight)
         attend = prepare_attention(multivectors.device, multivectors.dtype, **attn_kwargs)
         self._remember(attend)
         packed = attend.spec.packing is not None
@@ -176,3 +186,13 @@ class LGATr(Network):
         mv = [*self.reinsert_mv_channels, *(c + i for i in self.reinsert_mv_channels)]
         scalars = [2 * c + i for i in self.reinsert_s_channels]
         return Sectors(x.z[..., mv + scalars], x.v[..., mv], x.b[..., mv])
+
+
+def _checked_places(name: str, places: Sequence[int] | None, channels: int) -> tuple[int, ...]:
+    """Numbers of input channels, each of which exists."""
+    places = tuple(places or ())
+    for place in places:
+        check_counts(0, **{name: place})
+        if place >= channels:
+            raise ValueError(f"{name} has {place}, but input channels go from 0 to {channels - 1}")
+    return places

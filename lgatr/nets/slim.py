@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
 from lgatr.layers.slim import SlimBlock, SlimLinear
+from lgatr.layers.slim.base import check_hidden
 from lgatr.nets.base import Network, flatten_events, own_precision
 from lgatr.nets.slim_base import freeze_unused, require_scalars
 from lgatr.utils.legacy import accepts_legacy
@@ -75,7 +76,7 @@ class LGATrSlim(Network):
         qkv_bias: bool = False,
     ) -> None:
         arguments = dict(locals())
-        super().__init__(checkpoint_blocks, naive_amp)
+        super().__init__(arguments)
         self.linear_in = SlimLinear(
             in_v_channels, hidden_v_channels, in_s_channels, hidden_s_channels
         )
@@ -127,11 +128,14 @@ class LGATrSlim(Network):
 
         Raises
         ------
-        ValueError
-            If scalars are missing, the packing does not fit the number of tokens, or the channels
-            do not fit.
+        TypeError, ValueError
+            If scalars are missing, these are no such tensors in the format of the parameters, or
+            the packing does not fit the number of tokens.
         """
+        first = self.linear_in
+        channels = first.in_v_channels, first.in_s_channels
         require_scalars(scalars=scalars)
+        check_hidden(vectors, scalars, *channels, first.weight_v, items=True, dim=-1)
         attend = prepare_attention(vectors.device, vectors.dtype, **attn_kwargs)
         self._remember(attend)
         packed = attend.spec.packing is not None
@@ -139,10 +143,10 @@ class LGATrSlim(Network):
         v, s = flatten_events(vectors, 2, packed), flatten_events(scalars, 1, packed)
         assert v is not None and s is not None
         attend.check_tokens(v.shape[-3], v.shape[-3])
-        v, s = self.linear_in(v.transpose(-1, -2), s)
+        v, s = self.linear_in.transform(v.transpose(-1, -2), s)
         for block in self.blocks:
             v, s = self._run_block(block, v, s, attend)
-        v, s = self.linear_out(v, s)
+        v, s = self.linear_out.transform(v, s)
         v = v.transpose(-1, -2)
         if packed and len(leading) > 1:
             v, s = v.unflatten(0, leading), s.unflatten(0, leading)

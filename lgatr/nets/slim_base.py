@@ -16,7 +16,7 @@ def require_scalars(**tensors: Tensor | None) -> None:
     would carry nothing.
     """
     for name, tensor in tensors.items():
-        if tensor is None or tensor.shape[-1] == 0:
+        if tensor is None or (isinstance(tensor, Tensor) and tensor.shape[-1:] == (0,)):
             raise ValueError(f"{name} must have at least one channel; slim networks need scalars")
 
 

@@ -6,6 +6,7 @@ from lgatr.primitives.config import PrimitivesConfig
 from lgatr.primitives.dropout import grade_dropout
 from lgatr.primitives.invariants import abs_squared_norm, inner_product
 from lgatr.primitives.linear import equi_linear, grade_involute, grade_project, reverse
+from lgatr.primitives.nonlinearities import gated_gelu, gated_relu, gated_sigmoid, gated_silu
 from lgatr.primitives.normalization import equi_layer_norm
 
 __all__ = [
@@ -13,6 +14,10 @@ __all__ = [
     "abs_squared_norm",
     "equi_layer_norm",
     "equi_linear",
+    "gated_gelu",
+    "gated_relu",
+    "gated_sigmoid",
+    "gated_silu",
     "geometric_product",
     "grade_dropout",
     "grade_involute",

@@ -23,6 +23,7 @@ from lgatr.kernels.stage import Then
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
 from lgatr.primitives.linear import LINEAR, SectorMatrices
 from lgatr.primitives.normalization import inverse_norm
+from lgatr.utils.inputs import check_multivectors, check_real, check_scalars
 
 # sector_heads multiplies the first vector row like the scalars, all later rows with the opposite.
 assert PAIR_METRIC == (1, 1) + (-1,) * (len(PAIR_METRIC) - 2)
@@ -118,6 +119,7 @@ def scaled_dot_product_attention(
     -------
     Tensor shaped like ``query``, with the width of ``value``.
     """
+    _check_heads(query, key, value)
     attention = prepare_attention(query.device, query.dtype, **attn_kwargs)
     single = query.dim() == 2
     if single:
@@ -131,6 +133,29 @@ def scaled_dot_product_attention(
     out = attention(query, key, value)
     out = (out.unsqueeze(0) if packed else out).transpose(-3, -2)
     return out.squeeze(0) if single else out
+
+
+def _check_heads(query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless these are queries, keys and values."""
+    for name, x in (("query", query), ("key", key), ("value", value)):
+        shape = "(..., heads, items, D)"
+        check_real(name, x, shape, like=None if name == "query" else query)
+        if x.dim() < 2 or x.dim() != query.dim():
+            raise ValueError(
+                f"{name} has shape {tuple(x.shape)} and query {tuple(query.shape)}; all three are "
+                f"{shape}, or (items, D)"
+            )
+    shapes = ", ".join(str(tuple(x.shape)) for x in (query, key, value))
+    if key.shape[:-1] != value.shape[:-1] or query.shape[-1] != key.shape[-1]:
+        raise ValueError(
+            f"query, key and value have shapes {shapes}; keys are as wide as queries, and there "
+            "is one value for each key"
+        )
+    for n, m in zip(query.shape[:-3], key.shape[:-3], strict=True):
+        if n != m and 1 not in (n, m):
+            raise ValueError(
+                f"query, key and value have shapes {shapes}; leading dimensions must be equal or 1"
+            )
 
 
 def sdp_attention(
@@ -163,9 +188,13 @@ def sdp_attention(
     outputs_s
         ``(..., heads, items, cs)``, or None.
     """
+    for name, mv in (("q_mv", q_mv), ("k_mv", k_mv), ("v_mv", v_mv)):
+        check_multivectors(name, mv, like=None if mv is q_mv else q_mv, items=True)
     scalars = (q_s, k_s, v_s)
     if any(s is None for s in scalars) and any(s is not None for s in scalars):
         raise ValueError("give scalar queries, keys and values, or none of them")
+    for name, s, mv in (("q_s", q_s, q_mv), ("k_s", k_s, k_mv), ("v_s", v_s, v_mv)):
+        check_scalars(name, s, None, like=q_mv, beside=(name.replace("_s", "_mv"), mv))
     q_mv = q_mv * constant(INNER_SIGNS, q_mv.device, q_mv.dtype)
     flat = [
         mv.flatten(-2) if s is None else torch.cat([mv.flatten(-2), s], dim=-1)

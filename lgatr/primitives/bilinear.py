@@ -10,6 +10,7 @@ from lgatr.kernels.stage import Then
 from lgatr.layout import Sectors, from_sectors, to_sectors
 from lgatr.primitives.config import PrimitivesConfig
 from lgatr.primitives.linear import LINEAR, SectorMatrices
+from lgatr.utils.inputs import broadcast, check_multivectors
 
 
 def sector_product(x: Sectors, y: Sectors, bivector: bool = True) -> Sectors:
@@ -66,6 +67,8 @@ def geometric_product(x: Tensor, y: Tensor, *, config: PrimitivesConfig | None =
     -------
     Multivectors ``(..., 16)``.
     """
-    x, y = torch.broadcast_tensors(x, y)
+    check_multivectors("x", x, pointwise=True)
+    check_multivectors("y", y, like=x, pointwise=True)
+    x, y = broadcast(x, y)
     left, right = to_sectors(x.unsqueeze(-2)), to_sectors(y.unsqueeze(-2))
     return from_sectors(signed_products(left, right))[0].squeeze(-2)

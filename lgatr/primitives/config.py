@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lgatr.algebra import NUM_GRADES
 from lgatr.utils.config import cast_config
+from lgatr.utils.legacy import GATrConfig as LGATrConfig
 from lgatr.utils.legacy import gatr_config
+
+__all__ = ["LGATrConfig", "PrimitivesConfig", "gatr_config", "primitives_config"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class PrimitivesConfig:
     geometric_product: bool = True
     sparse_gp: bool = True
     sparse_linear: bool = False
+
+    @property
+    def num_pin_linear_basis_elements(self) -> int:
+        """Number of independent equivariant linear maps between two multivectors: 10 or 5."""
+        return 2 * NUM_GRADES if self.subgroup else NUM_GRADES
 
 
 def primitives_config(value: PrimitivesConfig | Mapping[str, Any] | None) -> PrimitivesConfig:

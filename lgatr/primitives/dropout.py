@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from lgatr.algebra import GRADES, NUM_GRADES
 from lgatr.layout import Sectors, constant
+from lgatr.utils.arguments import check_probability
+from lgatr.utils.inputs import check_multivectors
 
 
 def grade_dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
@@ -22,6 +24,8 @@ def grade_dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     training
         If False, return ``x``.
     """
+    check_multivectors("x", x, pointwise=True)
+    check_probability("p", p)
     if not training or p == 0.0:
         return x
     keep = F.dropout(x.new_ones(*x.shape[:-1], NUM_GRADES), p)

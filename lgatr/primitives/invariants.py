@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lgatr.algebra import GRADE_SLICES, INNER_SIGNS
 from lgatr.layout import Sectors, constant
+from lgatr.utils.inputs import broadcast, check_multivectors
 
 
 def inner_product(x: Tensor, y: Tensor) -> Tensor:
@@ -21,6 +22,9 @@ def inner_product(x: Tensor, y: Tensor) -> Tensor:
     -------
     ``(..., 1)``.
     """
+    check_multivectors("x", x, pointwise=True)
+    check_multivectors("y", y, like=x, pointwise=True)
+    x, y = broadcast(x, y)
     signs = constant(INNER_SIGNS, x.device, x.dtype)
     return (x * signs * y).sum(dim=-1, keepdim=True)
 
@@ -39,6 +43,7 @@ def abs_squared_norm(x: Tensor) -> Tensor:
     -------
     ``(..., 1)``.
     """
+    check_multivectors("x", x, pointwise=True)
     signs = constant(INNER_SIGNS, x.device, x.dtype)
     squares = x * x * signs
     first, *rest = (squares[..., g].sum(dim=-1, keepdim=True).abs() for g in GRADE_SLICES)

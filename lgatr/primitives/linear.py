@@ -24,6 +24,7 @@ from lgatr.kernels.matmul import linear
 from lgatr.layout import Sectors, constant, from_sectors, to_sectors
 from lgatr.primitives.config import PrimitivesConfig
 from lgatr.utils.autocast import full_precision, keeps_precision
+from lgatr.utils.inputs import check_multivectors, check_real
 
 # Grades of p and of p I in each sector: scalar pair, vector pairs, bivector pairs.
 _SECTOR_GRADES = ((0, 4), (1, 3), (2, 2))
@@ -31,7 +32,7 @@ _SECTOR_GRADES = ((0, 4), (1, 3), (2, 2))
 
 def num_linear_maps(config: PrimitivesConfig) -> int:
     """Number of independent equivariant linear maps between two multivectors: 10 or 5."""
-    return 2 * NUM_GRADES if config.subgroup else NUM_GRADES
+    return config.num_pin_linear_basis_elements
 
 
 def _block_table(num_maps: int) -> tuple[float, ...]:
@@ -247,6 +248,8 @@ def equi_linear(x: Tensor, coeffs: Tensor, *, config: PrimitivesConfig | None = 
     ValueError
         If ``coeffs`` does not fit ``x`` or ``config``.
     """
+    check_multivectors("x", x)
+    check_real("coeffs", coeffs, "(out, in, 10 or 5)", like=x)
     expected = (5, 10) if config is None else (num_linear_maps(config),)
     if coeffs.dim() != 3 or coeffs.shape[1] != x.shape[-2] or coeffs.shape[2] not in expected:
         raise ValueError(
@@ -259,6 +262,7 @@ def equi_linear(x: Tensor, coeffs: Tensor, *, config: PrimitivesConfig | None = 
 
 def grade_project(x: Tensor) -> Tensor:
     """The five grades of multivectors ``(..., 16)``, each a multivector: ``(..., 5, 16)``."""
+    check_multivectors("x", x, pointwise=True)
     mask = [float(g == grade) for grade in range(NUM_GRADES) for g in GRADES]
     table = constant(tuple(mask), x.device, x.dtype).view(NUM_GRADES, NUM_BLADES)
     return x.unsqueeze(-2) * table
@@ -266,11 +270,13 @@ def grade_project(x: Tensor) -> Tensor:
 
 def reverse(x: Tensor) -> Tensor:
     """Reverse the order of basis vectors in every blade of multivectors ``(..., 16)``."""
+    check_multivectors("x", x, pointwise=True)
     return x * constant(REVERSE_SIGNS, x.device, x.dtype)
 
 
 def grade_involute(x: Tensor) -> Tensor:
     """Change the sign of every basis vector in multivectors ``(..., 16)``."""
+    check_multivectors("x", x, pointwise=True)
     return x * constant(INVOLUTION_SIGNS, x.device, x.dtype)
 
 

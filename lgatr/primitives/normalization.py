@@ -13,6 +13,7 @@ from lgatr.kernels.stage import Then
 from lgatr.layout import Sectors
 from lgatr.primitives.invariants import abs_squared_norm, sector_squared_norm
 from lgatr.primitives.linear import LINEAR, SectorMatrices
+from lgatr.utils.inputs import check_multivectors
 
 EPSILON = 0.01
 """Floor of the mean squared norm. Large, because light-like components do not count in it."""
@@ -40,6 +41,9 @@ def equi_layer_norm(
     epsilon
         Floor of the mean squared norm.
     """
+    check_multivectors("x", x, pointwise=True)
+    if not -x.dim() <= channel_dim < x.dim():
+        raise ValueError(f"x of shape {tuple(x.shape)} has no dimension {channel_dim}: channel_dim")
     squared = abs_squared_norm(x).mean(dim=channel_dim, keepdim=True)
     floor = torch.as_tensor(epsilon, device=x.device, dtype=x.dtype)
     return gain * x * torch.maximum(squared, floor).rsqrt()

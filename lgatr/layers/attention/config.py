@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lgatr.utils.arguments import check_counts, check_probability
 from lgatr.utils.legacy import accepts_legacy
 
 
-def _check(num_heads: int, attn_ratio: int) -> None:
-    for name, value in (("num_heads", num_heads), ("attn_ratio", attn_ratio)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
+def _check(config: SelfAttentionConfig | CrossAttentionConfig) -> None:
+    check_counts(1, num_heads=config.num_heads, attn_ratio=config.attn_ratio)
+    channels = {k: v for k, v in vars(config).items() if k.endswith("_channels")}
+    check_counts(0, **{k: v for k, v in channels.items() if v is not None})
+    check_probability("dropout_prob", config.dropout_prob)
 
 
 def _head_channels(channels: int, attn_ratio: int, num_heads: int, minimum: int) -> int:
@@ -62,7 +64,7 @@ class SelfAttentionConfig:
     qkv_bias: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.num_heads, self.attn_ratio)
+        _check(self)
 
     @property
     def hidden_mv_channels(self) -> int:
@@ -122,7 +124,7 @@ class CrossAttentionConfig:
     head_norm: bool = True
 
     def __post_init__(self) -> None:
-        _check(self.num_heads, self.attn_ratio)
+        _check(self)
 
     @property
     def hidden_mv_channels(self) -> int:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from lgatr.attention import prepare_attention
 from lgatr.layers.attention.config import CrossAttentionConfig
 from lgatr.layers.attention.heads import Attend, head_projection, joining_matrices
-from lgatr.layers.base import public
+from lgatr.layers.base import entering, public
 from lgatr.layers.dropout import GradeDropout
 from lgatr.layers.layer_norm import EquiLayerNorm
 from lgatr.layers.linear import EquiLinear
-from lgatr.layout import Sectors, to_sectors
+from lgatr.layout import Sectors
 from lgatr.primitives.attention import sector_linear_of_heads
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
@@ -129,9 +129,29 @@ class CrossAttention(nn.Module):
         -------
         Multivectors ``(..., T, C_out, 16)`` and scalars ``(..., T, S_out)`` or None.
         """
-        attend = prepare_attention(multivectors_q.device, multivectors_q.dtype, **attn_kwargs)
-        x, condition = (
-            to_sectors(multivectors_q, scalars_q),
-            to_sectors(multivectors_kv, scalars_kv),
+        x, condition = self.entering(
+            (multivectors_q, scalars_q), (multivectors_kv, scalars_kv), ("_q", "_kv")
         )
+        attend = prepare_attention(multivectors_q.device, multivectors_q.dtype, **attn_kwargs)
         return public(self.forward_sectors(x, condition, attend))
+
+    def entering(
+        self,
+        queries: tuple[Tensor, Tensor | None],
+        keys: tuple[Tensor, Tensor | None],
+        suffixes: tuple[str, str],
+    ) -> tuple[Sectors, Sectors]:
+        """Public tensors as sectors, after all that is to be checked about them.
+
+        Parameters
+        ----------
+        queries, keys
+            Multivectors and scalars of both sides.
+        suffixes
+            Of the names of the arguments.
+        """
+        q, kv, like = self.q_linear, self.kv_linear, self.q_linear.weight
+        return (
+            entering(*queries, q.in_mv_channels, q.in_s_channels, like, True, suffixes[0]),
+            entering(*keys, kv.in_mv_channels, kv.in_s_channels, like, True, suffixes[1]),
+        )

@@ -34,8 +34,6 @@ def head_projection(
     The parameters order output channels as (part, channel, head). Reordering the small weights
     puts each head's channels side by side, so the large activations need not be transposed.
     """
-    linear.check_channels(x)
-
     s = linear.out_s_channels
     groups = parts * heads
     matrices = sector_matrices(linear.weight, linear.mixing(), out_groups=groups, parts=parts)

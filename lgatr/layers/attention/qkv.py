@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from lgatr.layers.attention.config import SelfAttentionConfig
 from lgatr.layers.attention.heads import head_projection, public_heads
+from lgatr.layers.base import entering
 from lgatr.layers.layer_norm import EquiLayerNorm
 from lgatr.layers.linear import EquiLinear
 from lgatr.layout import Sectors, concat_channels, to_sectors
 from lgatr.primitives.config import PrimitivesConfig
+from lgatr.utils.inputs import check_multivectors, check_scalars
 
 _PUBLIC = (False, False, False)
 _DOT_PRODUCT = (True, False, False)
@@ -25,6 +27,10 @@ class _QKV(nn.Module):
     def __init__(self, config: SelfAttentionConfig) -> None:
         super().__init__()
         self.heads, self.mv_channels = config.num_heads, config.hidden_mv_channels
+        if config.in_mv_channels is None:
+            raise ValueError("SelfAttentionConfig needs in_mv_channels here")
+        self.channels = config.in_mv_channels, config.in_s_channels
+        self.additional = config.additional_qk_mv_channels, config.additional_qk_s_channels
 
     def project(
         self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
@@ -61,12 +67,36 @@ class _QKV(nn.Module):
         Multivectors of q, k, v, each ``(..., H, T, c, 16)`` (k and v with one head for
         multi-query), then their scalars ``(..., H, T, cs)`` or None.
         """
-        additional = as_additional(
-            multivectors, additional_qk_features_mv, additional_qk_features_s
-        )
-        heads = self.project(to_sectors(multivectors, scalars), additional, _PUBLIC)
+        given = multivectors, scalars, additional_qk_features_mv, additional_qk_features_s
+        heads = self.project(*self.entering(*given), _PUBLIC)
         (q, qs), (k, ks), (v, vs) = (public_heads(x, self.mv_channels) for x in heads)
         return q, k, v, qs, ks, vs
+
+    def entering(
+        self,
+        multivectors: Tensor,
+        scalars: Tensor | None,
+        additional_mv: Tensor | None,
+        additional_s: Tensor | None,
+    ) -> tuple[Sectors, Sectors | None]:
+        """Public tensors as sectors, with the additional channels or None; checks them all."""
+        like = next(self.parameters())
+        x = entering(multivectors, scalars, *self.channels, like, items=True)
+        mv, s = self.additional
+        if not (mv or s) and additional_mv is None and additional_s is None:
+            return x, None
+        if additional_mv is None and mv == 0:
+            additional_mv = multivectors[..., :0, :]
+        names = "additional_qk_features_mv", "additional_qk_features_s"
+        check_multivectors(names[0], additional_mv, mv, like=like, items=True)
+        assert additional_mv is not None
+        if additional_mv.shape[:-2] != multivectors.shape[:-2]:
+            raise ValueError(
+                f"{names[0]} of shape {tuple(additional_mv.shape)} and multivectors of shape "
+                f"{tuple(multivectors.shape)} do not belong to the same tokens"
+            )
+        check_scalars(names[1], additional_s, s, like=like, beside=(names[0], additional_mv))
+        return x, to_sectors(additional_mv, additional_s)
 
 
 class QKVModule(_QKV):
@@ -146,14 +176,3 @@ class MultiQueryQKVModule(_QKV):
         (k,) = head_projection(self.k_linear, qk, 1, 1, metric[1:2])
         (v,) = head_projection(self.v_linear, x, 1, 1, metric[2:])
         return q, k, v
-
-
-def as_additional(
-    multivectors: Tensor, additional_mv: Tensor | None, additional_s: Tensor | None
-) -> Sectors | None:
-    """Additional query and key channels as sectors, or None if there are none."""
-    if additional_mv is None and additional_s is None:
-        return None
-    if additional_mv is None:
-        additional_mv = multivectors[..., :0, :]
-    return to_sectors(additional_mv, additional_s)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from lgatr.attention import prepare_attention
 from lgatr.layers.attention.config import SelfAttentionConfig
 from lgatr.layers.attention.heads import Attend, joining_matrices
-from lgatr.layers.attention.qkv import MultiQueryQKVModule, QKVModule, as_additional
+from lgatr.layers.attention.qkv import MultiQueryQKVModule, QKVModule
 from lgatr.layers.base import public
 from lgatr.layers.dropout import GradeDropout
 from lgatr.layers.linear import EquiLinear
-from lgatr.layout import Sectors, to_sectors
+from lgatr.layout import Sectors
 from lgatr.primitives.attention import sector_linear_of_heads
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
@@ -104,8 +104,8 @@ class SelfAttention(nn.Module):
         -------
         Multivectors ``(..., items, C', 16)`` and scalars ``(..., items, S')`` or None.
         """
-        attend = prepare_attention(multivectors.device, multivectors.dtype, **attn_kwargs)
-        additional = as_additional(
-            multivectors, additional_qk_features_mv, additional_qk_features_s
+        x, additional = self.qkv_module.entering(
+            multivectors, scalars, additional_qk_features_mv, additional_qk_features_s
         )
-        return public(self.forward_sectors(to_sectors(multivectors, scalars), attend, additional))
+        attend = prepare_attention(multivectors.device, multivectors.dtype, **attn_kwargs)
+        return public(self.forward_sectors(x, attend, additional))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lgatr.utils.arguments import check_counts, check_probability
 from lgatr.utils.legacy import accepts_legacy
 
 
@@ -37,6 +38,6 @@ class MLPConfig:
     num_layers_mlp: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("mlp_ratio", "num_layers_mlp"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_counts(1, mlp_ratio=self.mlp_ratio, num_layers_mlp=self.num_layers_mlp)
+        check_counts(0, mv_channels=self.mv_channels or 0, s_channels=self.s_channels)
+        check_probability("dropout_prob", self.dropout_prob)

@@ -38,6 +38,7 @@ class GeometricBilinear(SectorModule):
         out_s_channels: int = 0,
     ) -> None:
         super().__init__()
+        self.in_mv_channels, self.in_s_channels = in_mv_channels, in_s_channels
         primitives = primitives_config(primitives)
         hidden = hidden_mv_channels or out_mv_channels
         self.bivector = primitives.bivector
@@ -62,7 +63,6 @@ class GeometricBilinear(SectorModule):
 
     def forward_sectors(self, x: Sectors) -> Sectors:
         """See :class:`~lgatr.layers.base.SectorModule`."""
-        self.linear_left.check_channels(x)
         left, right = self.linear_left.matrices(), self.linear_right.matrices()
         product = sector_bilinear(x, left, right, self.bivector)
         if x.s_channels:

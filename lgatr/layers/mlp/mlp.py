@@ -33,6 +33,7 @@ class GeoMLP(SectorModule):
         primitives = primitives_config(primitives)
         if config.mv_channels is None:
             raise ValueError("MLPConfig needs mv_channels here")
+        self.in_mv_channels, self.in_s_channels = config.mv_channels, config.s_channels
         hidden = config.num_layers_mlp - 1
         mv = [config.mv_channels, *[config.mlp_ratio * config.mv_channels] * hidden]
         s = [config.s_channels, *[config.mlp_ratio * config.s_channels] * hidden]
@@ -62,7 +63,6 @@ class GeoMLP(SectorModule):
                 continue
             assert isinstance(layer, SectorModule)
             if gate is not None and isinstance(layer, EquiLinear):
-                layer.check_channels(x)
                 functions = gate.function, gate.scalar_function
                 x = sector_gated_linear(x, *functions, layer.matrices())
                 gate = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from lgatr.layers.base import SectorModule
+from torch import Tensor
+
+from lgatr.layers.base import PointwiseModule
 from lgatr.layout import Sectors
 from lgatr.primitives.nonlinearities import get_nonlinearity, sector_gate
 
 
-class ScalarGatedNonlinearity(SectorModule):
+class ScalarGatedNonlinearity(PointwiseModule):
     r""":math:`x \mapsto f(\langle x \rangle_0)\,x`; auxiliary scalars become :math:`f(s)`.
 
     Parameters
@@ -27,3 +29,7 @@ class ScalarGatedNonlinearity(SectorModule):
     def forward_sectors(self, x: Sectors) -> Sectors:
         """See :class:`~lgatr.layers.base.SectorModule`."""
         return sector_gate(x, self.function, self.scalar_function)
+
+    def forward_scalars(self, scalars: Tensor) -> Tensor:
+        """See :class:`~lgatr.layers.base.PointwiseModule`."""
+        return self.scalar_function(scalars)

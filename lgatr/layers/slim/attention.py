@@ -8,15 +8,17 @@ from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
 from lgatr.layers.attention.heads import Attend
+from lgatr.layers.slim.base import check_hidden
 from lgatr.layers.slim.dropout import SlimDropout
 from lgatr.layers.slim.linear import SlimLinear
 from lgatr.layers.slim.norm import SlimRMSNorm
 from lgatr.primitives.vectors import heads_vector_linear, vector_linear_heads, vectors_from_heads
+from lgatr.utils.arguments import check_counts
 
 
 def _head_channels(v_channels: int, s_channels: int, ratio: int, heads: int) -> tuple[int, int]:
-    if heads < 1 or ratio < 1:
-        raise ValueError(f"num_heads and attn_ratio must be at least 1, not {heads} and {ratio}")
+    check_counts(1, num_heads=heads, attn_ratio=ratio)
+    check_counts(0, v_channels=v_channels, s_channels=s_channels)
     vectors = max(v_channels * ratio // heads, 1)
     return vectors, max(s_channels * ratio // heads, 4)
 
@@ -25,7 +27,6 @@ def _project(
     linear: SlimLinear, vectors: Tensor, scalars: Tensor, heads: int, metric: tuple[bool, ...]
 ) -> tuple[Tensor, ...]:
     """Normalised heads ``(..., H, D)`` of each part."""
-    linear.check_channels(vectors, scalars)
     return vector_linear_heads(vectors, scalars, linear.by_head(len(metric), heads), heads, metric)
 
 
@@ -40,10 +41,10 @@ class _Join(nn.Module):
         """Vectors ``(..., T, 4, C)`` and scalars from heads ``(..., T, H, D)``."""
         linear = self.linear_out
         if linear.linear_s is None:
-            out = linear(*vectors_from_heads(heads, self.v_per_head))
+            out = linear.transform(*vectors_from_heads(heads, self.v_per_head))
         else:
             out = heads_vector_linear(heads, self.v_per_head, linear.matrices)
-        return out if self.dropout is None else self.dropout(*out)
+        return out if self.dropout is None else self.dropout.transform(*out)
 
 
 class SlimSelfAttention(_Join):
@@ -109,6 +110,9 @@ class SlimSelfAttention(_Join):
         -------
         Tensors of the same shapes.
         """
+        first = self.linear_in
+        channels = first.in_v_channels, first.in_s_channels
+        check_hidden(vectors, scalars, *channels, first.weight_v, items=True)
         attend = prepare_attention(vectors.device, vectors.dtype, **attn_kwargs)
         return self.attend(vectors, scalars, attend)
 
@@ -193,5 +197,17 @@ class SlimCrossAttention(_Join):
         -------
         Vectors ``(..., T, 4, C)`` and scalars ``(..., T, S)``.
         """
+        self.check((vectors_q, scalars_q), (vectors_kv, scalars_kv), ("_q", "_kv"))
         attend = prepare_attention(vectors_q.device, vectors_q.dtype, **attn_kwargs)
         return self.attend(vectors_q, vectors_kv, scalars_q, scalars_kv, attend)
+
+    def check(
+        self,
+        queries: tuple[Tensor, Tensor],
+        keys: tuple[Tensor, Tensor],
+        suffixes: tuple[str, str],
+    ) -> None:
+        """Check vectors and scalars of both sides, whose arguments have these suffixes."""
+        q, kv, like = self.linear_in_q, self.linear_in_kv, self.linear_in_q.weight_v
+        check_hidden(*queries, q.in_v_channels, q.in_s_channels, like, True, suffixes[0])
+        check_hidden(*keys, kv.in_v_channels, kv.in_s_channels, like, True, suffixes[1])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lgatr.attention import prepare_attention
 from lgatr.layers.attention.heads import Attend
 from lgatr.layers.slim.attention import SlimSelfAttention
+from lgatr.layers.slim.base import check_hidden
 from lgatr.layers.slim.mlp import SlimMLP
 from lgatr.layers.slim.norm import SlimRMSNorm
 
@@ -71,15 +72,18 @@ class SlimBlock(nn.Module):
 
     def attend(self, vectors: Tensor, scalars: Tensor, attend: Attend) -> tuple[Tensor, Tensor]:
         """The block with prepared attention."""
-        v, s = self.norm1(vectors, scalars)
+        v, s = self.norm1.transform(vectors, scalars)
         v, s = self.attention.attend(v, s, attend)
         vectors, scalars = vectors + v, scalars + s
-        v, s = self.mlp(*self.norm2(vectors, scalars))
+        v, s = self.mlp.transform(*self.norm2.transform(vectors, scalars))
         return vectors + v, scalars + s
 
     def forward(
         self, vectors: Tensor, scalars: Tensor, **attn_kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Map ``(..., T, 4, C)`` and ``(..., T, S)``; see :class:`SlimSelfAttention`."""
+        first = self.attention.linear_in
+        channels = first.in_v_channels, first.in_s_channels
+        check_hidden(vectors, scalars, *channels, first.weight_v, items=True)
         attend = prepare_attention(vectors.device, vectors.dtype, **attn_kwargs)
         return self.attend(vectors, scalars, attend)

@@ -90,13 +90,13 @@ class ConditionalSlimBlock(nn.Module):
         crossattend: Attend,
     ) -> tuple[Tensor, Tensor]:
         """The block with prepared attention."""
-        v, s = self.norm1(vectors, scalars)
+        v, s = self.norm1.transform(vectors, scalars)
         v, s = self.selfattention.attend(v, s, attend)
         vectors, scalars = vectors + v, scalars + s
-        v, s = self.norm2(vectors, scalars)
+        v, s = self.norm2.transform(vectors, scalars)
         v, s = self.crossattention.attend(v, vectors_cond, s, scalars_cond, crossattend)
         vectors, scalars = vectors + v, scalars + s
-        v, s = self.mlp(*self.norm3(vectors, scalars))
+        v, s = self.mlp.transform(*self.norm3.transform(vectors, scalars))
         return vectors + v, scalars + s
 
     def forward(
@@ -123,6 +123,7 @@ class ConditionalSlimBlock(nn.Module):
         -------
         Vectors ``(..., T, 4, C)`` and scalars ``(..., T, S)``.
         """
+        self.crossattention.check((vectors, scalars), (vectors_cond, scalars_cond), ("", "_cond"))
         device, dtype = vectors.device, vectors.dtype
         attend = prepare_attention(device, dtype, **(attn_kwargs or {}))
         crossattend = prepare_attention(device, dtype, **(crossattn_kwargs or {}))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from lgatr.layers.slim.base import SlimModule
+from lgatr.utils.arguments import check_probability
 
-class SlimDropout(nn.Module):
+
+class SlimDropout(SlimModule):
     """Drop whole vectors, and scalars one by one.
 
     Parameters
@@ -16,15 +19,12 @@ class SlimDropout(nn.Module):
         Probability.
     """
 
-    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
-
     def __init__(self, dropout_prob: float) -> None:
         super().__init__()
-        if not 0.0 <= dropout_prob <= 1.0:
-            raise ValueError(f"dropout probability must be in [0, 1], not {dropout_prob}")
+        check_probability("dropout_prob", dropout_prob)
         self.p = dropout_prob
 
-    def forward(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+    def transform(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         """Drop from ``(..., 4, C)`` and ``(..., S)``."""
         if not self.training or self.p == 0.0:
             return vectors, scalars

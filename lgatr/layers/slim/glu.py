@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from lgatr.layers.slim.base import SlimModule
 from lgatr.layers.slim.linear import SlimLinear
 from lgatr.primitives.vectors import vector_glu
 from lgatr.utils.nonlinearities import get_nonlinearity
 
 
-class SlimGLU(nn.Module):
+class SlimGLU(SlimModule):
     r"""Vectors gated by inner products, scalars by scalars (arXiv:2512.17011).
 
     One linear layer makes vectors a, b, c and scalars s, t; the results are
@@ -26,8 +27,6 @@ class SlimGLU(nn.Module):
         f_v; None means f.
     """
 
-    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
-
     def __init__(
         self,
         in_v_channels: int,
@@ -38,13 +37,14 @@ class SlimGLU(nn.Module):
         nonlinearity_v: str | None = "sigmoid",
     ) -> None:
         super().__init__()
+        self.in_v_channels, self.in_s_channels = in_v_channels, in_s_channels
         self.linear = SlimLinear(
             in_v_channels, 3 * out_v_channels, in_s_channels, 2 * out_s_channels
         )
         self.function = get_nonlinearity(nonlinearity)
         self.function_v = get_nonlinearity(nonlinearity_v or nonlinearity)
 
-    def forward(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+    def transform(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(..., 4, I)`` and ``(..., J)`` to ``(..., 4, O)`` and ``(..., P)``."""
         scalars, matrices = self.linear.prepared(vectors, scalars)
         return vector_glu(vectors, scalars, matrices, self.function_v, self.function)

@@ -7,12 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lgatr.layers.slim.base import SlimModule
 from lgatr.primitives.vectors import VectorMatrices, vector_linear
+from lgatr.utils.arguments import check_counts
 
 INITIALIZATIONS = {"default": 1.0, "small": 0.1}
 
 
-class SlimLinear(nn.Module):
+class SlimLinear(SlimModule):
     """Mix vector channels and, apart from them, scalar channels.
 
     Parameters
@@ -29,10 +31,8 @@ class SlimLinear(nn.Module):
     Raises
     ------
     ValueError
-        For an unknown initialization.
+        For an unknown initialization, impossible channels, or inputs that do not fit.
     """
-
-    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
 
     def __init__(
         self,
@@ -44,8 +44,16 @@ class SlimLinear(nn.Module):
         initialization: str = "default",
     ) -> None:
         super().__init__()
-        self.in_v_channels, self.out_v_channels = in_v_channels, out_v_channels
-        self.in_s_channels, self.out_s_channels = in_s_channels, out_s_channels
+        check_counts(
+            0,
+            in_v_channels=in_v_channels,
+            out_v_channels=out_v_channels,
+            in_s_channels=in_s_channels,
+            out_s_channels=out_s_channels,
+        )
+        self.in_v_channels: int = in_v_channels
+        self.in_s_channels: int = in_s_channels
+        self.out_v_channels, self.out_s_channels = out_v_channels, out_s_channels
         self.weight_v = nn.Parameter(torch.empty(out_v_channels, in_v_channels))
         self.linear_s = (
             nn.Linear(in_s_channels, out_s_channels, bias=bias)
@@ -72,15 +80,6 @@ class SlimLinear(nn.Module):
                 bound = factor / math.sqrt(weight.shape[1])
                 nn.init.uniform_(weight, -bound, bound)
 
-    def check_channels(self, vectors: Tensor, scalars: Tensor) -> None:
-        """Raise ``ValueError`` unless the inputs have the channels this layer was made for."""
-        got = (vectors.shape[-1], scalars.shape[-1])
-        if got != (self.in_v_channels, self.in_s_channels):
-            raise ValueError(
-                f"SlimLinear takes {self.in_v_channels} vector and {self.in_s_channels} scalar "
-                f"channels, got {got[0]} and {got[1]}"
-            )
-
     def by_head(self, parts: int, heads: int) -> VectorMatrices:
         """The parameters with outputs ordered (part, head, channel), not (part, channel, head).
 
@@ -100,7 +99,7 @@ class SlimLinear(nn.Module):
             None if bias is None else reorder(bias),
         )
 
-    def forward(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+    def transform(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(..., 4, I)`` and ``(..., J)``.
 
         Returns
@@ -111,8 +110,7 @@ class SlimLinear(nn.Module):
         return vector_linear(vectors, scalars, *matrices)
 
     def prepared(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, VectorMatrices]:
-        """The scalars and the parameters as functions take them; checks the channels."""
-        self.check_channels(vectors, scalars)
+        """The scalars and the parameters as functions take them."""
         if self.linear_s is None:
             scalars = scalars.new_zeros(*scalars.shape[:-1], self.out_s_channels)
         return scalars, self.matrices

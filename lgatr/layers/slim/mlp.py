@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lgatr.layers.slim.base import SlimModule
 from lgatr.layers.slim.dropout import SlimDropout
 from lgatr.layers.slim.glu import SlimGLU
 from lgatr.layers.slim.linear import SlimLinear
+from lgatr.utils.arguments import check_counts
 
 
-class SlimMLP(nn.Module):
+class SlimMLP(SlimModule):
     """Gated linear units, then one linear layer.
 
     Parameters
@@ -26,8 +28,6 @@ class SlimMLP(nn.Module):
         Dropout probability after each gated unit, or None.
     """
 
-    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
-
     def __init__(
         self,
         v_channels: int,
@@ -39,11 +39,9 @@ class SlimMLP(nn.Module):
         dropout_prob: float | None = None,
     ) -> None:
         super().__init__()
-        if num_layers < 2 or mlp_ratio < 1:
-            raise ValueError(
-                "the slim MLP needs num_layers of at least 2 and mlp_ratio of at least 1, "
-                f"not {num_layers} and {mlp_ratio}"
-            )
+        check_counts(2, num_layers=num_layers)
+        check_counts(1, mlp_ratio=mlp_ratio)
+        self.in_v_channels, self.in_s_channels = v_channels, s_channels
         v, s = mlp_ratio * v_channels, mlp_ratio * s_channels
         layers: list[nn.Module] = []
         for index in range(num_layers - 1):
@@ -54,8 +52,9 @@ class SlimMLP(nn.Module):
         layers.append(SlimLinear(v, v_channels, s, s_channels))
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+    def transform(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(..., 4, C)`` and ``(..., S)`` to the same shapes."""
         for layer in self.layers:
-            vectors, scalars = layer(vectors, scalars)
+            assert isinstance(layer, SlimModule)
+            vectors, scalars = layer.transform(vectors, scalars)
         return vectors, scalars

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lgatr.layers.slim.base import SlimModule
 from lgatr.primitives.vectors import EPSILON, vector_rms_norm
+from lgatr.utils.arguments import check_counts
 
 
-class SlimRMSNorm(nn.Module):
+class SlimRMSNorm(SlimModule):
     """Divide vectors and scalars by their joint root mean square.
 
     See :func:`~lgatr.primitives.vectors.inverse_rms` for the equation; the square of a vector
@@ -24,8 +26,6 @@ class SlimRMSNorm(nn.Module):
         Whether to learn a gain for each channel.
     """
 
-    representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
-
     def __init__(
         self,
         v_channels: int,
@@ -34,10 +34,16 @@ class SlimRMSNorm(nn.Module):
         elementwise_affine: bool = True,
     ) -> None:
         super().__init__()
+        check_counts(0, v_channels=v_channels, s_channels=s_channels)
+        self.in_v_channels, self.in_s_channels = v_channels, s_channels
         self.epsilon = epsilon
-        self.weight_v = nn.Parameter(torch.ones(v_channels)) if elementwise_affine else None
-        self.weight_s = nn.Parameter(torch.ones(s_channels)) if elementwise_affine else None
+        self.weight_v: nn.Parameter | None = None
+        self.weight_s: nn.Parameter | None = None
+        if elementwise_affine:
+            # Without channels there is nothing to learn, and no gradient for parallel training.
+            self.weight_v = nn.Parameter(torch.ones(v_channels), requires_grad=v_channels > 0)
+            self.weight_s = nn.Parameter(torch.ones(s_channels), requires_grad=s_channels > 0)
 
-    def forward(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+    def transform(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise ``(..., 4, C)`` and ``(..., S)``."""
         return vector_rms_norm(vectors, scalars, self.weight_v, self.weight_s, self.epsilon)
