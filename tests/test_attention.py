@@ -197,7 +197,8 @@ def storages():
         [int(p) * 5 + i for p in row for i in range(5)][:n]
         for row, n in zip(table, KEYS, strict=True)
     ]
-    starts = (3, 12, 20, 25, 40)
+    starts, late = (3, 12, 20, 25, 40), (4, 0, 7, 1, 2)
+    other = torch.tensor([[8, 3], [1, 5], [4, 6], [0, 9], [7, 2]], dtype=torch.int32)
     return {
         "padded": (
             PaddedKeys(11, KEYS),
@@ -208,11 +209,18 @@ def storages():
             [[s + j for j in range(n)] for s, n in zip(starts, KEYS, strict=True)],
         ),
         "paged": (PagedKeys(table, 5, KEYS), pages),
+        "paged_later": (
+            PagedKeys(other, 5, KEYS, late),
+            [
+                [int(row[p // 5]) * 5 + p % 5 for p in range(s, s + n)]
+                for row, s, n in zip(other, late, KEYS, strict=True)
+            ],
+        ),
     }
 
 
 @pytest.mark.parametrize("mask", ["none", "causal_bottom_right", "longformer"])
-@pytest.mark.parametrize("kind", ["padded", "gappy", "paged"])
+@pytest.mark.parametrize("kind", ["padded", "gappy", "paged", "paged_later"])
 def test_keys_in_a_storage(kind, mask):
     storage, places = storages()[kind]
     q = torch.randn(sum(LENGTHS), HEADS, WIDTH, dtype=torch.float64)

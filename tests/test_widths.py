@@ -1,4 +1,4 @@
-"""Values of another width than queries, and shared keys, for kernels that cannot run here: fakes."""
+"""Values of another width, and shared keys, as kernels that cannot run here take them: fakes."""
 
 from __future__ import annotations
 

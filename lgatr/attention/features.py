@@ -35,7 +35,7 @@ FEATURES: dict[str, str] = {
     "causal_bottom_right": "Causal(bottom_right=True)",
     "window": "SlidingWindow(left, right)",
     "prefix_lm": "PrefixLM(prefix)",
-    "global_tokens": "GlobalTokens(count)",
+    "global_tokens": "GlobalTokens(tokens)",
     "shifted_windows": "ShiftedWindows(size, shift)",
     "neighbourhood": "Neighbourhood(size)",
     "column_ranges": "ColumnRanges (FlashMask)",
