@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-import hydra
-from omegaconf import DictConfig
-
-from experiments.cli import (
-    CONFIG_DIR,
-    check_command_line,
-    one_line_errors,
-    one_line_warnings,
-    quiet_libraries,
-)
+from data.signals import one_line_interrupts
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="run")
-def main(cfg: DictConfig) -> float | None:
+def start(cfg: Any, resumption: Any = None) -> float | None:
     """One run; returns the best validation AUC, what a search for hyperparameters maximises."""
-    quiet_libraries()
-    one_line_warnings()
-    with one_line_errors():
+    from experiments import cli
+
+    cli.quiet_libraries()
+    cli.one_line_warnings()
+    with cli.one_line_errors():
         # Imported here, so that a mistake on the command line is answered at once.
         from experiments.runner import run
 
-        best: float | None = run(cfg).get("best_val_auc")
+        best: float | None = run(cfg, resumption).get("best_val_auc")
     return best
 
 
+def main(arguments: list[str]) -> None:
+    """Command line."""
+    import hydra
+
+    from experiments import cli, resume
+
+    if resume.is_requested(arguments):
+        with cli.one_line_errors():
+            cfg, resumption = resume.plan(arguments)
+        start(cfg, resumption)
+        return
+    sys.argv[1:] = cli.check_command_line(arguments)
+    hydra.main(version_base="1.3", config_path=str(cli.CONFIG_DIR), config_name="run")(start)()
+
+
 if __name__ == "__main__":
-    sys.argv[1:] = check_command_line(sys.argv[1:])
-    main()
+    with one_line_interrupts():
+        main(sys.argv[1:])

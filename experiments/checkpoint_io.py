@@ -1,14 +1,18 @@
-"""Checkpoints on disk: whole or not at all."""
+"""Checkpoints on disk: whole or not at all, and never read without a look at their checksums."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from data.atomic import atomic_path
+from experiments.errors import UserError
+from lgatr.utils.archive import check_archive
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -27,3 +31,73 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         with atomic_path(path) as temporary:
             temporary.write_bytes(buffer.getbuffer())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load a checkpoint."""
+        return read_checkpoint(Path(path), map_location)
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Load a checkpoint of a run after comparing it with its checksums; no code in it is run.
+
+    Raises
+    ------
+    UserError
+        If it is damaged, or no checkpoint of a run.
+    """
+    try:
+        check_archive(path)
+        found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch and its unpickler meet junk with errors of any kind
+        raise UserError(f"{path} is damaged or not a checkpoint of ours; choose another") from error
+    if not (isinstance(found, dict) and isinstance(found.get("state_dict"), Mapping)):
+        raise UserError(f"{path}: holds no weights of a run; choose another")
+    return found
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is there and a readable checkpoint."""
+    try:
+        read_checkpoint(path, "meta")
+    except (OSError, UserError):
+        return False
+    return True
+
+
+def check_fits(task: Any, checkpoint: Mapping[str, Any], path: Path, max_steps: int) -> int:
+    """See whether a task can go on from a checkpoint; returns the steps that were done.
+
+    Parameters
+    ----------
+    task
+        Newly built.
+    checkpoint, path
+        Its content, and where it was read.
+    max_steps
+        Of the training; -1 for no limit.
+
+    Raises
+    ------
+    UserError
+        If it is of another network or optimizer, or beyond ``max_steps``.
+    """
+    saved, own = checkpoint["state_dict"], task.state_dict()
+    wrong = sorted(saved.keys() ^ own.keys()) or sorted(
+        name for name in own if saved[name].shape != own[name].shape
+    )
+    if wrong:
+        raise UserError(
+            f"{path}: is of another network ({len(wrong)} of its weights differ, such as "
+            f"{wrong[0]}); start a new run"
+        )
+    task.on_load_checkpoint(checkpoint)
+    step = int(checkpoint.get("global_step", 0))
+    if 0 <= max_steps < step:
+        raise UserError(
+            f"{path}: has {step} steps already; set trainer.max_steps to {step} or more"
+        )
+    return step

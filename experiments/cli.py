@@ -22,7 +22,6 @@ from omegaconf.errors import OmegaConfBaseException
 from data.errors import describe, install_hint
 from experiments import plugins
 from experiments.errors import UserError
-from experiments.rundir import find_last_run
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_DIR = ROOT / "config"
@@ -71,7 +70,7 @@ def check_command_line(arguments: list[str]) -> list[str]:
 
     Returns
     -------
-    The arguments, with the directory of the newest run where ``ckpt_path=last`` names none.
+    The arguments, in an order that Hydra takes.
     """
     # Hydra takes this flag before or after all overrides, not among them.
     several = [a for a in arguments if a in ("-m", "--multirun")]
@@ -92,13 +91,8 @@ def check_command_line(arguments: list[str]) -> list[str]:
                 fail(f"{group}={name}: unknown; choose from {', '.join(known)}")
     if any(a.startswith("-") for a in arguments) or any("," in o for o in overrides):
         return arguments
-    with one_line_errors():
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            cfg = compose("run", overrides=arguments)
-        given = any(o.startswith("run_dir=") for o in overrides)
-        if cfg.ckpt_path == "last" and not given:
-            folder = Path(cfg.paths.runs) / cfg.name
-            return [*arguments, f"run_dir={find_last_run(folder)}"]
+    with one_line_errors(), initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        compose("run", overrides=overrides)
     return arguments
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-from data.errors import DataError
+from data.errors import DataError, describe
 from experiments.errors import UserError
 
 _MEANINGS = (
     (
         r"DataLoader worker .* (killed|exited unexpectedly)",
         "a process that prepares batches was killed (out of memory?); lower data.num_workers or "
-        "data.mix, and go on by ckpt_path=last",
+        "data.mix",
     ),
     (
         r"mixed torch\.Tensor and DTensor",
@@ -24,27 +22,50 @@ _MEANINGS = (
     ),
     (
         r"Connection (closed|reset)|gloo|NCCL|ProcessGroup|Broken pipe",
-        "another process of this run ended; its own message says why; go on by ckpt_path=last",
+        "another process of this run ended; its own message says why",
     ),
 )
 
 
 @contextmanager
-def explained_failures() -> Iterator[None]:
-    """Turn errors whose cause lies elsewhere, as in a dead process, into :class:`UserError`."""
+def explained_failures(command: str) -> Iterator[None]:
+    """Turn errors whose cause lies elsewhere, as in a dead process, into :class:`UserError`.
+
+    Parameters
+    ----------
+    command
+        That goes on with the run once the cause is gone; named in all messages.
+    """
+    then = f"; go on by: {command}"
     try:
         yield
     except DataError as error:
         # From a worker it comes with that process's stack trace before its one line.
         lines = [line for line in str(error).splitlines() if line.strip()]
-        raise DataError(lines[-1].removeprefix("data.errors.DataError: ")) from error
-    except SIGTERMException as error:
-        # Its own exit status would be 0, that of success; one process speaks for all.
-        if getattr(rank_zero_only, "rank", 0):
-            raise SystemExit(2) from error
-        raise UserError("asked to end (SIGTERM: a time limit?); go on by ckpt_path=last") from error
+        raise DataError(lines[-1].removeprefix("data.errors.DataError: ") + then) from error
     except RuntimeError as error:
         for pattern, meaning in _MEANINGS:
             if re.search(pattern, str(error)):
-                raise UserError(meaning) from error
+                raise UserError(meaning + then) from error
         raise
+
+
+@contextmanager
+def kept_results(command: str) -> Iterator[None]:
+    """Say of any error after training that its weights are kept, and what goes on from there.
+
+    With ``HYDRA_FULL_ERROR=1`` the error passes, and is shown with its stack trace.
+    """
+    try:
+        yield
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        reason = describe(error) if isinstance(error, OSError) else str(error)
+        text = " ".join((reason or type(error).__name__).split())
+        if not isinstance(error, (UserError, ValueError, OSError)):
+            text = f"{type(error).__name__}: {text}"
+        raise UserError(
+            f"{text}; training is done and its weights are kept, test and report go on by: "
+            f"{command} (HYDRA_FULL_ERROR=1 shows where it failed)"
+        ) from error

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
+import platform
+import shlex
 import subprocess
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from data.atomic import atomic_path
 from experiments import saved_config
@@ -21,22 +25,31 @@ SPEC = "data_spec.json"
 SCORES = "test_scores.h5"
 SYMMETRY = "symmetry.txt"
 METRICS = "metrics.json"
+COMMAND = "command.json"
+RESUMES = "resumes.json"
+LOCK = ".lock"
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
 
 
 def find_last_run(parent: Path) -> Path:
-    """The newest run below ``parent`` that has a checkpoint to go on from.
+    """The run below ``parent`` that was started, or saved a checkpoint, last.
 
     Raises
     ------
     UserError
         If there is none.
     """
-    runs = [c.parents[1] for c in parent.glob(f"*/{LAST}")]
-    if not runs:
-        raise UserError(f"ckpt_path=last: no run with a checkpoint in {parent}")
-    return max(runs, key=lambda run: (run / LAST).stat().st_mtime)
+    marks = [*parent.glob(f"*/{LAST}"), *parent.glob(f"*/{CONFIG}")]
+    if not marks:
+        raise UserError(f"ckpt_path=last: no run in {parent}")
+    newest = max(marks, key=lambda mark: mark.stat().st_mtime)
+    return newest.parents[1] if newest.name == LAST.name else newest.parent
+
+
+def go_on_by(directory: Path) -> str:
+    """The command that goes on with a run."""
+    return f"python run.py resume={shlex.quote(str(directory))}"
 
 
 def write_spec(directory: Path, spec: DataSpec) -> None:
@@ -67,8 +80,49 @@ def read_spec(directory: Path) -> DataSpec:
     return DataSpec(scalars, tuple(classes))
 
 
-def claim(directory: Path, config: str, resume: bool) -> None:
-    """Make the directory and put the configuration into it.
+def check_free(directory: Path) -> None:
+    """See to it that a new run overwrites nothing.
+
+    Raises
+    ------
+    UserError
+        If there is a file of this name, or the directory holds something.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"run_dir={directory} is a file; choose a folder")
+    if directory.exists() and any(p for p in directory.iterdir() if p.name != LOCK):
+        raise UserError(
+            f"run_dir={directory} already holds results; choose another run_dir, "
+            f"or go on with that run: {go_on_by(directory)}"
+        )
+
+
+def lock(directory: Path) -> None:
+    """Keep other processes from writing into a run, as long as this process lives.
+
+    Raises
+    ------
+    UserError
+        If another process has the lock.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    file = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        # Of the process, not of the open file: workers that it forks do not keep it alive.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(file, 200).decode(errors="replace").strip()
+        os.close(file)
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise UserError(f"{directory}: another process ({holder}) works on this run") from error
+        warnings.warn(f"{directory}: not locked, the file system cannot ({error})", stacklevel=2)
+        return
+    os.ftruncate(file, 0)
+    os.write(file, f"{os.getpid()} on {platform.node()}".encode())
+
+
+def claim(directory: Path, config: str, spec: DataSpec, overrides: list[str]) -> None:
+    """Put into the directory of a new run what it takes to go on with it.
 
     Parameters
     ----------
@@ -76,51 +130,17 @@ def claim(directory: Path, config: str, resume: bool) -> None:
         Of the run.
     config
         The resolved configuration as YAML.
-    resume
-        Whether this run goes on with the one in the directory.
-
-    Raises
-    ------
-    UserError
-        If the directory holds something and this run does not resume it.
+    spec
+        Of the data set.
+    overrides
+        Of the command line, that led to the configuration.
     """
-    if directory.exists() and not directory.is_dir():
-        raise UserError(f"run_dir={directory} is a file; choose a folder")
-    if not resume and directory.exists() and any(directory.iterdir()):
-        raise UserError(
-            f"run_dir={directory} already holds results; choose another run_dir, "
-            "or go on with that run by ckpt_path=last"
-        )
-    directory.mkdir(parents=True, exist_ok=True)
+    write_spec(directory, spec)
+    with atomic_path(directory / COMMAND) as temporary:
+        temporary.write_text(json.dumps({"overrides": overrides}) + "\n", encoding="utf-8")
+    # Last: whoever finds a configuration finds all of these.
     with atomic_path(directory / CONFIG) as temporary:
         temporary.write_text(config, encoding="utf-8")
-
-
-def resolve_checkpoint(choice: str, directory: Path) -> Path | None:
-    """The checkpoint file to resume from, or None to start anew.
-
-    Parameters
-    ----------
-    choice
-        ``none``, ``last``, or a file.
-    directory
-        Of the run.
-
-    Raises
-    ------
-    UserError
-        If the file does not exist or cannot be read.
-    """
-    if choice == "none":
-        return None
-    path = directory / LAST if choice == "last" else Path(choice)
-    if not path.is_file():
-        raise UserError(f"ckpt_path={choice}: no checkpoint {path}")
-    try:
-        torch.load(path, map_location="meta", weights_only=True)
-    except Exception as error:  # the unpickler meets junk with errors of any kind
-        raise UserError(f"{path} is damaged or not a checkpoint of ours; choose another") from error
-    return path
 
 
 def git_revision(root: Path) -> str:

@@ -13,14 +13,18 @@ from typing import Any
 
 import lightning
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from data import signals
 from data.atomic import atomic_path
-from experiments import rundir
-from experiments.failures import explained_failures
+from experiments import resume, rundir
+from experiments.checkpoint_io import check_fits, read_checkpoint
+from experiments.errors import UserError
+from experiments.failures import explained_failures, kept_results
 from experiments.plots import curves, tagging
 from experiments.report.html import value_with_error, write_report
 from experiments.results import ROOT, gather
@@ -28,10 +32,11 @@ from experiments.sharded import assemble, load_weights
 from experiments.tasks.classification import Classification
 from lgatr.utils.memory import keep_freed_memory
 
-RUN_DIR = "LGATR_RUN_DIR"
 
-
-def _save(directory: Path, cfg: DictConfig, results: dict[str, Any], task: Classification) -> None:
+def save_results(
+    directory: Path, cfg: DictConfig, results: dict[str, Any], task: Classification
+) -> None:
+    """Write scores, plots, the report, and ``metrics.json``."""
     assert task.test_scores is not None
     task.test_scores.save(directory / rundir.SCORES, task.spec.classes)
     plots = directory / "plots"
@@ -41,23 +46,34 @@ def _save(directory: Path, cfg: DictConfig, results: dict[str, Any], task: Class
     curves.plot_learning_rate(history, plots)
     write_report(directory, cfg.published, results, OmegaConf.to_yaml(cfg, resolve=True))
     # Last: whoever finds metrics.json finds a complete run.
-    with atomic_path(directory / "metrics.json") as temporary:
+    with atomic_path(directory / rundir.METRICS) as temporary:
         temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-def run(cfg: DictConfig) -> dict[str, Any]:
+def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[str, Any]:
     """Train, test and report; return what ``metrics.json`` holds.
 
     Parameters
     ----------
     cfg
         A composed configuration; it is read, never written to.
+    resumption
+        Where this goes on with an earlier run.
     """
     keep_freed_memory()
-    directory = Path(cfg.run_dir)
+    directory, first = Path(cfg.run_dir), getattr(rank_zero_only, "rank", 0) == 0
     # Now: while a long training runs, other commits may come.
     revision = rundir.git_revision(ROOT)
-    checkpoint = rundir.resolve_checkpoint(cfg.ckpt_path, directory)
+    if resumption is None:
+        checkpoint = _checkpoint_file(cfg.ckpt_path)
+        if first:
+            rundir.check_free(directory)
+    else:
+        checkpoint = resumption.checkpoint
+        if first:
+            rundir.lock(directory)
+            if (results := resume.finished(resumption)) is not None:
+                return results
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     # Deterministic mode would also fill all new memory with NaN, which finds bugs but costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -71,56 +87,127 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
     )
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        text = OmegaConf.to_yaml(cfg, resolve=True)
-        rundir.claim(directory, text, resume=checkpoint is not None)
-        rundir.write_spec(directory, spec)
+    trainer = _trainer(cfg)
+    step = 0
+    if checkpoint is not None:
+        read = read_checkpoint if resumption is None else resume.read_resumed
+        step = check_fits(task, read(checkpoint), checkpoint, trainer.max_steps)
+    if first:
+        if resumption is None:
+            rundir.lock(directory)
+            rundir.check_free(directory)
+            rundir.claim(directory, OmegaConf.to_yaml(cfg, resolve=True), spec, _overrides())
+        else:
+            resume.begin(resumption, step, revision)
         print(f"Results go to {directory}")
+    if resumption is not None:
+        for logger in trainer.loggers:
+            if hasattr(logger, "go_on_from"):
+                logger.go_on_from(step)
+    command = rundir.go_on_by(directory)
+    signals.advise(f"go on by: {command}")
+    with _same_directory(directory), _children_end_too(trainer), explained_failures(command):
+        seconds = _fit(trainer, task, datamodule, checkpoint)
+        with kept_results(command):
+            return _test_and_report(
+                cfg, trainer, task, datamodule, make_model, seconds, revision, checkpoint
+            )
+
+
+def _checkpoint_file(choice: str) -> Path | None:
+    """The checkpoint that a new run starts from, if any."""
+    if choice == "none":
+        return None
+    if not Path(choice).is_file():
+        raise UserError(f"ckpt_path={choice}: no such checkpoint")
+    return Path(choice)
+
+
+def _overrides() -> list[str]:
+    """Of the command line of this run."""
+    if not HydraConfig.initialized():
+        return []
+    return [str(override) for override in HydraConfig.get().overrides.task]
+
+
+def _trainer(cfg: DictConfig) -> Trainer:
     trainer: Trainer = instantiate(
         cfg.trainer,
         callbacks=[c for c in instantiate(cfg.callbacks).values() if c is not None],
-        logger=list(instantiate(cfg.logger).values()),
+        logger=[log for log in instantiate(cfg.logger).values() if log is not None],
     )
-    with _same_directory(directory), explained_failures():
-        seconds = _fit_and_test(trainer, task, datamodule, directory, checkpoint)
-        assemble(task, make_model)
-    results: dict[str, Any] = dict(task.test_metrics)
-    if trainer.is_global_zero:
-        results = gather(cfg, task, trainer, datamodule, directory, seconds, revision)
-        _save(directory, cfg, results, task)
-        _print_summary(directory, results)
-    return results
+    connector = trainer._signal_connector
+    register = connector.register_signal_handlers
+
+    def register_ours() -> None:
+        # Lightning's SIGTERM handler broadcasts within the handler; its others are kept.
+        register()
+        signals.install()
+
+    connector.register_signal_handlers = register_ours  # type: ignore[method-assign]
+    return trainer
 
 
 @contextmanager
 def _same_directory(directory: Path) -> Iterator[None]:
     """Tell the processes that Lightning starts, which read the configuration anew, where to go."""
-    os.environ[RUN_DIR] = str(directory)
+    os.environ[resume.RUN_DIR] = str(directory)
     try:
         yield
     finally:
-        os.environ.pop(RUN_DIR, None)
+        os.environ.pop(resume.RUN_DIR, None)
 
 
-def _fit_and_test(
-    trainer: Trainer,
-    task: Classification,
-    datamodule: Any,
-    directory: Path,
-    checkpoint: Path | None,
-) -> float:
-    """Train, and test the best weights; returns the seconds of training."""
+@contextmanager
+def _children_end_too(trainer: Trainer) -> Iterator[None]:
+    """Pass an interruption on to the processes that Lightning started."""
+    try:
+        yield
+    except signals.Interrupted as error:
+        if getattr(rank_zero_only, "rank", 0):
+            # Lightning's watchdog takes another status for a failure, and kills the others.
+            raise SystemExit(0) from None
+        if trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(error.signal)
+        raise
+
+
+def _fit(trainer: Trainer, task: Classification, datamodule: Any, checkpoint: Path | None) -> float:
+    """Train; returns the seconds it took."""
     start = time.perf_counter()
     # Our own checkpoints hold optimizer and loop states made of plain types and tensors.
     trainer.fit(task, datamodule, ckpt_path=checkpoint, weights_only=True)
-    seconds = time.perf_counter() - start
+    return time.perf_counter() - start
+
+
+def _test_and_report(
+    cfg: DictConfig,
+    trainer: Trainer,
+    task: Classification,
+    datamodule: Any,
+    make_model: Any,
+    seconds: float,
+    revision: str,
+    checkpoint: Path | None,
+) -> dict[str, Any]:
+    """Test the best weights and write everything; returns what ``metrics.json`` holds."""
+    directory = Path(cfg.run_dir)
     best = directory / rundir.BEST
+    trained = checkpoint is None or trainer.global_step > read_checkpoint(checkpoint)["global_step"]
     if best.is_file():
         # The averaged weights; given the file, the averaging callback would take the others.
-        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-        load_weights(task, state)
+        load_weights(task, read_checkpoint(best)["state_dict"])
+    elif checkpoint is not None and not trained:
+        # All steps were done before; the task then holds the last weights instead of the average.
+        load_weights(task, read_checkpoint(checkpoint)["state_dict"])
     trainer.test(task, datamodule, verbose=False)
-    return seconds
+    assemble(task, make_model)
+    results: dict[str, Any] = dict(task.test_metrics)
+    if trainer.is_global_zero:
+        results = gather(cfg, task, trainer, datamodule, directory, seconds, revision)
+        save_results(directory, cfg, results, task)
+        _print_summary(directory, results)
+    return results
 
 
 def _print_summary(directory: Path, results: dict[str, Any]) -> None:

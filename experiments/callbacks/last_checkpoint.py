@@ -2,29 +2,117 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+from data.signals import deferred_signals, pending_signal, raise_pending
+
+STOPPED = "training_stopped"
+"""Key of a checkpoint: whether training had ended before its last step, as by early stopping."""
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Lightning's checkpoint every so many steps, and in any case after the last step.
+    """Save the state of a run where nothing of the step that led to it is left to do.
 
-    Without the latter, a training that is shorter than the interval, or no multiple of it, would
-    leave its final weights nowhere. The last step may also be one in which the run is asked to
-    end, by SIGTERM; several processes may learn of that in different steps, so they do not save.
+    Every ``every_n_train_steps``, at the last step, when a signal asks the run to end, and after
+    each validation. Where a validation is due, never before it: Lightning would leave it out when
+    it resumes. Never between the batches of one accumulated gradient, which no checkpoint holds.
+
+    Best placed last: what other callbacks decide in a validation is then part of the checkpoint.
     """
+
+    _resumed_stopped = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._deferral = ExitStack()
+        self._defers = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save when it is time."""
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        stopped = trainer.received_sigterm and trainer.world_size == 1
-        last = trainer.global_step == trainer.max_steps or stopped
-        if last and trainer.global_step % self._every_n_train_steps:
-            assert self.dirpath is not None and self.filename is not None
-            path = Path(self.dirpath) / f"{self.filename}.ckpt"
-            trainer.save_checkpoint(path, weights_only=False)
+        """Save if it is time and no validation follows; end if a signal asked for it."""
+        loop = trainer.fit_loop
+        if loop._should_accumulate():
+            return
+        if not self._defers:  # before, there is nothing to save, and a first step may take long
+            self._deferral.enter_context(deferred_signals())
+            self._defers = True
+        ending = trainer.strategy.reduce_boolean_decision(pending_signal() is not None, all=False)
+        assert loop._data_fetcher is not None
+        if loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+            return
+        step, every = trainer.global_step, self._every_n_train_steps
+        if ending or step == trainer.max_steps or (every and step % every == 0):
+            # Rows of this step are part of the log that the checkpoint goes with.
+            trainer._logger_connector.update_train_step_metrics()
+            self._save(trainer)
+        if ending:
+            raise_pending()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save; end if a signal asked for it."""
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if not fitting or trainer.fit_loop._should_accumulate():
+            return
+        self._save(trainer)
+        if trainer.strategy.reduce_boolean_decision(pending_signal() is not None, all=False):
+            raise_pending()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """All is saved; signals end the run at once."""
+        self._end_deferral()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Nothing more can be saved; signals end the run at once."""
+        self._end_deferral()
+
+    def _end_deferral(self) -> None:
+        self._defers = False
+        self._deferral.close()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: passes over the data have no meaning here."""
+
+    def _save(self, trainer: Trainer) -> None:
+        assert self.dirpath is not None and self.filename is not None
+        self._save_checkpoint(trainer, str(Path(self.dirpath) / f"{self.filename}.ckpt"))
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note whether training has ended early; Lightning does not."""
+        checkpoint[STOPPED] = trainer.should_stop
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Know best weights by this run's folder, wherever it lay when they were saved."""
+        self._resumed_stopped = bool(checkpoint.get(STOPPED))
+        for state in checkpoint["callbacks"].values():
+            if isinstance(state, dict) and "best_model_path" in state:
+                _move(state, str(self.dirpath))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stay stopped, if training had been."""
+        super().on_train_start(trainer, pl_module)
+        trainer.should_stop |= self._resumed_stopped
+
+
+def _move(state: dict[str, Any], folder: str) -> None:
+    """Change the folder in the state of a checkpoint callback."""
+
+    def moved(path: str) -> str:
+        return str(Path(folder) / Path(path).name) if path else path
+
+    state["dirpath"] = folder
+    for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        state[key] = moved(state.get(key, ""))
+    state["best_k_models"] = {moved(k): v for k, v in state.get("best_k_models", {}).items()}

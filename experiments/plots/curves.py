@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.plots.style import new_figure, save, save_as
+from experiments.run_log import read_rows
 
 Curve = dict[int, float]
 
 
 def read_curves(logs: Path) -> dict[str, Curve]:
-    """Every logged quantity by step, from all parts of a run (each resumption adds one).
+    """Every logged quantity by step.
 
-    A run that goes on rewrites its log; rows that are not yet whole are left out.
+    A run that is not finished goes on writing its log; rows that are not yet whole are left out.
     """
     curves: dict[str, Curve] = {}
-    parts = sorted(logs.glob("version_*/metrics.csv"), key=lambda p: int(p.parent.name[8:]))
-    for part in parts:
-        with open(part, newline="") as handle:
-            for row in csv.DictReader(handle):
-                step_text = row.pop("step", None)
-                if not step_text or None in row or None in row.values():
-                    continue
-                step = int(step_text)
-                for name, value in row.items():
-                    if value:
-                        curves.setdefault(name, {})[step] = float(value)
+    for row in read_rows(logs):
+        step = int(row.pop("step"))
+        for name, value in row.items():
+            curves.setdefault(name, {})[step] = float(value)
     return {name: dict(sorted(curve.items())) for name, curve in curves.items()}
 
 

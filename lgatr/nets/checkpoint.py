@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from lgatr.layers import CrossAttention, ScalarGatedNonlinearity, SlimGLU
+from lgatr.utils.archive import check_archive
 from lgatr.utils.nonlinearities import get_nonlinearity
 
 N = TypeVar("N", bound=nn.Module)
@@ -101,6 +102,7 @@ def _state_dict(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
 
         content = load_file(source)
     else:
+        check_archive(source)
         try:
             content = torch.load(source, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen kinds, from zip, pickle and itself

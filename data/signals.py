@@ -1,0 +1,123 @@
+"""Ctrl-C, SIGTERM and SIGHUP end a program with one line and the usual exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_RETRY_SECONDS = 0.05
+
+_pending: signal.Signals | None = None
+_deferring = 0
+_owner = 0  # process that the handlers belong to; forked ones have none
+_advice = ""
+
+
+class Interrupted(SystemExit):
+    """A signal asked the program to end; its exit status is 128 and the signal's number."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.signal = signal.Signals(signum)
+
+
+def _handle(signum: int, _: Any) -> None:
+    global _pending
+    if os.getpid() != _owner:
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+        return
+    again = _pending is not None
+    _pending = signal.Signals(signum)
+    if not _deferring or again:
+        raise Interrupted(signum)
+    if sys.stderr.isatty():
+        print(f"{_pending.name}: saving first; once more ends at once", file=sys.stderr)
+
+
+def install() -> None:
+    """Handle the signals from now on, but for those that the parent process has us ignore."""
+    global _owner
+    if threading.current_thread() is not threading.main_thread():
+        return
+    _owner = os.getpid()
+    for signum in SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _handle)
+
+
+def pending_signal() -> signal.Signals | None:
+    """The signal that asked this program to end, if one came."""
+    return _pending
+
+
+def raise_pending(default: signal.Signals = signal.SIGTERM) -> None:
+    """End the program: by its pending signal, or by that of another of its processes."""
+    raise Interrupted(_pending or default)
+
+
+@contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Only note the first signal; whoever runs inside asks :func:`pending_signal` and saves."""
+    global _deferring
+    _deferring += 1
+    try:
+        yield
+    finally:
+        _deferring -= 1
+    if _pending is not None and not _deferring:
+        raise_pending()
+
+
+def advise(text: str) -> None:
+    """Set what the user is told to do after an interruption, such as a command."""
+    global _advice
+    _advice = text
+
+
+def advice() -> str:
+    """What :func:`advise` set last."""
+    return _advice
+
+
+@contextmanager
+def one_line_interrupts(text: str = "start again with the same command") -> Iterator[None]:
+    """Run a program whose interruption is one line, without a stack trace.
+
+    Parameters
+    ----------
+    text
+        What the user is told to do, until :func:`advise` says better.
+    """
+    global _pending
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    hook, sys.unraisablehook = sys.unraisablehook, _retry
+    _pending = None
+    advise(text)
+    install()
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as error:
+        caught = error.signal if isinstance(error, Interrupted) else signal.SIGINT
+        print(f"stopped by {caught.name}; {_advice}", file=sys.stderr)
+        raise SystemExit(128 + caught) from None
+    finally:
+        sys.unraisablehook = hook
+        if _owner == os.getpid():
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+
+def _retry(unraisable: Any) -> None:
+    """Python drops what is raised in destructors; the signal comes again after them."""
+    if not isinstance(unraisable.exc_value, Interrupted):
+        sys.__unraisablehook__(unraisable)
+        return
+    signum = unraisable.exc_value.signal
+    threading.Timer(_RETRY_SECONDS, os.kill, (os.getpid(), signum)).start()

@@ -1,0 +1,343 @@
+"""Go on with a run: ``python run.py resume=RUN_DIR``, from the run's own configuration.
+
+``ckpt_path=last`` is the same for the newest run, or for that of ``run_dir=``. Further options may
+change what the results do not depend on, and how long to train; all others are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from data.atomic import atomic_path
+from experiments import rundir
+from experiments.cli import CONFIG_DIR, check_command_line
+from experiments.errors import UserError
+
+RUN_DIR = "LGATR_RUN_DIR"
+"""Environment variable by which the processes of a run know its folder."""
+
+LENGTHS = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time")
+HARMLESS = (
+    "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy",
+    "trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.log_every_n_steps",
+    "trainer.enable_progress_bar", "trainer.profiler", "data.num_workers",
+    "data.module.num_workers", "logger", "callbacks.progress", "callbacks.learning_rate",
+)  # fmt: skip
+"""Options that a run may go on with changed, with all below them."""
+
+_ORDER_OF_STREAMS = (
+    "trainer.devices", "trainer.num_nodes", "data.num_workers", "data.module.num_workers",
+)  # fmt: skip
+_PLACES = ("run_dir", "ckpt_path", "paths")
+_CHECKPOINTS = {"last": rundir.LAST, "best": rundir.BEST}
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """How a run goes on.
+
+    Parameters
+    ----------
+    directory
+        Of the run.
+    checkpoint
+        To go on from; None where the run had not saved any.
+    changes
+        Values of options that differ from those of the run so far, by their full names.
+    """
+
+    directory: Path
+    checkpoint: Path | None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_requested(arguments: list[str]) -> bool:
+    """Whether a command line asks to go on with a run."""
+    return any(a.startswith("resume=") or a == "ckpt_path=last" for a in arguments)
+
+
+def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
+    """The configuration that a run goes on with, by the overrides of a command line.
+
+    Raises
+    ------
+    UserError
+        If there is no such run, an override would change its results, or its checkpoint is damaged.
+    """
+    if several := [a for a in arguments if a in ("-m", "--multirun")]:
+        raise UserError(f"{several[0]}: runs are resumed one by one")
+    given = {name: value for name, _, value in (a.partition("=") for a in arguments)}
+    own = ("resume", "run_dir", "ckpt_path")
+    overrides = [a for a in arguments if a.partition("=")[0] not in own]
+    directory = _directory(given, overrides)
+    cfg = read_config(directory)
+    changes = _changes(cfg, directory, overrides)
+    choice = given.get("ckpt_path", "last")
+    if choice not in _CHECKPOINTS:
+        raise UserError(f"ckpt_path={choice}: a run goes on from its last or its best checkpoint")
+    checkpoint = directory / _CHECKPOINTS[choice]
+    if not checkpoint.is_file():
+        if choice == "best" or (directory / rundir.BEST).is_file():
+            raise UserError(_instead(checkpoint, "is missing"))
+        return _merged(cfg, changes), Resumption(directory, None, changes)
+    return _merged(cfg, changes), Resumption(directory, checkpoint, changes)
+
+
+def _directory(given: Mapping[str, str], overrides: list[str]) -> Path:
+    name = given.get("resume") or given.get("run_dir") or os.environ.get(RUN_DIR)
+    if name:
+        directory = Path(name.strip("'\""))
+        if not directory.is_dir():
+            raise UserError(f"{directory}: no such folder of a run")
+        return directory
+    if "resume" in given:
+        raise UserError("resume= needs the folder of a run")
+    # Of other options, some exist only for what that run is made of.
+    telling = [o for o in overrides if _name(o) in ("experiment", "name", "paths.runs")]
+    check_command_line(telling)
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("run", overrides=telling)
+    return rundir.find_last_run(Path(cfg.paths.runs) / cfg.name)
+
+
+def read_config(directory: Path) -> DictConfig:
+    """The configuration of a run with what was changed when it was resumed."""
+    file = directory / rundir.CONFIG
+    if not file.is_file():
+        raise UserError(f"{directory}: not the folder of a run; it has no {rundir.CONFIG}")
+    cfg = OmegaConf.load(file)
+    assert isinstance(cfg, DictConfig)
+    changes: dict[str, Any] = {}
+    for entry in read_resumes(directory):
+        changes.update(entry["changes"])
+    cfg = _merged(cfg, changes)
+    return _moved(cfg, directory)
+
+
+def read_resumes(directory: Path) -> list[dict[str, Any]]:
+    """When a run was resumed, from which step, and with which changes; oldest first."""
+    file = directory / rundir.RESUMES
+    if not file.is_file():
+        return []
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        assert all(isinstance(entry["changes"], dict) for entry in found)
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        raise UserError(f"{file}: damaged; restore it from a copy, or remove it") from error
+    return list(found)
+
+
+def record(resumption: Resumption, step: int, revision: str) -> None:
+    """Add to the run's list of resumptions."""
+    entry = {
+        "date": date.today().isoformat(),
+        "from_step": step,
+        "git_revision": revision,
+        "changes": dict(resumption.changes),
+    }
+    entries = [*read_resumes(resumption.directory), entry]
+    with atomic_path(resumption.directory / rundir.RESUMES) as temporary:
+        temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+
+
+def _merged(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
+    """A copy with some options changed."""
+    copy = OmegaConf.create(OmegaConf.to_container(cfg))
+    for name, value in changes.items():
+        OmegaConf.update(copy, name, value, force_add=True)
+    return copy
+
+
+def _moved(cfg: DictConfig, directory: Path) -> DictConfig:
+    """The same with ``directory`` in place of where the run was, if it was moved."""
+    before, now = str(cfg.run_dir), str(directory)
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: replaced(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [replaced(inner) for inner in value]
+        inside = isinstance(value, str) and (value == before or value.startswith(before + "/"))
+        return now + value[len(before) :] if inside else value
+
+    found = OmegaConf.create(replaced(OmegaConf.to_container(cfg)))
+    assert isinstance(found, DictConfig)
+    return found
+
+
+def _options(cfg: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """All options by their full names."""
+    if isinstance(cfg, dict) and cfg:
+        for key, value in cfg.items():
+            yield from _options(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, cfg
+
+
+def _composed(overrides: list[str], directory: Path) -> DictConfig:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("run", overrides=[*overrides, "run_dir=RUN"])
+    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    assert isinstance(resolved, DictConfig)
+    return _moved(resolved, directory)
+
+
+def _flat(cfg: DictConfig) -> dict[str, Any]:
+    return dict(_options(OmegaConf.to_container(cfg)))
+
+
+def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str, Any]:
+    """What overrides change of a run.
+
+    They come after those that the run was started with; what differs then is theirs.
+    """
+    if not overrides:
+        return {}
+    own, started = _flat(cfg), _started_with(directory)
+    names = {_name(override) for override in overrides}
+    kept = [override for override in started if _name(override) not in names]
+    composed = _composed(check_command_line([*kept, *overrides]), directory)
+    before, after = _flat(_composed(started, directory)), _flat(composed)
+    touched = {n for n in {*before, *after} if before.get(n, ...) != after.get(n, ...)}
+    # Equal to the default, but perhaps not to what the run has.
+    touched |= {n for n in {*own, *after} if any(_is_below(n, name) for name in names)}
+    changes = {}
+    for name in sorted(touched):
+        value, old = after.get(name, ...), own.get(name, ...)
+        if value == old or name.partition(".")[0] in _PLACES:
+            continue
+        if old is ... and before.get(name, ...) == value:
+            continue  # an option that this version of the program has beside those of the run
+        place = _harmless_place(name, str(own.get("data.module._target_")))
+        if place is None:
+            shown = ("nothing" if v is ... else v for v in (old, value))
+            raise UserError(
+                f"{_cause(name, overrides)} would change {name} from {' to '.join(map(str, shown))}"
+                ", and with it the results; leave it out, or start a new run"
+            )
+        found = OmegaConf.select(composed, place)
+        is_group = isinstance(found, DictConfig)
+        changes[place] = OmegaConf.to_container(found) if is_group else found
+    return changes
+
+
+def _started_with(directory: Path) -> list[str]:
+    """Overrides that a run was started with; none for runs of earlier versions."""
+    file = directory / rundir.COMMAND
+    if not file.is_file():
+        return []
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))["overrides"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file}: damaged; restore it from a copy, or remove it") from error
+    own = ("run_dir", "ckpt_path")
+    return [o for o in map(str, found) if _name(o) not in own and not o.startswith("hydra")]
+
+
+def _name(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _cause(name: str, overrides: list[str]) -> str:
+    """The override that most likely changed an option."""
+    own = [o for o in overrides if _is_below(name, _name(o))]
+    wide = [o for o in overrides if _name(o) in ("experiment", "debug")]
+    return (own or wide or overrides)[0]
+
+
+def _is_below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def _harmless_place(name: str, datamodule: str) -> str | None:
+    """Of :data:`HARMLESS`, that which an option belongs to, if any."""
+    places = list(HARMLESS)
+    if ".streamed." in datamodule:  # the order of streamed jets depends on who reads them
+        places = [p for p in places if p not in _ORDER_OF_STREAMS]
+    return next((place for place in places if _is_below(name, place)), None)
+
+
+def _instead(checkpoint: Path, problem: str) -> str:
+    """What is wrong with a checkpoint, and what else can be used."""
+    from experiments.checkpoint_io import is_whole
+
+    folder = checkpoint.parents[1]
+    for name, other in _CHECKPOINTS.items():
+        if folder / other != checkpoint and is_whole(folder / other):
+            how = f"{rundir.go_on_by(folder)} ckpt_path={name}"
+            return f"{checkpoint} {problem}; {other.name} is whole, go on from it: {how}"
+    return f"{checkpoint} {problem}, and no other checkpoint is whole; start a new run"
+
+
+def read_resumed(checkpoint: Path) -> dict[str, Any]:
+    """The checkpoint that a run goes on from.
+
+    Raises
+    ------
+    UserError
+        If it is damaged, or the best weights that it counts on are; the message names what else
+        can be used.
+    """
+    from experiments.checkpoint_io import is_whole, read_checkpoint
+
+    try:
+        found = read_checkpoint(checkpoint)
+    except UserError as error:
+        raise UserError(_instead(checkpoint, "is damaged")) from error
+    best = checkpoint.parents[1] / rundir.BEST
+    states = found.get("callbacks", {}).values()
+    counts = any(isinstance(s, dict) and s.get("best_model_path") for s in states)
+    if counts and checkpoint != best and not is_whole(best):
+        problem = "damaged" if best.is_file() else "missing"
+        raise UserError(
+            f"{best} is {problem}, and the results would be of other weights; restore it, or go "
+            f"on in a new folder: python run.py ckpt_path={checkpoint} run_dir=NEW with all "
+            "options of this run"
+        )
+    return found
+
+
+def finished(resumption: Resumption) -> dict[str, Any] | None:
+    """What ``metrics.json`` holds of a run that is finished and is not to train longer."""
+    file = resumption.directory / rundir.METRICS
+    if not file.is_file():
+        return None
+    results = _read_metrics(file)
+    if any(name in resumption.changes for name in LENGTHS):
+        return None
+    command = rundir.go_on_by(resumption.directory)
+    print(
+        f"{resumption.directory} is finished, after {results['steps']} steps; nothing to do. "
+        f"Train longer: {command} trainer.max_steps=NUMBER"
+    )
+    return results
+
+
+def begin(resumption: Resumption, step: int, revision: str) -> None:
+    """Note that a run goes on; results of a finished one are kept beside those to come."""
+    metrics = resumption.directory / rundir.METRICS
+    if metrics.is_file():
+        steps = _read_metrics(metrics)["steps"]
+        for name in (rundir.METRICS, "report.html", rundir.SCORES):
+            file = resumption.directory / name
+            if file.is_file():
+                os.replace(file, file.with_name(f"{file.stem}_{steps}_steps{file.suffix}"))
+    record(resumption, step, revision)
+
+
+def _read_metrics(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        assert "steps" in found
+    except (ValueError, TypeError, AssertionError) as error:
+        raise UserError(f"{file}: damaged; remove it to test and report again") from error
+    return dict(found)

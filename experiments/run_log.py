@@ -1,0 +1,141 @@
+"""The curves of a run in one log, also of a run that was interrupted and went on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from data.atomic import atomic_path
+
+_FILE = "metrics.csv"
+_PART = "version_0"
+_STEP = "step"
+
+Row = dict[str, str]
+
+
+def read_rows(logs: Path) -> list[Row]:
+    """All whole rows of a log in order of steps, of each quantity that was logged.
+
+    Earlier versions began a new part at each resumption; where parts overlap, the later holds.
+    """
+    rows: list[Row] = []
+    for part in sorted(logs.glob("version_*/" + _FILE), key=lambda p: int(p.parent.name[8:])):
+        found = _whole_rows(part)
+        if found:
+            first = min(int(row[_STEP]) for row in found)
+            rows = [row for row in rows if int(row[_STEP]) < first] + found
+    return rows
+
+
+def _whole_rows(part: Path) -> list[Row]:
+    text = part.read_text(encoding="utf-8", errors="replace")
+    # A row without the end of its line may be cut anywhere.
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+    rows: list[Row] = []
+    for row in reader:
+        whole = None not in row and None not in row.values()
+        if whole and row.get(_STEP, "").isdigit():
+            rows.append({name: value for name, value in row.items() if value})
+    return rows
+
+
+class CurveLog(Logger):
+    """A CSV file with a row for each time that something is logged.
+
+    Each row is in the file at once, so that a killed run keeps it.
+
+    Parameters
+    ----------
+    save_dir, name
+        Folder ``save_dir/name`` holds the log.
+    """
+
+    def __init__(self, save_dir: str, name: str = "csv") -> None:
+        super().__init__()
+        self._folder, self._name = Path(save_dir) / name, name
+        self._columns: list[str] = []
+        self._last: tuple[int, Mapping[str, float]] | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the log."""
+        return self._name
+
+    @property
+    def version(self) -> int:
+        """There is but one."""
+        return 0
+
+    @property
+    def log_dir(self) -> str:
+        """Folder of the file."""
+        return str(self._folder / _PART)
+
+    @property
+    def experiment(self) -> Path:
+        """The file."""
+        return self._folder / _PART / _FILE
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
+        """Nothing: a run keeps its whole configuration."""
+
+    @rank_zero_only
+    def go_on_from(self, step: int) -> None:
+        """Drop all rows of step ``step`` (counted from 0) and later."""
+        rows = [row for row in read_rows(self._folder) if int(row[_STEP]) < step]
+        if rows or self._folder.exists():
+            self._columns = sorted({name for row in rows for name in row} | {_STEP})
+            self._write(rows)
+        for part in self._folder.glob("version_*"):
+            if part.name != _PART:
+                shutil.rmtree(part)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append a row, unless it is the last one again."""
+        number = step or 0
+        if self._last == (number, metrics):
+            return
+        self._last = (number, dict(metrics))
+        row = {_STEP: str(number), **{name: str(float(v)) for name, v in metrics.items()}}
+        file = self._folder / _PART / _FILE
+        if not row.keys() <= set(self._columns) or not file.exists():
+            self._columns = sorted({*self._columns, *row})
+            self._write([*(_whole_rows(file) if file.exists() else []), row])
+            return
+        with file.open("a", encoding="utf-8", newline="") as handle:
+            self._writer(handle).writerow(row)
+
+    def _write(self, rows: Iterable[Row]) -> None:
+        with (
+            atomic_path(self._folder / _PART / _FILE) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as handle,
+        ):
+            writer = self._writer(handle)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def _writer(self, handle: Any) -> csv.DictWriter[str]:
+        return csv.DictWriter(handle, self._columns, restval="", lineterminator="\n")
+
+
+class EventLog(TensorBoardLogger):
+    """TensorBoard's log in one folder, also of a run that was interrupted and went on."""
+
+    def __init__(self, save_dir: str, name: str = "tensorboard") -> None:
+        super().__init__(save_dir, name=name, version=0)
+
+    def go_on_from(self, step: int) -> None:
+        """Have TensorBoard leave out what was logged at step ``step`` (from 0) and later."""
+        self._kwargs["purge_step"] = step
