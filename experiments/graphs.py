@@ -149,8 +149,8 @@ class GraphedForward:
             except RuntimeError as error:
                 raise UserError(
                     f"a training step of {shape.tokens} particles cannot be recorded as a CUDA "
-                    f"graph ({str(error).splitlines()[0]}); set task.graph_step=0, and go on by "
-                    "ckpt_path=last"
+                    f"graph ({str(error).splitlines()[0]}); start again with "
+                    "task.graph_step=0"
                 ) from error
             self.graphs[shape] = graph
         return self.graphs[shape](*arguments)[: len(batch)]

@@ -6,9 +6,10 @@ change what the results do not depend on, and how long to train; all others are 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -19,8 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.atomic import atomic_path
 from experiments import rundir
-from experiments.cli import CONFIG_DIR, check_command_line
+from experiments.cli import CONFIG_DIR, add_trust, check_command_line
 from experiments.errors import UserError
+from experiments.saved_config import changed, load_config, read_json, read_resumes
 
 RUN_DIR = "LGATR_RUN_DIR"
 """Environment variable by which the processes of a run know its folder."""
@@ -76,20 +78,27 @@ def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
     if several := [a for a in arguments if a in ("-m", "--multirun")]:
         raise UserError(f"{several[0]}: runs are resumed one by one")
     given = {name: value for name, _, value in (a.partition("=") for a in arguments)}
+    trust, arguments = _trusted(arguments)
     own = ("resume", "run_dir", "ckpt_path")
     overrides = [a for a in arguments if a.partition("=")[0] not in own]
     directory = _directory(given, overrides)
-    cfg = read_config(directory)
+    cfg = read_config(directory, trust)
     changes = _changes(cfg, directory, overrides)
     choice = given.get("ckpt_path", "last")
     if choice not in _CHECKPOINTS:
         raise UserError(f"ckpt_path={choice}: a run goes on from its last or its best checkpoint")
     checkpoint = directory / _CHECKPOINTS[choice]
-    if not checkpoint.is_file():
-        if choice == "best" or (directory / rundir.BEST).is_file():
-            raise UserError(_instead(checkpoint, "is missing"))
-        return _merged(cfg, changes), Resumption(directory, None, changes)
-    return _merged(cfg, changes), Resumption(directory, checkpoint, changes)
+    # The best weights are saved first: killed then, a run goes on from there, as exactly.
+    files = [f for f in (checkpoint, directory / rundir.BEST) if f.is_file()]
+    return changed(cfg, changes), Resumption(directory, files[0] if files else None, changes)
+
+
+def _trusted(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Packages given by ``--trust``, see :mod:`experiments.trust`, and the other arguments."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_trust(parser)
+    options, others = parser.parse_known_args(arguments)
+    return options.trust, others
 
 
 def _directory(given: Mapping[str, str], overrides: list[str]) -> Path:
@@ -109,31 +118,10 @@ def _directory(given: Mapping[str, str], overrides: list[str]) -> Path:
     return rundir.find_last_run(Path(cfg.paths.runs) / cfg.name)
 
 
-def read_config(directory: Path) -> DictConfig:
-    """The configuration of a run with what was changed when it was resumed."""
-    file = directory / rundir.CONFIG
-    if not file.is_file():
-        raise UserError(f"{directory}: not the folder of a run; it has no {rundir.CONFIG}")
-    cfg = OmegaConf.load(file)
-    assert isinstance(cfg, DictConfig)
-    changes: dict[str, Any] = {}
-    for entry in read_resumes(directory):
-        changes.update(entry["changes"])
-    cfg = _merged(cfg, changes)
-    return _moved(cfg, directory)
-
-
-def read_resumes(directory: Path) -> list[dict[str, Any]]:
-    """When a run was resumed, from which step, and with which changes; oldest first."""
-    file = directory / rundir.RESUMES
-    if not file.is_file():
-        return []
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        assert all(isinstance(entry["changes"], dict) for entry in found)
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
-        raise UserError(f"{file}: damaged; restore it from a copy, or remove it") from error
-    return list(found)
+def read_config(directory: Path, trust: Sequence[str] = ()) -> DictConfig:
+    """The configuration of a run, as of where its folder is now."""
+    needs = ("data.module", "task", "model", "optimizer", "scheduler", "trainer", "callbacks")
+    return _moved(load_config(directory, needs, trust), directory)
 
 
 def record(resumption: Resumption, step: int, revision: str) -> None:
@@ -146,15 +134,7 @@ def record(resumption: Resumption, step: int, revision: str) -> None:
     }
     entries = [*read_resumes(resumption.directory), entry]
     with atomic_path(resumption.directory / rundir.RESUMES) as temporary:
-        temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-
-
-def _merged(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
-    """A copy with some options changed."""
-    copy = OmegaConf.create(OmegaConf.to_container(cfg))
-    for name, value in changes.items():
-        OmegaConf.update(copy, name, value, force_add=True)
-    return copy
+        temporary.write_text(json.dumps({"resumes": entries}, indent=2) + "\n", encoding="utf-8")
 
 
 def _moved(cfg: DictConfig, directory: Path) -> DictConfig:
@@ -235,10 +215,9 @@ def _started_with(directory: Path) -> list[str]:
     file = directory / rundir.COMMAND
     if not file.is_file():
         return []
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))["overrides"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file}: damaged; restore it from a copy, or remove it") from error
+    found = read_json(file).get("overrides")
+    if not isinstance(found, list):
+        raise UserError(f"{file}: damaged; restore it from a copy, or remove it")
     own = ("run_dir", "ckpt_path")
     return [o for o in map(str, found) if _name(o) not in own and not o.startswith("hydra")]
 
@@ -335,9 +314,7 @@ def begin(resumption: Resumption, step: int, revision: str) -> None:
 
 
 def _read_metrics(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        assert "steps" in found
-    except (ValueError, TypeError, AssertionError) as error:
-        raise UserError(f"{file}: damaged; remove it to test and report again") from error
-    return dict(found)
+    found = read_json(file)
+    if "steps" not in found:
+        raise UserError(f"{file}: damaged; remove it to test and report again")
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from experiments.errors import UserError
 from experiments.trust import check_targets
 
 CONFIG = "config.yaml"
+RESUMES = "resumes.json"
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
 
@@ -64,6 +65,34 @@ def _check_events(text: str) -> None:
             raise ValueError(f"more than {MAX_DEPTH} levels")
 
 
+def read_resumes(run: Path) -> list[dict[str, Any]]:
+    """When a run was resumed, from which step, and with which changes; oldest first.
+
+    Raises
+    ------
+    UserError
+        If the run's list of these is damaged.
+    """
+    path = run / RESUMES
+    if not path.is_file():
+        return []
+    entries = read_json(path).get("resumes")
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("changes"), dict) for entry in entries
+    ):
+        raise UserError(f"{path}: damaged; restore it from a copy, or remove it")
+    return entries
+
+
+def changed(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
+    """A copy with other values of some options, by their full names."""
+    copy = OmegaConf.create(OmegaConf.to_container(config))
+    assert isinstance(copy, DictConfig)
+    for name, value in changes.items():
+        OmegaConf.update(copy, name, value, merge=False, force_add=True)
+    return copy
+
+
 def _interpolations(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_interpolations(v) or _interpolations(k) for k, v in value.items())
@@ -75,7 +104,7 @@ def _interpolations(value: Any) -> bool:
 def load_config(
     run: Path, needs: Sequence[str] = (), trust: Sequence[str] = (), build: bool = True
 ) -> DictConfig:
-    """The configuration of a run folder, checked.
+    """The configuration of a run folder, checked; with what was changed when it was resumed.
 
     Parameters
     ----------
@@ -104,6 +133,11 @@ def load_config(
         raise UserError(f"{path}: damaged ({reason}); restore it, or run again") from error
     if not isinstance(found, DictConfig):
         raise UserError(f"{path}: must hold options with their names; restore it, or run again")
+    for entry in read_resumes(run):
+        try:
+            found = changed(found, entry["changes"])
+        except (ValueError, TypeError, OmegaConfBaseException) as error:
+            raise UserError(f"{run / RESUMES}: damaged; restore it from a copy") from error
     plain = OmegaConf.to_container(found, resolve=False)
     if _interpolations(plain):
         # Runs store resolved values; a reference here could only read what is not theirs to read.

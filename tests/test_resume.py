@@ -274,7 +274,7 @@ def test_training_longer(copy):
     assert after[Path("metrics_2_steps.json")] == before[Path("metrics.json")]
     for name in ("config.yaml", "command.json"):
         assert after[Path(name)] == before[Path(name)]
-    (entry,) = json.loads(after[Path("resumes.json")])
+    (entry,) = json.loads(after[Path("resumes.json")])["resumes"]
     assert entry["changes"] == {"trainer.max_steps": 3} and entry["from_step"] == 2
     assert resume.read_config(copy).trainer.max_steps == 3
     done = run(f"resume={copy}", "trainer.max_steps=1")

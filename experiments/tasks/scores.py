@@ -68,7 +68,7 @@ class Scores:
         """
         if not path.is_file():
             raise DataError(f"{path}: no such file; a finished run holds one")
-        with open_hdf5(path) as file:
+        with open_hdf5(path) as (file, _):
             columns = (torch.from_numpy(file[name][:]) for name in ("logits", "target", "mass"))
             return cls(*columns), tuple(map(str, file.attrs["classes"]))
 
