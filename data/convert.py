@@ -29,6 +29,7 @@ from data.formats import Format, find_format, packed
 from data.formats.registry import SPLITS
 from data.jets import Jets
 from data.manifest import Manifest, Sources
+from data.signals import one_line_interrupts
 
 _CHUNK = 1 << 20
 
@@ -248,4 +249,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_interrupts():
+        main()

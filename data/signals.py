@@ -12,6 +12,7 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RETRY_SECONDS = 0.05
+_AGAIN = "start again with the same command"
 
 _pending: signal.Signals | None = None
 _deferring = 0
@@ -52,6 +53,23 @@ def install() -> None:
             signal.signal(signum, _handle)
 
 
+def guard_imports() -> None:
+    """End a command ``python -m …`` in one line also while its modules are imported.
+
+    Does nothing where a package is imported by another program.
+    """
+    if sys.argv[:1] != ["-m"] or threading.current_thread() is not threading.main_thread():
+        return
+    for signum in SIGNALS:
+        if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(signum, _end_at_once)
+
+
+def _end_at_once(signum: int, _: Any) -> None:
+    os.write(2, f"stopped by {signal.Signals(signum).name}; {_AGAIN}\n".encode())
+    os._exit(128 + signum)
+
+
 def pending_signal() -> signal.Signals | None:
     """The signal that asked this program to end, if one came."""
     return _pending
@@ -87,7 +105,7 @@ def advice() -> str:
 
 
 @contextmanager
-def one_line_interrupts(text: str = "start again with the same command") -> Iterator[None]:
+def one_line_interrupts(text: str = _AGAIN) -> Iterator[None]:
     """Run a program whose interruption is one line, without a stack trace.
 
     Parameters

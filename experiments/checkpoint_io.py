@@ -68,7 +68,7 @@ def is_whole(path: Path) -> bool:
     return True
 
 
-def check_fits(task: Any, checkpoint: Mapping[str, Any], path: Path, max_steps: int) -> int:
+def check_fits(task: Any, checkpoint: Mapping[str, Any], path: Path, max_steps: int = -1) -> int:
     """See whether a task can go on from a checkpoint; returns the steps that were done.
 
     Parameters

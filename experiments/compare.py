@@ -20,6 +20,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from data.signals import one_line_interrupts
 from experiments import rundir
 from experiments.cli import one_line_errors
 from experiments.ensemble import ensemble_metrics
@@ -231,4 +232,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_interrupts():
+        main()

@@ -3,26 +3,30 @@
     python -m experiments.evaluate RUN --data FILE [--name NAME]
 
 takes the best weights of the run and the test jets of FILE, prints the figures of merit, and
-writes them to ``RUN/evaluation_NAME.json`` (NAME is that of the file unless given). Trees have no
-weights to keep: they are grown again from the jets of the run, the same as then.
+writes them to ``RUN/evaluation_NAME.json`` (NAME is that of the file unless given). Results are
+never overwritten: those of a second sample of the same name have a number. Trees have no weights to
+keep: they are grown again from the jets of the run, the same as then.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
+import tempfile
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import OmegaConf
 
-from data.atomic import atomic_path
+from data.signals import one_line_interrupts
 from experiments import rundir
+from experiments.checkpoint_io import check_fits, read_checkpoint
 from experiments.cli import add_trust, one_line_errors, one_line_warnings, quiet_libraries
 from experiments.errors import UserError
 from experiments.report.html import value_with_error
@@ -31,6 +35,8 @@ from experiments.tasks.classification import Classification
 from lgatr.utils.memory import keep_freed_memory
 
 _LIMITS = ("limit", "eval_limit")
+MAX_NAME = 150
+"""Bytes in the name of a file of results."""
 
 
 def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
@@ -93,7 +99,71 @@ def _load_best(run: Path, task: Classification) -> None:
     best = run / rundir.BEST
     if not best.is_file():
         raise UserError(f"{run}: no trained run; it lacks {rundir.BEST}")
-    task.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    checkpoint = read_checkpoint(best)
+    check_fits(task, {**checkpoint, "optimizer_states": []}, best)
+    task.load_state_dict(checkpoint["state_dict"])
+
+
+def check_name(name: str) -> str:
+    """A name that a file of results can have.
+
+    Raises
+    ------
+    UserError
+        If it is empty, leads to another folder, or is too long.
+    """
+    text = name.strip()
+    wrong = not text or {"/", "\\"} & set(text) or not text.isprintable() or text.startswith(".")
+    if wrong or len(text.encode()) > MAX_NAME:
+        raise UserError(
+            f"--name {name!r}: a name without slashes, of 1 to {MAX_NAME} characters, is needed"
+        )
+    return text
+
+
+def write_results(run: Path, name: str | None, data: str, results: dict[str, Any]) -> Path:
+    """Write results to a new file in the folder of a run; returns the file.
+
+    Parameters
+    ----------
+    run
+        Its folder.
+    name
+        Of the results. Default: that of the sample.
+    data
+        The sample.
+    results
+        Figures of merit.
+
+    Raises
+    ------
+    UserError
+        If there are results of this name.
+    """
+    base = name or _name_of(data)
+    text = json.dumps(results, indent=2) + "\n"
+    for number in itertools.count(1):
+        target = run / f"evaluation_{base}{'' if number == 1 else f'_{number}'}.json"
+        with tempfile.NamedTemporaryFile("w", dir=run, prefix=".", suffix=".partial") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            try:
+                os.link(file.name, target)  # unlike a rename, never over another file
+            except FileExistsError:
+                if name is not None:
+                    raise UserError(f"{target}: exists; choose another --name") from None
+                continue
+        return target
+    raise AssertionError
+
+
+def _name_of(data: str) -> str:
+    """What results on a sample are called."""
+    stem = Path(data).resolve().stem
+    printable = "".join(c if c.isprintable() else "_" for c in stem).lstrip(".")
+    return printable.encode()[:MAX_NAME].decode(errors="ignore") or "sample"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -109,14 +179,16 @@ def main(arguments: list[str] | None = None) -> None:
     one_line_warnings()
     keep_freed_memory()
     with one_line_errors():
+        name = None if options.name is None else check_name(options.name)
+        if name is not None and (options.run / f"evaluation_{name}.json").exists():
+            raise UserError(f"evaluation_{name}.json: exists; choose another --name")
         results = evaluate(options.run, options.data, options.trust)
-        target = options.run / f"evaluation_{options.name or Path(options.data).stem}.json"
-        with atomic_path(target) as temporary:
-            temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        target = write_results(options.run, name, options.data, results)
     for name in [n for n in results if f"{n}_error" in results]:
         print(f"{name:>24}  {value_with_error(results, name)}")
     print(f"Written: {target}")
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_interrupts():
+        main()

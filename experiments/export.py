@@ -25,6 +25,7 @@ from hydra.utils import instantiate
 
 from data.atomic import atomic_path
 from data.errors import install_hint
+from data.signals import one_line_interrupts
 from experiments import rundir
 from experiments.cli import add_trust, one_line_errors
 from experiments.errors import UserError
@@ -134,4 +135,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_interrupts():
+        main()

@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 
 from data.atomic import atomic_path
+from data.signals import one_line_interrupts
 from experiments.cli import one_line_errors
 from experiments.errors import UserError
 from experiments.plots.curves import read_curves
@@ -101,4 +102,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_interrupts():
+        main()

@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from data.signals import one_line_interrupts
 from experiments.compare import Run, heading, markdown, rows
 from experiments.plots.curves import Curve, plot_learning
 from experiments.report.html import all_published
@@ -106,4 +107,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_interrupts():
+        main()

@@ -88,6 +88,8 @@ def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
     if choice not in _CHECKPOINTS:
         raise UserError(f"ckpt_path={choice}: a run goes on from its last or its best checkpoint")
     checkpoint = directory / _CHECKPOINTS[choice]
+    if choice == "best" and not checkpoint.is_file():
+        raise UserError(_instead(checkpoint, "is missing"))
     # The best weights are saved first: killed then, a run goes on from there, as exactly.
     files = [f for f in (checkpoint, directory / rundir.BEST) if f.is_file()]
     return changed(cfg, changes), Resumption(directory, files[0] if files else None, changes)

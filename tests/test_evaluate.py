@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from jetfiles import random_jets, write_pandas
@@ -72,6 +74,40 @@ def test_trees_are_grown_again(tmp_path):
     assert found["auc"] > 0.9
     for name in ("auc", "accuracy", "loss"):
         assert found[name] == pytest.approx(trained[name], rel=1e-6)
+
+
+def test_results_are_never_overwritten(run, tmp_path, capsys):
+    """Two samples of one name have two files; a name that is taken, or leads away, is refused."""
+    written = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_pandas(tmp_path / folder / "twice.h5", *random_jets(60, 1))
+        main([str(run), "--data", str(tmp_path / folder / "twice.h5")])
+        written.append(capsys.readouterr().out.split("Written: ")[1].strip())
+    assert [Path(file).name for file in written] == [
+        "evaluation_twice.json", "evaluation_twice_2.json",
+    ]  # fmt: skip
+    assert json.loads(Path(written[1]).read_text())["data"].endswith("b/twice.h5")
+    before = {p: p.read_bytes() for p in run.iterdir() if p.is_file()}
+    for name in ("twice", "", " ", "../away", "/tmp/away", "a/b", ".", "..", "a\0b", "x" * 300):
+        with pytest.raises(SystemExit):
+            main([str(run), "--data", SAMPLE, f"--name={name}"])
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: "), name
+    assert {p: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
+
+
+def test_flipped_numbers_are_noticed(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    best = folder / "checkpoints/best.ckpt"
+    content = bytearray(best.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 768] = bytes(b ^ 1 for b in content[middle : middle + 768])
+    best.write_bytes(content)
+    with pytest.raises(SystemExit):
+        main([str(folder), "--data", SAMPLE, "--name", "damaged"])
+    assert "best.ckpt is damaged" in capsys.readouterr().err
+    assert not (folder / "evaluation_damaged.json").exists()
 
 
 def test_errors(run, tmp_path, capsys):

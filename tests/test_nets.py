@@ -131,6 +131,35 @@ class TestFileErrors:
         with pytest.raises(ValueError, match="not a safetensors file or damaged"):
             LGATr.from_pretrained(tmp_path)
 
+    def test_flipped_numbers(self, tmp_path):
+        """They load without an error; the checksum tells. Files without one are read."""
+        from safetensors import safe_open
+        from safetensors.torch import load_file, save_file
+
+        path = networks.build(LGATr).save_pretrained(tmp_path)
+        content = path.read_bytes()
+        path.write_bytes(content[:-768] + bytes(b ^ 1 for b in content[-768:]))
+        load_file(path)
+        with pytest.raises(ValueError, match="do not match their checksum"):
+            LGATr.from_pretrained(tmp_path)
+        with safe_open(path, framework="pt") as file:
+            header = {k: v for k, v in file.metadata().items() if "sha256" not in k}
+        save_file(load_file(path), path, header)
+        LGATr.from_pretrained(tmp_path)
+
+    def test_flipped_numbers_of_torch(self, tmp_path):
+        net = networks.build(LGATr)
+        path = tmp_path / "a.ckpt"
+        torch.save({"state_dict": net.state_dict()}, path)
+        lgatr.load_checkpoint(net, path)
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 64] = bytes(b ^ 1 for b in content[middle : middle + 64])
+        path.write_bytes(content)
+        torch.load(path, weights_only=True)
+        with pytest.raises(ValueError, match="does not match its checksum"):
+            lgatr.load_checkpoint(net, path)
+
     def test_other_network(self, tmp_path):
         networks.build(LGATrSlim).save_pretrained(tmp_path)
         with pytest.raises(ValueError, match=r"use LGATrSlim\.from_pretrained"):

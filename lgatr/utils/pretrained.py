@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 FILE_NAME = "model.safetensors"
-_KIND, _ARGUMENTS = "lgatr.network", "lgatr.arguments"
+_KIND, _ARGUMENTS, _DIGEST = "lgatr.network", "lgatr.arguments", "lgatr.sha256"
 
 
 def _safetensors() -> Any:
@@ -22,6 +23,16 @@ def _safetensors() -> Any:
     except ImportError as error:
         raise ImportError("saving networks needs safetensors; pip install safetensors") from error
     return safetensors
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of weights with their names, formats and shapes."""
+    found = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def write_pretrained(
@@ -34,7 +45,7 @@ def write_pretrained(
     partial = target.with_name(f"{FILE_NAME}.partial")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     try:
-        header = {_KIND: kind, _ARGUMENTS: json.dumps(arguments)}
+        header = {_KIND: kind, _ARGUMENTS: json.dumps(arguments), _DIGEST: digest(tensors)}
         partial.write_bytes(library.torch.save(tensors, metadata=header))
         os.replace(partial, target)
     finally:
@@ -59,5 +70,8 @@ def read_pretrained(
         raise ValueError(f"{path}: not a safetensors file or damaged ({error})") from error
     if _KIND not in header:
         raise ValueError(f"{path}: holds weights without their network; use load_checkpoint")
+    # Files of earlier versions, and of other programs, have no checksum.
+    if _DIGEST in header and header[_DIGEST] != digest(state):
+        raise ValueError(f"{path}: damaged; the weights do not match their checksum, copy it again")
     dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
     return header[_KIND], json.loads(header[_ARGUMENTS]), state, dtype

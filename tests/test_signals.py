@@ -1,0 +1,114 @@
+"""Ctrl-C, SIGTERM and SIGHUP: one line and an exit status, at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data.signals import SIGNALS
+from experiments.cli import ROOT
+
+HEAD = "import os, signal, sys, time; from data import signals\n"
+SEND = "os.kill(os.getpid(), int(sys.argv[1]))\n"
+PROGRAMS = {
+    "at once": "with signals.one_line_interrupts('do this'): " + SEND,
+    "better advice": "with signals.one_line_interrupts(): signals.advise('do this'); " + SEND,
+    "in a destructor": (
+        "class Bad:\n    def __del__(self): " + SEND
+        + "with signals.one_line_interrupts('do this'):\n    Bad()\n    time.sleep(20)\n"
+    ),
+    "with errors caught": (
+        "with signals.one_line_interrupts('do this'):\n"
+        "    try: " + SEND + "    except Exception: print('caught', file=sys.stderr)\n"
+        "    time.sleep(20)\n"
+    ),
+    "after saving": (
+        "with signals.one_line_interrupts('do this'):\n"
+        "    with signals.deferred_signals():\n"
+        "        " + SEND + "        assert signals.pending_signal() == int(sys.argv[1])\n"
+        "        print('saved')\n"
+        "    time.sleep(20)\n"
+    ),
+    "the second time": (
+        "with signals.one_line_interrupts('do this'):\n"
+        "    with signals.deferred_signals():\n        " + SEND + "        " + SEND
+        + "        time.sleep(20)\n"
+    ),
+}  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_one_line(name):
+    for signum in SIGNALS:
+        command = [sys.executable, "-c", HEAD + PROGRAMS[name], str(int(signum))]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment())
+        assert done.stderr == f"stopped by {signum.name}; do this\n"
+        assert done.returncode == 128 + signum
+        assert (done.stdout == "saved\n") == (name == "after saving")
+
+
+def test_what_the_parent_ignores_stays_ignored():
+    """As under nohup."""
+    program = HEAD + "with signals.one_line_interrupts(): " + SEND
+    command = [sys.executable, "-c", program, str(int(signal.SIGHUP))]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_forked_processes_die_as_usual():
+    program = HEAD + (
+        "with signals.one_line_interrupts():\n"
+        "    if (child := os.fork()) == 0: time.sleep(20)\n"
+        "    time.sleep(0.3); os.kill(child, int(sys.argv[1]))\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    command = [sys.executable, "-c", program, str(int(signal.SIGTERM))]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert (done.stdout, done.stderr, done.returncode) == ("-15\n", "", 0)
+
+
+COMMANDS = [
+    ("-m", "experiments.evaluate", "--help"),
+    ("-m", "experiments.compare", "--help"),
+    ("-m", "experiments.export", "--help"),
+    ("-m", "experiments.keep", "--help"),
+    ("-m", "data.convert", "--help"),
+    ("-m", "data.generate", "--help"),
+    (str(ROOT / "run.py"), "debug=fast", "run_dir=never"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c[1])
+def test_commands_in_their_first_seconds(command, tmp_path):
+    """Most of which are imports. Python's own start, some 50 ms, is not ours to change."""
+    stopped = 0
+    for number in range(12):
+        signum = SIGNALS[number % 3]
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environment(), cwd=tmp_path, start_new_session=True,
+        )  # fmt: skip
+        time.sleep(0.4 + 0.2 * number)
+        process.send_signal(signum)
+        _, errors = process.communicate()
+        if process.returncode != 0:
+            stopped += 1
+            assert errors == f"stopped by {signum.name}; start again with the same command\n"
+            assert process.returncode == 128 + signum
+    assert stopped
+    assert not list(Path(tmp_path).rglob("metrics.json"))
