@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from functools import cache
 
 import attention_reference as reference
@@ -205,6 +206,23 @@ def test_every_pair(name, join):
         entry = (0, -1, -1)
         assert bool(both[entry]) == bool(tables(bool(a[entry]), bool(b[entry])))
         compare(masks(one, two), both, queries, keys)
+
+
+def grow(draw, depth, queries, keys):
+    """A random composition, and its entries."""
+    if not depth or draw.random() < 0.2:
+        name = draw.choice(list(MASKS))
+        return MASKS[name][0](queries, keys), table_of(name, queries, keys)
+    (a, x), (b, y) = (grow(draw, depth - 1, queries, keys) for _ in range(2))
+    return draw.choice([(a & b, x & y), (a | b, x | y), (~a, ~x)])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_deeper(seed):
+    draw = random.Random(seed)
+    queries, keys = LENGTHS[draw.choice(["one", "ragged", "equal"])]
+    keys = draw.choice([queries, keys])
+    compare(*grow(draw, 4, queries, keys), queries, keys)
 
 
 STORAGES = {

@@ -355,6 +355,20 @@ def test_the_same_arguments(biases):
         ]
 
 
+@pytest.mark.parametrize(("queries", "keys", "batch"), [(5, 0, 2), (0, 5, 2), (5, 5, 0)])
+def test_nothing_there(queries, keys, batch):
+    q = torch.randn(batch, queries, 3, 8, requires_grad=True)
+    k = torch.randn(batch, keys, 3, 8, requires_grad=True)
+    for mask in (None, torch.zeros(batch, 3, queries, keys)):
+        out = memory_efficient_attention(q, k, k, mask)
+        assert out.shape == q.shape and (out == 0).all()
+        out, lse = ours.memory_efficient_attention_partial(q, k, k, mask)
+        assert out.shape == q.shape and lse.shape == (batch, 3, queries)
+        assert (out == 0).all() and (lse == -torch.inf).all()
+        (out.sum() + 1).backward()
+        assert q.grad is None or (q.grad == 0).all()
+
+
 Q = torch.zeros(2, 5, 3, 8)
 
 

@@ -198,7 +198,7 @@ class PagedKeys(KeyStorage):
                 f"an event has {max(self.ends)} keys, but its block table ends after {room}"
             )
         # A table on a device is not waited for.
-        if not tables.is_cuda and int(self.index().min()) < 0:
+        if tables.device.type == "cpu" and int(self._index.min()) < 0:
             raise ValueError("a page that holds keys has a number of at least 0 in its block table")
 
     @property
@@ -215,10 +215,14 @@ class PagedKeys(KeyStorage):
     @cached_property
     def min_places(self) -> int:  # type: ignore[override]
         """Where the last key ends; not known of tables on a device."""
-        return 0 if self.tables.is_cuda else int(self.index().max()) + 1
+        return int(self._index.max()) + 1 if self.tables.device.type == "cpu" else 0
 
     def index(self) -> Tensor:
         """See :class:`KeyStorage`."""
+        return self._index
+
+    @cached_property
+    def _index(self) -> Tensor:
         counts = torch.tensor(self.lengths)
         event = torch.arange(len(counts)).repeat_interleave(counts)
         place = _ranges(list(self.starts or [0] * len(counts)), self.lengths)

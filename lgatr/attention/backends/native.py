@@ -11,6 +11,7 @@ attention is one operator of its own, :func:`lgatr.kernels.packed.packed_attenti
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -144,6 +145,10 @@ class NativeBackend(Backend):
             return scored_attention(q, k, v, *lengths, pattern, want_lse)
         batch, items = q.shape[:-3], q.shape[-3]
         events = batch.numel()
+        if not (events and items and k.shape[-3]):
+            # Multiplied, not made anew, so that a gradient of zeros flows.
+            none = q[..., :1] * 0.0
+            return none.expand(*q.shape[:-1], v.shape[-1]), none.squeeze(-1).float() - math.inf
         lengths = (items,) * events, (k.shape[-3],) * events
         q, k, v = (
             x.expand(*batch, *x.shape[-3:]).reshape(events * x.shape[-3], *x.shape[-2:])

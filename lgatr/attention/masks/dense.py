@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lgatr.attention.masks.base import Mask
 from lgatr.attention.positions import Positions
-from lgatr.attention.shapes import Layout
+from lgatr.attention.shapes import FOR_XFORMERS, Layout
 
 
 def entry(table: Tensor, at: Positions) -> Tensor:
@@ -27,8 +27,10 @@ def entry(table: Tensor, at: Positions) -> Tensor:
 
 def check_table(table: Tensor, layout: Layout) -> None:
     """Raise ``ValueError`` unless a table broadcasts to the scores of a dense batch."""
-    scores = (layout.heads, layout.queries[0], layout.keys[0])
     events = (len(layout.queries),)
+    if not events[0]:
+        return
+    scores = (layout.heads, layout.queries[0], layout.keys[0])
     for batch in {events, layout.batch or ()}:
         try:
             if torch.broadcast_shapes(table.shape, (*batch, *scores)) == (*batch, *scores):
@@ -37,7 +39,7 @@ def check_table(table: Tensor, layout: Layout) -> None:
             continue
     raise ValueError(
         f"a tensor with an entry for each score broadcasts to (events, heads, queries, keys) = "
-        f"{(*(layout.batch or events), *scores)}, not {tuple(table.shape)}"
+        f"{(*(layout.batch or events), *scores)}, not {tuple(table.shape)}; {FOR_XFORMERS}"
     )
 
 
