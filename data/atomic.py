@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LEFTOVER = re.compile(r"\..*\.(\d+)\.partial(\.[^.]*)?")
+_LEFTOVER = re.compile(r"\.(.*)\.(\d+)\.partial(\.[^.]*)?")
 
 
 @contextmanager
@@ -51,19 +51,21 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_leftovers(folder: Path, pattern: str = "*") -> None:
+def remove_leftovers(folder: Path, stems: Collection[str] | None = None) -> None:
     """Remove temporary files of :func:`atomic_path` whose process was killed.
 
     Parameters
     ----------
     folder
         Where to look; not below it.
-    pattern
-        Of the names of the complete files, without their suffix.
+    stems
+        Names of the complete files, without their suffix; None is all.
     """
-    for file in folder.glob(f".{pattern}.*.partial*"):
+    for file in folder.glob(".*.partial*"):
         found = _LEFTOVER.fullmatch(file.name)
-        if found and not _is_running(int(found.group(1))):
+        if found is None or _is_running(int(found.group(2))):
+            continue
+        if stems is None or found.group(1) in stems:
             file.unlink(missing_ok=True)
 
 

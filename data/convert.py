@@ -188,7 +188,7 @@ def convert(source: Path, target: Path, limit: int | None = None, compress: bool
     options = {"format": form.name, "version": packed.VERSION, "limit": limit, "compress": compress}
     with _locked(locked):
         for folder in {locked, *(job.place.parent for job in plan.jobs)}:
-            remove_leftovers(folder, "*" if plan.folders else f"{target.stem}*")
+            remove_leftovers(folder, None if plan.folders else (target.stem, target.name))
         manifest = Manifest(plan.manifest, options)
         _check_target(plan, manifest, target)
         return _write(plan, manifest, compress)

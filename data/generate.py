@@ -223,7 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ImportError as error:
         parser.error(f"{error.name} is missing; {install_hint('generate')}")
 
-    remove_leftovers(options.out.parent, options.out.stem)
+    remove_leftovers(options.out.parent, (options.out.stem,))
     try:
         labels, tables = generate(options.kind, options.jets, options.seed, options.processes)
     except RuntimeError as error:

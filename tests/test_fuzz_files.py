@@ -94,7 +94,7 @@ def processes(tmp_path_factory):
 @pytest.mark.parametrize("name", FILES)
 def test_mutations(processes, name):
     folder, process = processes[name]
-    status = process.wait(timeout=300)
+    status = process.wait(timeout=600)
     lines = (folder / "output").read_text().splitlines()
     assert status == 0, f"{lines[-1:]}: {(folder / 'errors').read_text()}"
     assert (folder / "errors").read_text() == ""
