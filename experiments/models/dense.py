@@ -1,18 +1,214 @@
-"""A tagger on padded jets, for runtimes that know no packing.
+"""Taggers on padded jets, for runtimes that know no packing.
 
-Legend: B jets, N places for particles in each, G = 16 blades.
+Each function computes what the packed network of the same weights does.
+
+Legend: B jets, N places for particles in each, M tokens or particles with references, S scalars,
+W numbers of a channel (16, 4), C channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from experiments.features import FEATURES, Kinematics
+from data.columns import PARTICLES
+from experiments.errors import UserError
+from experiments.features import FEATURES, SETS, Kinematics
+from experiments.models.baselines.lorentznet import LorentzNet, compressed, product
+from experiments.models.baselines.part import ParticleTransformer
+from experiments.models.baselines.particlenet import FEATURES as NEIGHBOUR_FEATURES
+from experiments.models.baselines.particlenet import PLANE, ParticleNet
+from experiments.models.finetune import FineTuned
 from experiments.models.lgatr import LGATrTagger
+from experiments.models.slim import SlimTagger
+from experiments.models.transformer import Transformer
 from lgatr import embed_vector
+from lgatr.attention import Attention, prepare_attention
+from lgatr.attention.linear_cost import Linformer
+
+Inputs = tuple[Tensor, Tensor, Tensor]
+"""Four-momenta ``(B, N, 4)``, zero where there is none; scalars ``(B, N, S)``; real ``(B, N)``."""
+
+
+def kinematics_of(fourmomenta: Tensor, real: Tensor, names: Sequence[str]) -> Tensor:
+    """Features that need no columns, zero for padding: ``(B, N, features)``."""
+    return features_of_padded(fourmomenta, real, names, ())
+
+
+def features_of_padded(
+    fourmomenta: Tensor, real: Tensor, names: Sequence[str], columns: Sequence[Tensor]
+) -> Tensor:
+    """The named features, zero for padding: ``(B, N, features)``.
+
+    Parameters
+    ----------
+    fourmomenta, real
+        See :data:`Inputs`.
+    names
+        Of the features.
+    columns
+        The columns among them, in their order, ``(B, N)`` each.
+    """
+    if not names:
+        return fourmomenta[..., :0]
+    # Padding stands in with a particle at rest, so that logarithms stay finite.
+    at_rest = torch.tensor([1.0, 0.0, 0.0, 0.0], device=real.device, dtype=fourmomenta.dtype)
+    jets = fourmomenta.sum(dim=1, keepdim=True).expand_as(fourmomenta)
+    given = [name for name in names if name in PARTICLES]
+    kinematics = Kinematics(
+        torch.where(real.unsqueeze(-1), fourmomenta, at_rest).flatten(0, 1),
+        jets.flatten(0, 1),
+        {name: column.flatten() for name, column in zip(given, columns, strict=True)},
+    )
+    found = torch.stack([FEATURES[name](kinematics) for name in names], dim=1)
+    return torch.where(real.unsqueeze(-1), found.unflatten(0, real.shape), 0.0)
+
+
+def _tokens(
+    vectors: Tensor, references: Tensor, as_channels: bool, inputs: Inputs
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A global token, reference vectors, and particles, as :func:`.tokens.event_tokens` has them.
+
+    Returns channels ``(B, M, C, W)``, scalars ``(B, M, 1 + S)`` and real ``(B, M)``.
+    """
+    _, scalars, real = inputs
+    jets, new = real.shape[0], 1 if as_channels else 1 + len(references)
+    front = vectors.new_zeros(1, new, vectors.shape[-1])
+    if not as_channels:
+        front = torch.cat([front[:, :1], references.unsqueeze(0)], dim=1)
+    channels = torch.cat([front.expand(jets, -1, -1), vectors], dim=1).unsqueeze(2)
+    if as_channels:
+        repeated = references.expand(jets, channels.shape[1], -1, -1)
+        channels = torch.cat([channels, repeated], dim=2)
+    scalars = nn.functional.pad(scalars, (1, 0))
+    marks = nn.functional.pad(scalars.new_ones(1, 1, 1), (0, scalars.shape[2] - 1, 0, new - 1))
+    return (
+        channels,
+        torch.cat([marks.expand(jets, -1, -1), scalars], dim=1),
+        torch.cat([real.new_ones(jets, new), real], dim=1),
+    )
+
+
+def _lgatr(tagger: LGATrTagger, inputs: Inputs) -> Tensor:
+    vectors = embed_vector(inputs[0] / tagger.momentum_unit)
+    references = tagger.spurions.to(vectors.dtype)
+    channels, scalars, real = _tokens(vectors, references, tagger.as_channels, inputs)
+    outputs, _ = tagger.network(
+        channels, scalars, attn_mask=real[:, None, None, :], backend="native"
+    )
+    return outputs[:, 0, :, 0]
+
+
+def _slim(tagger: SlimTagger, inputs: Inputs) -> Tensor:
+    vectors = inputs[0] / tagger.momentum_unit
+    references = tagger.spurions.to(vectors.dtype)
+    channels, scalars, real = _tokens(vectors, references, tagger.as_channels, inputs)
+    _, outputs = tagger.network(
+        channels, scalars, attn_mask=real[:, None, None, :], backend="native"
+    )
+    return outputs[:, 0]
+
+
+def _transformer(tagger: Transformer, inputs: Inputs) -> Tensor:
+    vectors = inputs[0] / tagger.momentum_unit
+    channels, scalars, real = _tokens(vectors, vectors.new_zeros(0, 4), True, inputs)
+    x = tagger.embedding(torch.cat([channels.flatten(2), scalars], dim=2))
+    mask = real[:, None, None, :]
+    attend = prepare_attention(x.device, x.dtype, attn_mask=mask, backend="native")
+    for block in tagger.blocks:
+        x = _transformer_block(block, x, attend, real)
+    return tagger.head(tagger.norm(x[:, 0]))
+
+
+def _transformer_block(block: Any, x: Tensor, attend: Attention, real: Tensor) -> Tensor:
+    if block.linear_cost is None:
+        return block(x, attend)
+    q, k, v = block.qkv(block.norm1(x)).unflatten(-1, (3, block.heads, -1)).unbind(-3)
+    q, k, v = (y.transpose(1, 2) for y in (q, k, v))
+    keep = real[:, None, :, None].to(x.dtype)
+    if isinstance(block.linear_cost, Linformer):
+        heads = block.linear_cost.attend(q, k * keep, v * keep)
+    else:
+        # The last channel becomes the share of the weights that fell on particles.
+        weighted = block.linear_cost.attend(
+            q, k, torch.cat([v * keep, keep.expand_as(v[..., :1])], -1)
+        )
+        heads = weighted[..., :-1] / weighted[..., -1:].clamp(min=1e-20)
+    x = x + block.out(heads.transpose(1, 2).flatten(-2))
+    return x + block.mlp(block.norm2(x))
+
+
+def _part(tagger: ParticleTransformer, inputs: Inputs) -> Tensor:
+    fourmomenta, scalars, real = inputs
+    kinematics = kinematics_of(fourmomenta, real, SETS["kinematics"])
+    vectors = fourmomenta[..., [1, 2, 3, 0]]  # (px, py, pz, E) over there
+    features = torch.cat([kinematics, scalars], dim=2)
+    return tagger.net(features.mT, v=vectors.mT, mask=real.unsqueeze(1))
+
+
+def _particlenet(tagger: ParticleNet, inputs: Inputs) -> Tensor:
+    fourmomenta, scalars, real = inputs
+    kinematics = kinematics_of(fourmomenta, real, (*PLANE, *NEIGHBOUR_FEATURES))
+    # There must be more places than neighbours.
+    room = (0, tagger.least)
+    channels = nn.functional.pad(torch.cat([kinematics, scalars], dim=2).mT, room)
+    mask = nn.functional.pad(real.unsqueeze(1).to(channels.dtype), room)
+    return tagger.net(channels[:, :2], channels, mask)
+
+
+def _lorentznet(tagger: LorentzNet, inputs: Inputs) -> Tensor:
+    fourmomenta, scalars, real = inputs
+    jets, count = real.shape[0], len(tagger.references)
+    references = tagger.references.to(fourmomenta.dtype).expand(jets, -1, -1)
+    x = torch.cat([references, fourmomenta / tagger.momentum_unit], dim=1)
+    marks = nn.functional.pad(scalars.new_ones(1, count, 1), (0, scalars.shape[2]))
+    scalars = torch.cat([marks.expand(jets, -1, -1), nn.functional.pad(scalars, (1, 0))], dim=1)
+    real = torch.cat([real.new_ones(jets, count), real], dim=1)
+    inputs_ = torch.cat([compressed(product(x, x)), scalars], dim=2)
+    keep = real.unsqueeze(2).to(x.dtype)
+    others = 1.0 - torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
+    edges = (keep * keep.mT * others).unsqueeze(3)  # (B, M, M, 1)
+    h = tagger.embedding(inputs_)
+    for block in tagger.blocks:
+        h, x = _lorentznet_block(block, h, x, inputs_, edges)
+    mean = (h * keep).sum(dim=1) / keep.sum(dim=1)
+    return tagger.head(mean)
+
+
+def _lorentznet_block(
+    block: Any, h: Tensor, x: Tensor, inputs: Tensor, edges: Tensor
+) -> tuple[Tensor, Tensor]:
+    difference = x.unsqueeze(2) - x.unsqueeze(1)
+    invariants = (product(difference, difference), product(x.unsqueeze(2), x.unsqueeze(1)))
+    size = (-1, h.shape[1], h.shape[1], -1)
+    pairs = [h.unsqueeze(2).expand(size), h.unsqueeze(1).expand(size), *map(compressed, invariants)]
+    # Norms over batches know rows of channels alone.
+    message = block.message(torch.cat(pairs, dim=3).flatten(0, 2))
+    message = (message * block.gate(message)).unflatten(0, difference.shape[:3]) * edges
+    update = torch.cat([h, message.sum(dim=2), inputs], dim=2)
+    h = h + block.update(update.flatten(0, 1)).unflatten(0, h.shape[:2])
+    if block.step is not None:
+        steps = (difference * block.step(message)).clamp(-100.0, 100.0) * edges
+        x = x + block.coordinate_factor * steps.sum(dim=2) / edges.sum(dim=2).clamp(min=1.0)
+    return h, x
+
+
+_NETWORKS: dict[type[nn.Module], Callable[[Any, Inputs], Tensor]] = {
+    LGATrTagger: _lgatr,
+    SlimTagger: _slim,
+    Transformer: _transformer,
+    ParticleTransformer: _part,
+    ParticleNet: _particlenet,
+    LorentzNet: _lorentznet,
+}
+_REASONS = {
+    "BoostedTrees": "trees are no network; take them from scikit-learn by skl2onnx",
+    "Pelican": "pelican-lite sums over lists of pairs whose length ONNX cannot know",
+    "LLoCaTransformer": "lloca draws frames at random where particles lie in a plane",
+}
 
 
 class PaddedTagger(nn.Module):
@@ -26,14 +222,51 @@ class PaddedTagger(nn.Module):
         Names of the scalar features it was trained with, in order.
     max_constituents
         Particles beyond this many leading ones are ignored; 0 uses all.
+    smallest_component
+        Particles with any component up to this, in GeV, are ignored; 0 uses all.
+
+    Raises
+    ------
+    UserError
+        If there is no such form of the tagger; the message says why.
     """
 
-    def __init__(self, tagger: LGATrTagger, features: Sequence[str], max_constituents: int) -> None:
+    def __init__(
+        self,
+        tagger: nn.Module,
+        features: Sequence[str],
+        max_constituents: int,
+        smallest_component: float = 0.0,
+    ) -> None:
         super().__init__()
+        if isinstance(tagger, FineTuned):
+            tagger = tagger.tagger
+        kind = type(tagger)
+        if kind not in _NETWORKS:
+            reason = _REASONS.get(kind.__name__, "it has no form for padded jets")
+            raise UserError(f"{kind.__name__} does not export to ONNX: {reason}")
+        if smallest_component and any(isinstance(m, Linformer) for m in tagger.modules()):
+            raise UserError(
+                "Linformer with data.smallest_component does not export to ONNX: it "
+                "depends on places of particles, and there would be gaps"
+            )
         self.tagger, self.features = tagger, tuple(features)
-        self.max_constituents = max_constituents
+        self.max_constituents, self.smallest_component = max_constituents, smallest_component
 
-    def forward(self, fourmomenta: Tensor) -> Tensor:
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of particles that the features need; see :mod:`data.columns`."""
+        return tuple(name for name in self.features if name in PARTICLES)
+
+    @property
+    def max_particles(self) -> int | None:
+        """Most particles of a jet that the network can take; None if any number."""
+        for module in self.tagger.modules():
+            if isinstance(module, Linformer):
+                return module.key_projection.shape[1] - 1
+        return None
+
+    def forward(self, fourmomenta: Tensor, *columns: Tensor) -> Tensor:
         """Logits ``(B, outputs)``.
 
         Parameters
@@ -41,47 +274,20 @@ class PaddedTagger(nn.Module):
         fourmomenta
             ``(B, N, 4)`` as (E, px, py, pz) in GeV, leading particles first; rows with E <= 0 are
             padding.
+        *columns
+            Those of :attr:`columns`, ``(B, N)`` each.
         """
-        if self.max_constituents:
+        if self.max_constituents and not self.smallest_component:
             fourmomenta = fourmomenta[:, : self.max_constituents]
-        real = fourmomenta[..., :1] > 0
-        fourmomenta = torch.where(real, fourmomenta, 0.0)
-        multivectors = embed_vector(fourmomenta / self.tagger.momentum_unit)
-        scalars = self._scalars(fourmomenta, real)
-
-        spurions = self.tagger.spurions.to(multivectors.dtype)
-        new = 1 if self.tagger.as_channels else 1 + len(spurions)
-        front = multivectors.new_zeros(1, new, 16)
-        if not self.tagger.as_channels:
-            front = torch.cat([front[:, :1], spurions.unsqueeze(0)], dim=1)
-        jets = fourmomenta.shape[0]
-        tokens = torch.cat([front.expand(jets, -1, -1), multivectors], dim=1).unsqueeze(2)
-        if self.tagger.as_channels:
-            channels = spurions.expand(jets, tokens.shape[1], -1, -1)
-            tokens = torch.cat([tokens, channels], dim=2)
-
-        first = nn.functional.pad(scalars.new_ones(1, 1, 1), (0, scalars.shape[2] - 1, 0, new - 1))
-        keys = torch.cat([real.new_ones(jets, new), real.squeeze(2)], dim=1)
-        outputs, _ = self.tagger.network(
-            tokens,
-            torch.cat([first.expand(jets, -1, -1), scalars], dim=1),
-            attn_mask=keys[:, None, None, :],
-            backend="native",
-        )
-        logits: Tensor = outputs[:, 0, :, 0]
-        return logits
-
-    def _scalars(self, fourmomenta: Tensor, real: Tensor) -> Tensor:
-        """The mark of the global token (none here), then the features: ``(B, N, 1 + S)``."""
-        marks = torch.zeros_like(fourmomenta[..., :1])
-        if not self.features:
-            return marks
-        # Padding stands in with a particle at rest, so that logarithms stay finite.
-        at_rest = torch.tensor([1.0, 0.0, 0.0, 0.0], device=real.device, dtype=fourmomenta.dtype)
-        jets = fourmomenta.sum(dim=1, keepdim=True).expand_as(fourmomenta)
-        kinematics = Kinematics(
-            torch.where(real, fourmomenta, at_rest).flatten(0, 1), jets.flatten(0, 1)
-        )
-        features = torch.stack([FEATURES[name](kinematics) for name in self.features], dim=1)
-        features = torch.where(real, features.view(*real.shape[:2], -1), 0.0)
-        return torch.cat([marks, features], dim=2)
+            columns = tuple(column[:, : self.max_constituents] for column in columns)
+        real = fourmomenta[..., 0] > 0
+        if self.smallest_component:
+            large = real & (fourmomenta.abs() > self.smallest_component).all(dim=-1)
+            # A jet of nothing else keeps its first particle, as in the sample.
+            first = real & (real.cumsum(dim=1) == 1) & ~large.any(dim=1, keepdim=True)
+            real = large | first
+            if self.max_constituents:
+                real = real & (real.cumsum(dim=1) <= self.max_constituents)
+        fourmomenta = torch.where(real.unsqueeze(-1), fourmomenta, 0.0)
+        scalars = features_of_padded(fourmomenta, real, self.features, columns)
+        return _NETWORKS[type(self.tagger)](self.tagger, (fourmomenta, scalars, real))

@@ -13,12 +13,12 @@ from experiments.models.baselines.layout import event_mean, pairs, with_referenc
 from experiments.models.symmetry import SymmetryBreaking
 
 
-def _compressed(x: Tensor) -> Tensor:
+def compressed(x: Tensor) -> Tensor:
     """ψ(x) = sgn(x) log(|x| + 1), which tames invariants of large range."""
     return x.sign() * x.abs().log1p()
 
 
-def _product(x: Tensor, y: Tensor) -> Tensor:
+def product(x: Tensor, y: Tensor) -> Tensor:
     """Minkowski product, ``(..., 4)`` twice to ``(..., 1)``."""
     z = x * y
     return z[..., :1] - z[..., 1:].sum(dim=-1, keepdim=True)
@@ -81,8 +81,8 @@ class LorentzGroupBlock(nn.Module):
         """Scalars ``(N, H)`` and coordinates ``(N, 4)`` to the next ones."""
         i, j = edges
         difference = x[i] - x[j]
-        invariants = [_product(difference, difference), _product(x[i], x[j])]
-        message = self.message(torch.cat([h[i], h[j], *map(_compressed, invariants)], dim=1))
+        invariants = [product(difference, difference), product(x[i], x[j])]
+        message = self.message(torch.cat([h[i], h[j], *map(compressed, invariants)], dim=1))
         message = message * self.gate(message)
         received = torch.zeros_like(h).index_add(0, i, message)
         h = h + self.update(torch.cat([h, received, inputs], dim=1))
@@ -147,7 +147,7 @@ class LorentzNet(nn.Module):
         """Logits ``(B, outputs)``."""
         momenta = batch.fourmomenta.to(self.references.dtype) / self.momentum_unit
         x, scalars, packing = with_references(batch, momenta, self.references)
-        inputs = torch.cat([_compressed(_product(x, x)), scalars], dim=1)
+        inputs = torch.cat([compressed(product(x, x)), scalars], dim=1)
         edges = pairs(packing, loops=False)
         h = self.embedding(inputs)
         for block in self.blocks:

@@ -10,8 +10,8 @@ from experiments.batch import DataSpec, EventBatch
 from experiments.features import compute_features
 from experiments.models.baselines.layout import needed, pad_events
 
-_FEATURES = ("log_pt", "log_energy", "log_pt_relative", "log_energy_relative", "delta_r")
-_PLANE = ("delta_eta", "delta_phi")
+FEATURES = ("log_pt", "log_energy", "log_pt_relative", "log_energy_relative", "delta_r")
+PLANE = ("delta_eta", "delta_phi")
 
 
 class ParticleNet(nn.Module):
@@ -47,7 +47,7 @@ class ParticleNet(nn.Module):
         # Fewer particles than neighbours cannot be: such events are padded.
         self.least = 1 + max(k for k, _ in conv_params)
         self.net = module.ParticleNet(
-            input_dims=len(_FEATURES) + len(_PLANE) + spec.num_scalars,
+            input_dims=len(FEATURES) + len(PLANE) + spec.num_scalars,
             num_classes=spec.num_outputs,
             conv_params=[(k, tuple(channels)) for k, channels in conv_params],
             fc_params=[(width, dropout) for width, dropout in fc_params],
@@ -57,7 +57,7 @@ class ParticleNet(nn.Module):
 
     def forward(self, batch: EventBatch) -> Tensor:
         """Logits ``(B, outputs)``."""
-        names = (*_PLANE, *_FEATURES)
+        names = (*PLANE, *FEATURES)
         kinematics = compute_features(batch.fourmomenta, batch.packing, names)
         values = kinematics.new_empty(len(kinematics), len(names) + batch.scalars.shape[1])
         values[:, : len(names)], values[:, len(names) :] = kinematics, batch.scalars
