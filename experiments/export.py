@@ -31,6 +31,7 @@ from hydra.utils import instantiate
 from data.errors import install_hint
 from data.signals import one_line_interrupts
 from experiments import rundir
+from experiments.checkpoint_io import read_checkpoint
 from experiments.cli import add_trust, one_line_errors
 from experiments.errors import UserError
 from experiments.models.dense import PaddedTagger
@@ -60,10 +61,10 @@ def load_tagger(run: Path, trust: Sequence[str] = ()) -> PaddedTagger:
     """
     if not (run / rundir.CONFIG).is_file():
         raise UserError(f"{run}: not the folder of a run; it has no {rundir.CONFIG}")
-    cfg = load_config(run, ("data.module", "model"), trust)
     checkpoint = next((run / c for c in (rundir.BEST, rundir.LAST) if (run / c).is_file()), None)
     if checkpoint is None:
         raise UserError(f"{run}: no checkpoint yet; train first")
+    cfg = load_config(run, ("data.module", "model"), trust)
     make: Any = instantiate(cfg.model)
     # The weights are those of this run: the one it started from may be gone.
     start = {"backbone": "none"} if make.func is FineTuned else {}
@@ -75,7 +76,7 @@ def load_tagger(run: Path, trust: Sequence[str] = ()) -> PaddedTagger:
         prepare.max_constituents,
         cfg.data.module.get("smallest_component", 0.0),
     )
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    state = read_checkpoint(checkpoint)["state_dict"]
     own = {n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")}
     try:
         tagger.load_state_dict(own)

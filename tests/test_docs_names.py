@@ -140,4 +140,4 @@ def test_extras(names, where):
 def test_hints_install_this_package():
     """``lgatr`` on PyPI is the reference library."""
     for path in SOURCES:
-        assert not re.search(r"pip install[^\n]*['\" ]lgatr\b", path.read_text()), path
+        assert not re.search(r"pip install[^\n`]*['\" ]lgatr\b", path.read_text()), path

@@ -127,7 +127,7 @@ class NativeBackend(Backend):
                 simple, table = True, spec.mask.table
             elif isinstance(spec.score, DenseBias) and spec.mask is None:
                 simple, table = True, spec.score.table.to(q.dtype)
-            if table is not None and table.dim() == 4 and len(table) != 1 and q.dim() > 4:
+            if table is not None and table.dim() == 4 and table.shape[0] != 1 and q.dim() > 4:
                 simple = False  # events of several batch dimensions, counted through
             if simple:
                 return dense_attention(q, k, v, table, spec.causal, spec.dropout, spec.scale)
