@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
+import native_fuzz
 import pytest
 import torch
 
@@ -47,6 +52,31 @@ def test_the_table_says_what_the_sources_say():
                 assert kind.written == (const is None), (name, key)
             if len(key) > 1:
                 assert key == own, (name, key)
+
+
+def fuzz(trials, seed):
+    """In a program of its own: a signal is its death and not ours."""
+    done = subprocess.run(
+        [sys.executable, native_fuzz.__file__, str(trials), str(seed)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(native_build.__file__).parents[2])},
+    )
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    print(done.stdout.strip())
+    equal, refused = (int(re.search(rf"(\d+) {word}", done.stdout)[1]) for word in ("equal", "ref"))
+    assert min(equal, refused) > trials * len(SIGNATURES) / 10
+    assert equal + refused == trials * len(SIGNATURES)
+
+
+def test_wrong_calls_are_refused_and_right_ones_equal_the_formula():
+    fuzz(25, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_many_wrong_calls(seed):
+    fuzz(1500, seed)
 
 
 def attention(**changed):

@@ -84,11 +84,9 @@ def _address(x: Any, dtype: torch.dtype) -> int:
     try:
         address = x.data_ptr()
     except RuntimeError:  # sparse ones, and those inside of torch.func
-        address = 0
+        raise ValueError(f"has no memory of its own: it is {x.layout}, or a wrapper") from None
     if address == 0 and x.numel() > 0:
-        raise ValueError(
-            f"has no memory of its own: it is {x.layout}, freed, or stands for another"
-        )
+        raise ValueError("has no memory: it was freed, or stands for another tensor")
     return address
 
 

@@ -51,7 +51,7 @@ _STATE, _STATE_OUT = State("2 * C + S", "2 * C"), State("2 * C + S", "2 * C", wr
 _BY_HEAD, _BY_HEAD_OUT = State("N * (W + S)", "N * W"), State("N * (W + S)", "N * W", written=True)
 _OFFSETS = Array(("B + 1",), dtype=torch.int64)
 _ATTENTION: dict[str, Argument] = {
-    "queries": _OFFSETS, "keys": _OFFSETS, **_sizes("T U B H D"),
+    "queries": _OFFSETS, "keys": _OFFSETS, **_sizes("T U B H"), "D": Size(1),
     "scale": Real(positive=True), "causal": _FLAG,
 }  # fmt: skip
 
