@@ -21,11 +21,14 @@ from lgatr.attention import (
     PaddedKeys,
     PagedKeys,
     PrefixLM,
+    RelativePosition,
+    ScoreModFunction,
     ShiftedWindows,
     SlidingWindow,
     SoftCap,
     prepare_attention,
 )
+from lgatr.attention.masks import And, Not
 
 LONG = torch.arange(6)
 SENSELESS = [
@@ -83,6 +86,16 @@ SENSELESS = [
     (lambda: ALiBi(torch.arange(3)), "floating-point"),
     (lambda: ALiBi(torch.ones(2, 2)), "floating-point numbers"),
     (lambda: SoftCap(float("inf")), "cap"),
+    (lambda: SoftCap("1"), "cap"),
+    (lambda: Causal(bottom_right="no"), "True or False"),
+    (lambda: SlidingWindow(1, bottom_right=1), "True or False"),
+    (lambda: GlobalTokens([10**9]), "would be too large"),
+    (lambda: And(()), "joined with masks"),
+    (lambda: Not(3), "joined with masks"),
+    (lambda: PagedKeys([[0]], 4, (3,)), "tensor, not list"),
+    (lambda: RelativePosition(torch.ones(2, 5).long()), "floating-point"),
+    (lambda: ALiBi.geometric(0), "at least 1"),
+    (lambda: ScoreModFunction(3), "function of"),
 ]
 UNFIT = [
     (lambda: PrefixLM([1, 2, 3]), "3 prefixes, but there are 2 events"),
@@ -93,6 +106,7 @@ UNFIT = [
     (lambda: ColumnRanges(torch.zeros(3, 7, dtype=torch.int32)), "3 heads, but there are 2"),
     (lambda: MaskMod(lambda b, h, q, k: q - k), "returns a boolean tensor, not torch.int64"),
     (lambda: MaskMod(lambda b, h, q, k: True), "returns a boolean tensor, not bool"),
+    (lambda: MaskMod(lambda b, h, q, k: torch.ones(9, 9).bool()), "broadcast to, here"),
 ]
 
 

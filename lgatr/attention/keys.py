@@ -185,6 +185,8 @@ class PagedKeys(KeyStorage):
         object.__setattr__(self, "page_size", whole_number(self.page_size, "page_size", 1))
         self._read(*([] if self.starts is None else ["starts"]))
         tables, events = self.tables, len(self.lengths)
+        if not isinstance(tables, Tensor):
+            raise ValueError(f"block tables are a tensor, not {type(tables).__name__}")
         if tables.dim() != 2 or len(tables) != events:
             raise ValueError(
                 f"block tables are (events, pages) for {events} events, not {tuple(tables.shape)}"

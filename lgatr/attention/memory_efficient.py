@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lgatr.attention.dispatch import prepare_attention
 from lgatr.attention.partial import merge_attentions as _merge
+from lgatr.attention.shapes import check_tensors
 from lgatr.attention.xformers_shapes import by_xformers, check_op, prepared, wider
 
 
@@ -70,6 +71,7 @@ def memory_efficient_attention(
         If a mask object or an operator is unknown.
     """
     check_op(op, pair=True, single=False)
+    check_tensors(query, key, value)
     arguments = (query, key, value, attn_bias, p, scale)
     name = "memory_efficient_attention"
     found = by_xformers(name, op, query, *arguments, output_dtype=output_dtype)
@@ -151,6 +153,7 @@ def memory_efficient_attention_forward_requires_grad(
         ``[1, H, M]``, of three-dimensional queries ``[B, 1, M]``.
     """
     check_op(op, pair=False, single=True)
+    check_tensors(query, key, value)
     name = "memory_efficient_attention_forward_requires_grad"
     dtype = output_dtype or query.dtype
     return _with_lse(name, query, key, value, attn_bias, p, scale, op, dtype)
@@ -173,6 +176,7 @@ def memory_efficient_attention_partial(
     :func:`memory_efficient_attention_forward_requires_grad`.
     """
     check_op(op, pair=True, single=True)
+    check_tensors(query, key, value)
     dtype = output_dtype or torch.promote_types(query.dtype, torch.float32)
     name = "memory_efficient_attention_partial"
     return _with_lse(name, query, key, value, attn_bias, p, scale, op, dtype)
@@ -210,6 +214,7 @@ def memory_efficient_attention_backward(
     Gradients of query, key and value.
     """
     check_op(op, pair=False, single=True)
+    check_tensors(grad, output, lse, query, key, value)
     if p != 0.0:
         raise NotImplementedError(
             "dropout goes with gradients of its own; call memory_efficient_attention"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.dispatch import prepare_attention
+from lgatr.attention.shapes import check_output_format, check_tensors
 
 
 def partial_attention(q: Tensor, k: Tensor, v: Tensor, **pattern: Any) -> tuple[Tensor, Tensor]:
@@ -79,9 +80,12 @@ def merge_attentions(
         If there are no parts, not one log-sum-exp for each, or shapes that do not fit.
     """
     outputs, lses = list(outputs), list(lses)
+    if output_dtype is not None:
+        check_output_format(output_dtype)
     if not outputs or len(outputs) != len(lses):
         raise ValueError(f"{len(outputs)} outputs and {len(lses)} log-sum-exps cannot be merged")
     for out, lse in zip(outputs, lses, strict=True):
+        check_tensors(out, lse)
         if out.shape != outputs[0].shape or lse.shape != out.shape[:-1]:
             raise ValueError(
                 f"an output of shape {tuple(out.shape)} and a log-sum-exp of shape "

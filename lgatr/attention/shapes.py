@@ -7,7 +7,7 @@ E width of values.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,6 +64,19 @@ def check_shapes(q: torch.Size, k: torch.Size, v: torch.Size, packed: bool) -> N
             f"{q[-2]} heads of queries cannot share {k[-2]} heads of keys evenly; the number of "
             f"key heads must divide that of query heads ({told}; {FOR_XFORMERS})"
         )
+
+
+def check_tensors(*values: Any) -> None:
+    """Raise ``TypeError`` unless all are tensors."""
+    for value in values:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"attention takes tensors, not {type(value).__name__}")
+
+
+def check_output_format(dtype: Any) -> None:
+    """Raise ``ValueError`` unless ``dtype`` is a floating-point format."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"output_dtype is a format such as torch.float32, not {dtype!r}")
 
 
 def check_formats(q: Tensor, k: Tensor, v: Tensor, exact: bool) -> None:

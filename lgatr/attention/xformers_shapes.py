@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.dispatch import Attention, prepare_attention
-from lgatr.attention.shapes import check_formats
+from lgatr.attention.shapes import check_formats, check_output_format
 
 _SHAPES = "[B, M, K], [B, M, H, K] or [B, M, G, H, K]"
 
@@ -150,4 +150,7 @@ def by_xformers(name: str, op: Any, query: Tensor, *arguments: Any, **options: A
 
 def wider(a: torch.dtype, b: torch.dtype | None) -> torch.dtype:
     """Format to compute in, so that a wider output is not one of rounded numbers."""
-    return a if b is None else torch.promote_types(a, b)
+    if b is None:
+        return a
+    check_output_format(b)
+    return torch.promote_types(a, b)

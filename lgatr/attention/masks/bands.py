@@ -15,6 +15,11 @@ from lgatr.attention.whole_numbers import whole_number
 _SAME: Any = object()
 
 
+def _check_corner(bottom_right: Any) -> None:
+    if not isinstance(bottom_right, bool):
+        raise ValueError(f"bottom_right is True or False, not {bottom_right!r}")
+
+
 def _in_band(at: Positions, band: Band) -> Tensor:
     distance = at.k - at.q
     if band.bottom_right:
@@ -39,6 +44,9 @@ class Causal(Mask):
 
     bottom_right: bool = False
     feature = "causal"
+
+    def __post_init__(self) -> None:
+        _check_corner(self.bottom_right)
 
     def band(self) -> Band:
         """See :meth:`Mask.band`."""
@@ -73,6 +81,7 @@ class SlidingWindow(Mask):
     feature = "window"
 
     def __post_init__(self) -> None:
+        _check_corner(self.bottom_right)
         if self.right is _SAME:
             object.__setattr__(self, "right", self.left)
         if self.left is None and self.right is None:

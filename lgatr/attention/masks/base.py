@@ -127,11 +127,19 @@ class Mask(Movable, ABC):
         return Not(self)
 
 
+def _check_parts(parts: tuple[Mask, ...]) -> None:
+    if not parts or not all(isinstance(part, Mask) for part in parts):
+        raise ValueError(f"masks are joined with masks, not {parts!r}")
+
+
 @dataclass(frozen=True, eq=False)
 class And(Mask):
     """Where all of ``parts`` allow it."""
 
     parts: tuple[Mask, ...]
+
+    def __post_init__(self) -> None:
+        _check_parts(self.parts)
 
     def allowed(self, at: Positions) -> Tensor:
         """See :meth:`Mask.allowed`."""
@@ -174,6 +182,9 @@ class Or(Mask):
 
     parts: tuple[Mask, ...]
 
+    def __post_init__(self) -> None:
+        _check_parts(self.parts)
+
     def allowed(self, at: Positions) -> Tensor:
         """See :meth:`Mask.allowed`."""
         result = self.parts[0].allowed(at)
@@ -203,6 +214,9 @@ class Not(Mask):
     """Where ``part`` forbids it."""
 
     part: Mask
+
+    def __post_init__(self) -> None:
+        _check_parts((self.part,))
 
     def allowed(self, at: Positions) -> Tensor:
         """See :meth:`Mask.allowed`."""
@@ -242,4 +256,16 @@ class MaskMod(Mask):
         if not isinstance(result, Tensor) or result.dtype != torch.bool:
             kind = getattr(result, "dtype", type(result).__name__)
             raise ValueError(f"the function of a MaskMod returns a boolean tensor, not {kind}")
+        if not torch.compiler.is_compiling():
+            _check_broadcast(result, at)
         return result
+
+
+def _check_broadcast(result: Tensor, at: Positions) -> None:
+    wanted = torch.broadcast_shapes(at.event.shape, at.head.shape, at.q.shape, at.k.shape)
+    shapes = zip(reversed(result.shape), reversed(wanted), strict=False)
+    if result.dim() > len(wanted) or not all(n in (1, m) for n, m in shapes):
+        raise ValueError(
+            f"the function of a MaskMod returns what its arguments broadcast to, here "
+            f"{tuple(wanted)}, not {tuple(result.shape)}"
+        )

@@ -195,12 +195,16 @@ class ColumnRanges(ColumnPatterns, Mask):
 
     @classmethod
     def documents(
-        cls, packing: Packing, causal: bool = False, device: torch.device | str | None = None
+        cls,
+        packing: Packing | Sequence[int],
+        causal: bool = False,
+        device: torch.device | str | None = None,
     ) -> ColumnRanges:
-        """A block-diagonal mask over one long sequence of ``packing.num_tokens`` tokens.
+        """A block-diagonal mask over one long sequence, of documents with these lengths.
 
         For models that see the batch as one event; a ``packing`` itself is faster.
         """
+        packing = packing if isinstance(packing, Packing) else Packing.from_lengths(packing)
         ptr = packing.ptr if device is None else packing.ptr.to(device)
         lengths = ptr.diff().long()
         end = ptr[1:].repeat_interleave(lengths, output_size=packing.num_tokens)

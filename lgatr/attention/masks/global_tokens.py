@@ -14,12 +14,21 @@ from lgatr.attention.positions import Positions
 from lgatr.attention.shapes import Layout
 from lgatr.attention.whole_numbers import whole_number, whole_numbers
 
+# Entries of a table of positions; one byte each.
+_LARGEST = 2**28
+
 
 def _table(positions: list[tuple[int, ...]]) -> Tensor:
     """Which positions are global: ``(1 or B, size)``; the last column stands for all others."""
     last = max((max(row) for row in positions if row), default=0)
     # A power of two: compiled programs depend on it.
-    table = torch.zeros(len(positions), 1 << (last + 1).bit_length(), dtype=torch.bool)
+    size = 1 << (last + 1).bit_length()
+    if size * len(positions) > _LARGEST:
+        raise ValueError(
+            f"GlobalTokens keeps a table of positions, which for {len(positions)} events and "
+            f"position {last} would be too large; mark the tokens by a boolean tensor"
+        )
+    table = torch.zeros(len(positions), size, dtype=torch.bool)
     for row, chosen in zip(table, positions, strict=True):
         row[list(chosen)] = True
     return table
@@ -58,7 +67,7 @@ class GlobalTokens(Mask):
                     "positions of global tokens are whole numbers (n,) or (events, n), not "
                     f"{str(tokens.dtype).removeprefix('torch.')} of shape {tuple(tokens.shape)}"
                 )
-            tokens = tokens.tolist()
+        tokens = tokens.tolist() if hasattr(tokens, "tolist") else tokens
         if not isinstance(tokens, Sequence) or isinstance(tokens, str):
             self._set(tokens=whole_number(tokens, "the number of global tokens", 0))
             return

@@ -123,9 +123,19 @@ class ScoreModFunction(ScoreMod):
     function: ScoreFunction
     symmetry = "none"
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise ValueError(
+                f"ScoreModFunction takes a function of (score, b, h, q, k), not {self.function!r}"
+            )
+
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
         """See :class:`ScoreMod`."""
-        return self.function(score, at.event, at.head, at.q, at.k)
+        result = self.function(score, at.event, at.head, at.q, at.k)
+        if not isinstance(result, Tensor) or not result.is_floating_point():
+            kind = getattr(result, "dtype", type(result).__name__)
+            raise ValueError(f"a score_mod returns floating-point scores, not {kind}")
+        return result
 
 
 def check_heads(table: Tensor, layout: Layout, name: str) -> None:

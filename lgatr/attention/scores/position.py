@@ -10,6 +10,7 @@ from torch import Tensor
 from lgatr.attention.positions import Positions
 from lgatr.attention.scores.base import Bias, check_heads
 from lgatr.attention.shapes import Layout
+from lgatr.attention.whole_numbers import whole_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class ALiBi(Bias):
     @classmethod
     def geometric(cls, heads: int, device: torch.device | str = "cpu") -> ALiBi:
         """Slopes :math:`2^{-8h/H}` for h = 1 … H, as in the paper."""
+        heads = whole_number(heads, "heads", 1)
         exponents = torch.arange(1, heads + 1, device=device, dtype=torch.float32)
         return cls(torch.exp2(-8.0 * exponents / heads))
 
@@ -66,6 +68,10 @@ class RelativePosition(Bias):
     feature = "relative_position"
 
     def __post_init__(self) -> None:
+        if not self.table.is_floating_point():
+            raise ValueError(
+                f"a table of relative positions has floating-point numbers, not {self.table.dtype}"
+            )
         if self.table.dim() != 2 or self.table.shape[1] % 2 == 0:
             raise ValueError(
                 f"a table of relative positions is (heads, 2 n + 1), not {tuple(self.table.shape)}"

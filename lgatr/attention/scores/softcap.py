@@ -26,7 +26,7 @@ class SoftCap(ScoreMod):
     feature = "softcap"
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.cap < math.inf:
+        if not (isinstance(self.cap, (float, int, Tensor)) and 0.0 < self.cap < math.inf):
             raise ValueError(f"the cap of scores is above zero, not {self.cap}")
 
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
