@@ -170,17 +170,19 @@ def markdown(header: list[str], body: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+_LATEX = {
+    **{c: f"\\{c}" for c in "%_&#${}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "ε": r"$\epsilon$", "–": "--", "→": r"$\to$",
+}  # fmt: skip
+
+
 def latex(header: list[str], body: list[list[str]]) -> str:
     """A table in LaTeX, for the package booktabs."""
 
     def line(cells: list[str]) -> str:
-        text = " & ".join(cells)
-        for symbol, command in (
-            ("%", r"\%"), ("_", r"\_"), ("±", r"$\pm$"), ("ε", r"$\epsilon$"), ("–", "--"),
-            ("→", r"$\to$"),
-        ):  # fmt: skip
-            text = text.replace(symbol, command)
-        return text + r" \\"
+        plain = ("".join(_LATEX.get(c, c) for c in cell) for cell in cells)
+        return " & ".join(plain) + r" \\"
 
     columns = "l" + "r" * (len(header) - 1)
     rule = [r"\begin{tabular}{" + columns + "}", r"\toprule", line(header), r"\midrule"]

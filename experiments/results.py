@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -54,10 +55,16 @@ def _inspected(
         return found  # trees: no tensors to transform, no products to count
     batch = last_events(_typical(datamodule.test_dataloader()), 8).to(device)
     model = task.model.to(device)
-    # Counted first: float64 copies are no part of what the model costs.
-    found["flops_per_jet"] = flops_per_event(model, batch)
     found["flops_at_particles"] = batch.packing.num_tokens / len(batch)
-    symmetries = symmetry(model, last_events(batch, 4), datamodule.prepare.features)
+    # Models of users may do what neither can follow; their figures of merit are worth more.
+    try:
+        # Counted first: float64 copies are no part of what the model costs.
+        found["flops_per_jet"] = flops_per_event(model, batch)
+        symmetries = symmetry(model, last_events(batch, 4), datamodule.prepare.features)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        warnings.warn(f"operations or symmetry could not be measured ({reason})", stacklevel=2)
+        return {"flops_per_jet": None, **found, "symmetry": None}
     with atomic_path(directory / rundir.SYMMETRY) as temporary:
         temporary.write_text(f"{symmetries}\n", encoding="utf-8")
     return {**found, "symmetry": symmetries.symmetry}

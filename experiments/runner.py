@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -20,34 +19,17 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from data import signals
-from data.atomic import atomic_path
 from experiments import resume, rundir
 from experiments.checkpoint_io import check_fits, read_checkpoint
 from experiments.errors import UserError
 from experiments.failures import explained_failures, kept_results
-from experiments.plots import curves, tagging
-from experiments.report.html import value_with_error, write_report
+from experiments.rehearsal import rehearse
+from experiments.report.html import value_with_error
+from experiments.report.results import save_results
 from experiments.results import ROOT, gather
 from experiments.sharded import assemble, load_weights
 from experiments.tasks.classification import Classification
 from lgatr.utils.memory import keep_freed_memory
-
-
-def save_results(
-    directory: Path, cfg: DictConfig, results: dict[str, Any], task: Classification
-) -> None:
-    """Write scores, plots, the report, and ``metrics.json``."""
-    assert task.test_scores is not None
-    task.test_scores.save(directory / rundir.SCORES, task.spec.classes)
-    plots = directory / "plots"
-    tagging.plot_all(task.test_scores, task.spec.classes, task.background, plots)
-    history = curves.read_curves(directory / "logs" / "csv")
-    curves.plot_loss(history, plots)
-    curves.plot_learning_rate(history, plots)
-    write_report(directory, cfg.published, results, OmegaConf.to_yaml(cfg, resolve=True))
-    # Last: whoever finds metrics.json finds a complete run.
-    with atomic_path(directory / rundir.METRICS) as temporary:
-        temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[str, Any]:
@@ -92,6 +74,8 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     if checkpoint is not None:
         read = read_checkpoint if resumption is None else resume.read_resumed
         step = check_fits(task, read(checkpoint), checkpoint, trainer.max_steps)
+    if first and step != trainer.max_steps:
+        rehearse(cfg, task, datamodule, trainer.strategy.root_device)
     if first:
         if resumption is None:
             rundir.lock(directory)
@@ -205,7 +189,8 @@ def _test_and_report(
     results: dict[str, Any] = dict(task.test_metrics)
     if trainer.is_global_zero:
         results = gather(cfg, task, trainer, datamodule, directory, seconds, revision)
-        save_results(directory, cfg, results, task)
+        assert task.test_scores is not None
+        save_results(directory, cfg, results, task.test_scores, task.spec.classes, task.background)
         _print_summary(directory, results)
     return results
 

@@ -13,6 +13,7 @@ from experiments.batch import DataSpec
 from experiments.data.loader import JetDataset, ResumableLoader
 from experiments.data.preparation import Preparation
 from experiments.data.sampler import BatchSampler
+from experiments.metrics.incomplete import absent_classes
 
 
 def ranks(module: lightning.LightningDataModule) -> tuple[int, int]:
@@ -104,6 +105,11 @@ class JetData(lightning.LightningDataModule):
         if len(found := {dataset.jets.classes for dataset in self._splits.values()}) > 1:
             names = "; ".join(", ".join(classes) for classes in sorted(found))
             raise DataError(f"{self.path}: its splits have different classes: {names}")
+
+    def absent_classes(self, split: str) -> list[str]:
+        """Names of the classes that a split has no jets of."""
+        jets = self._splits[split].jets
+        return absent_classes(torch.from_numpy(jets.labels), tuple(jets.classes))
 
     def num_jets(self) -> dict[str, int]:
         """Jets in each split."""

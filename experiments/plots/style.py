@@ -37,3 +37,11 @@ def save_as(figure: Figure, file: Path) -> None:
     with atomic_path(file) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)
+
+
+def plain(name: str, longest: int = 40) -> str:
+    """A name as matplotlib shows it as it stands: no formulas, not hidden, not too long."""
+    text = "".join(c if c.isprintable() else "?" for c in name)
+    text = text if len(text) <= longest else text[: longest - 1] + "…"
+    # Between dollar signs stand formulas; legends leave out what begins with an underscore.
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from experiments.metrics.calibration import reliability
+from experiments.metrics.incomplete import absent_classes
 from experiments.metrics.tagging import roc
-from experiments.plots.style import new_figure, save
+from experiments.plots.style import new_figure, plain, save
 from experiments.tasks.scores import Scores
 
 _BACKGROUND_KEPT = (1.0, 0.5, 0.1)
@@ -32,8 +33,12 @@ def plot_all(
     directory
         Where the plots go.
     """
-    plot_roc(scores, classes, background, directory)
+    classes = [plain(name) for name in classes]
+    background = None if background is None else plain(background)
     plot_calibration(scores, directory)
+    if absent_classes(scores.target, tuple(classes)):
+        return  # the others compare classes
+    plot_roc(scores, classes, background, directory)
     if scores.logits.dim() == 1:
         plot_scores(scores, classes, directory)
         plot_sculpting(scores, classes, directory)

@@ -25,9 +25,9 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px }
 def heading(column: str) -> str:
     """What a figure is called in a table: ``rejection_Hbb_at_0.5`` is 1/ε_B of Hbb at 0.5."""
     if not column.startswith("rejection_"):
-        return {"auc": "AUC"}.get(column, column)
+        return {"auc": "AUC"}.get(column, html.escape(column))
     name, _, efficiency = column.removeprefix("rejection_").rpartition("at_")
-    name = f" {name.rstrip('_')}" if name else ""
+    name = f" {html.escape(name.rstrip('_'))}" if name else ""
     return f"1/ε<sub>B</sub>{name} (ε<sub>S</sub> = {efficiency})"
 
 

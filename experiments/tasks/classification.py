@@ -18,6 +18,7 @@ from experiments.batch import DataSpec, EventBatch
 from experiments.errors import UserError
 from experiments.graphs import GraphedForward, default_step, refuse
 from experiments.metrics.calibration import expected_calibration_error
+from experiments.metrics.incomplete import absent_classes, incomplete_metrics
 from experiments.metrics.multiclass import multiclass_metrics
 from experiments.metrics.tagging import tagging_metrics
 from experiments.tasks.scores import Scores
@@ -75,7 +76,7 @@ class Classification(lightning.LightningModule):
             )
         self._parts: list[Scores] = []
         self.test_scores: Scores | None = None
-        self.test_metrics: dict[str, float | None] = {}
+        self.test_metrics: dict[str, Any] = {}
 
     def forward(self, batch: EventBatch) -> Tensor:
         """Logits ``(B,)`` for two classes, else ``(B, K)``."""
@@ -112,12 +113,29 @@ class Classification(lightning.LightningModule):
         if hasattr(self.model, "fit"):
             return None
         logits = self(batch) if self._graphed is None else self._squeezed(self._graphed(batch))
-        if self.spec.num_outputs == 1:
-            loss = F.binary_cross_entropy_with_logits(logits, batch.target.to(logits.dtype))
-        else:
-            loss = F.cross_entropy(logits, batch.target)
+        loss = self.loss_of(logits, batch)
         self.log("loss", loss, prog_bar=True, batch_size=len(batch))
         return loss
+
+    def loss_of(self, logits: Tensor, batch: EventBatch) -> Tensor:
+        """Mean cross entropy of the logits of a batch."""
+        if self.spec.num_outputs == 1:
+            return F.binary_cross_entropy_with_logits(logits, batch.target.to(logits.dtype))
+        return F.cross_entropy(logits, batch.target)
+
+    def checked(self, output: Any, batch: EventBatch) -> Tensor:
+        """What a model returned as logits, if they are that.
+
+        Raises
+        ------
+        UserError
+            If it is no tensor, or one of another shape.
+        """
+        wanted = (len(batch), self.spec.num_outputs)
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        if shape != wanted:
+            raise UserError(f"the model must return logits of shape {wanted}, not {shape}")
+        return self._squeezed(output)
 
     def on_train_batch_end(self, outputs: Any, batch: EventBatch, batch_idx: int) -> None:
         """Stop when training has diverged, rather than test a broken network."""
@@ -130,24 +148,47 @@ class Classification(lightning.LightningModule):
                 "lower optimizer.lr or trainer.gradient_clip_val"
             )
 
-    def _metrics(self) -> tuple[Scores, dict[str, float | None]]:
+    def _joined(self) -> Scores:
         """Of all jets seen since the last call."""
         scores = Scores.joined(self._parts).of_all_processes()
         self._parts.clear()
+        return scores
+
+    def metrics_of(self, scores: Scores, may_lack: bool = False) -> dict[str, Any]:
+        """Figures of merit.
+
+        Parameters
+        ----------
+        scores
+            Of a whole sample.
+        may_lack
+            Whether the sample may lack jets of some class. What is then undefined is None, and
+            ``undefined`` says why.
+
+        Raises
+        ------
+        UserError
+            If jets of a class are lacking, or a score is not finite.
+        """
+        found: dict[str, Any]
+        classes = self.spec.classes
+        absent = absent_classes(scores.target, classes)
         try:
-            if self.spec.num_outputs == 1:
-                found = tagging_metrics(scores.logits, scores.target)
+            if absent and may_lack:
+                found = dict(incomplete_metrics(scores.logits, scores.target))
+                found["undefined"] = f"AUC and rejections: no jets of {', '.join(absent)}"
+            elif self.spec.num_outputs == 1:
+                found = dict(tagging_metrics(scores.logits, scores.target))
             else:
-                classes, other = self.spec.classes, self.background
-                found = multiclass_metrics(
-                    scores.logits, scores.target, classes, other, self.efficiencies
+                found = dict(
+                    multiclass_metrics(
+                        scores.logits, scores.target, classes, self.background, self.efficiencies
+                    )
                 )
         except ValueError as error:
             raise UserError(str(error)) from error
-        found["calibration_error"] = expected_calibration_error(
-            scores.probability, scores.as_predicted
-        )
-        return scores, found
+        error_of_probability = expected_calibration_error(scores.probability, scores.as_predicted)
+        return {**found, "calibration_error": error_of_probability}
 
     def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
         """Collect scores, in full precision even where training is in mixed precision.
@@ -160,7 +201,7 @@ class Classification(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of the whole validation set."""
-        _, metrics = self._metrics()
+        metrics = self.metrics_of(self._joined())
         self.log_dict({f"val/{name}": float(metrics[name] or 0.0) for name in _SHOWN})
         self.log("val_auc", float(metrics["auc"] or 0.0), prog_bar=True, logger=False)
 
@@ -170,7 +211,8 @@ class Classification(lightning.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Metrics of the whole test set, kept for the report."""
-        self.test_scores, self.test_metrics = self._metrics()
+        self.test_scores = self._joined()
+        self.test_metrics = self.metrics_of(self.test_scores, may_lack=True)
 
     def _make_optimizer(self) -> Optimizer:
         parameters = getattr(self.model, "parameter_groups", self.parameters)()

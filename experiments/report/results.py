@@ -1,0 +1,49 @@
+"""Everything that a run writes after its test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from data.atomic import atomic_path
+from experiments import rundir
+from experiments.plots import curves, tagging
+from experiments.report.html import write_report
+from experiments.tasks.scores import Scores
+
+
+def save_results(
+    directory: Path,
+    cfg: DictConfig,
+    results: Mapping[str, Any],
+    scores: Scores,
+    classes: Sequence[str],
+    background: str | None,
+) -> None:
+    """Write scores, plots, the report, and ``metrics.json``.
+
+    Parameters
+    ----------
+    directory, cfg
+        Of the run.
+    results
+        What ``metrics.json`` shall hold.
+    scores
+        Of the test.
+    classes, background
+        Names of the classes, and of that which the others are told from, if any.
+    """
+    scores.save(directory / rundir.SCORES, classes)
+    plots = directory / "plots"
+    tagging.plot_all(scores, classes, background, plots)
+    history = curves.read_curves(directory / "logs" / "csv")
+    curves.plot_loss(history, plots)
+    curves.plot_learning_rate(history, plots)
+    write_report(directory, cfg.published, dict(results), OmegaConf.to_yaml(cfg, resolve=True))
+    # Last: whoever finds metrics.json finds a complete run.
+    with atomic_path(directory / rundir.METRICS) as temporary:
+        temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
