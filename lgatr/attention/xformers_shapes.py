@@ -112,14 +112,17 @@ def prepared(
                 f"{type(bias).__name__} takes events end to end in a batch of 1, not of {len(q)}"
             )
         q, k, v = q[0], k[0], v[0]
+    backend = "auto" if op is None else "xformers"
+    if backend == "auto" and v.shape[-1] > q.shape[-1]:
+        backend = "native"  # has no widest heads
     attend = prepare_attention(
         q.device,
         inside,
         attn_bias=bias,
         dropout_p=p,
         scale=scale,
-        backend="auto" if op is None else "xformers",
-        head_width=max(q.shape[-1], v.shape[-1]),
+        backend=backend,
+        head_width=q.shape[-1],
     )
     return XformersCall(attend, q, k, v, packed, query.shape)
 

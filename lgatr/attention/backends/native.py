@@ -45,6 +45,18 @@ def _plain_causality(band: Band, queries: tuple[int, ...], keys: tuple[int, ...]
     return None
 
 
+def _is_empty(q: Tensor, k: Tensor) -> bool:
+    """Whether a dense batch has no events, or events without queries or keys."""
+    return 0 in (*q.shape[:-2], k.shape[-3])
+
+
+def _nothing(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros, and a log-sum-exp of minus infinity."""
+    # Multiplied, not made anew, so that a gradient of zeros flows.
+    none = q[..., :1] * 0.0
+    return none.expand(*q.shape[:-1], v.shape[-1]), none.squeeze(-1).float() - math.inf
+
+
 class NativeBackend(Backend):
     """See the text of this file."""
 
@@ -119,6 +131,8 @@ class NativeBackend(Backend):
 
     def _dense(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
         tracing = torch.compiler.is_compiling()
+        if not tracing and _is_empty(q, k):
+            return _nothing(q, v)[0]
         ours = spec.dropout > 0.0 and q.device.type == "cpu" and not tracing
         if not ours:
             table: Tensor | None = None
@@ -143,12 +157,10 @@ class NativeBackend(Backend):
         if spec.packing is not None and spec.key_packing is not None:
             lengths = spec.packing.lengths, spec.key_packing.lengths
             return scored_attention(q, k, v, *lengths, pattern, want_lse)
+        if _is_empty(q, k):
+            return _nothing(q, v)
         batch, items = q.shape[:-3], q.shape[-3]
         events = batch.numel()
-        if not (events and items and k.shape[-3]):
-            # Multiplied, not made anew, so that a gradient of zeros flows.
-            none = q[..., :1] * 0.0
-            return none.expand(*q.shape[:-1], v.shape[-1]), none.squeeze(-1).float() - math.inf
         lengths = (items,) * events, (k.shape[-3],) * events
         q, k, v = (
             x.expand(*batch, *x.shape[-3:]).reshape(events * x.shape[-3], *x.shape[-2:])
