@@ -5,6 +5,7 @@ Legend: T query tokens, U key tokens, B events, H heads, K key-value heads (H or
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from itertools import accumulate, groupby
@@ -118,6 +119,31 @@ class _Reorder(torch.autograd.Function):
         return _Reorder.apply(grad, back, forth), None, None
 
 
+def open_empty_rows(table: Tensor) -> tuple[Tensor, Tensor]:
+    """A mask or bias whose rows without any key see every key, and which rows those are.
+
+    A softmax over nothing is not a number, and neither is its gradient. Their outputs are to be
+    replaced by zeros.
+
+    Parameters
+    ----------
+    table
+        ``(..., queries, keys)``: True where attention is allowed, or added to the scores.
+
+    Returns
+    -------
+    table
+        The same without empty rows.
+    empty
+        ``(..., queries, 1)``.
+    """
+    if table.dtype == torch.bool:
+        empty = ~table.any(-1, keepdim=True)
+        return table | empty, empty
+    empty = table.detach().amax(-1, keepdim=True) == -math.inf
+    return table.masked_fill(empty, 0.0), empty
+
+
 def dense_attention(
     q: Tensor,
     k: Tensor,
@@ -135,10 +161,15 @@ def dense_attention(
         k, v = (x.expand(*x.shape[:-3], heads, *x.shape[-2:]) for x in (k, v))
     elif k.shape[-3] != heads:
         k, v = (x.repeat_interleave(heads // x.shape[-3], dim=-3) for x in (k, v))
+    empty: Tensor | None = None
+    if mask is not None:
+        mask, empty = open_empty_rows(mask if mask.dtype == torch.bool else mask.to(q.dtype))
     with sdpa_kernel(SDPBackend.MATH) if needs_plain_formula() else nullcontext():
         out = F.scaled_dot_product_attention(
             q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale
         )
+    if empty is not None:
+        out = out.masked_fill(empty, 0.0)
     return out.transpose(-3, -2)
 
 
