@@ -114,7 +114,7 @@ class TestErrors:
     def test_more_than_a_cache(self):
         net, cache = networks.build(LGATr), PagedCache(4)
         values = networks.inputs(LGATr, 3)
-        with pytest.raises(ValueError, match="nothing else"):
+        with pytest.raises(ValueError, match="needs packing"):
             net(*values, cache=(cache, [cache.new()]))
         with pytest.raises(ValueError, match="2 events"):
             net(*values, packing=Packing.from_lengths([1, 2]), cache=(cache, [cache.new()]))

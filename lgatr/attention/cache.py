@@ -9,18 +9,23 @@ Legend: T new tokens, U places for tokens, H heads, K key-value heads, D head wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lgatr.attention.continued import ContinuedScore, continued_mask
 from lgatr.attention.dispatch import Attention, prepare_attention
 from lgatr.attention.keys import PagedKeys
 from lgatr.attention.masks import Causal
 from lgatr.attention.packing import Packing
 from lgatr.attention.partial import merge_attentions
 from lgatr.attention.spec import AttentionSpec
+
+_LIMITS = ("max_seqlen_q", "max_seqlen_k")
+_OPTIONS = ("backend", "strict", "compute_dtype", "head_width", *_LIMITS)
 
 
 @dataclass
@@ -59,7 +64,12 @@ class PagedCache:
 
     def length(self, sequence: int) -> int:
         """Tokens of a sequence."""
-        return self._sequences[sequence].length
+        return self._sequence(sequence).length
+
+    def _sequence(self, number: int) -> _Sequence:
+        if number not in self._sequences:
+            raise ValueError(f"the cache has no sequence {number}; cache.new() begins one")
+        return self._sequences[number]
 
     def new(self) -> int:
         """Begin an empty sequence; returns its number."""
@@ -69,7 +79,7 @@ class PagedCache:
 
     def fork(self, sequence: int) -> int:
         """Begin a sequence that continues another one, sharing its pages."""
-        original = self._sequences[sequence]
+        original = self._sequence(sequence)
         copy = self.new()
         self._sequences[copy] = _Sequence(list(original.pages), original.length)
         for page in original.pages:
@@ -78,8 +88,9 @@ class PagedCache:
 
     def free(self, sequence: int) -> None:
         """Forget a sequence; pages that nobody else uses become free."""
-        for page in self._sequences.pop(sequence).pages:
+        for page in self._sequence(sequence).pages:
             self._release(page)
+        del self._sequences[sequence]
 
     def _release(self, page: int) -> None:
         self._users[page] -= 1
@@ -119,7 +130,7 @@ class PagedCache:
         ValueError
             If there are too few free pages; nothing is changed then.
         """
-        chosen = [self._sequences[s] for s in sequences]
+        chosen = [self._sequence(s) for s in sequences]
         needed = sum(self._needed(s, n) for s, n in zip(chosen, counts, strict=True))
         if needed > len(self._free):
             raise ValueError(
@@ -136,6 +147,16 @@ class PagedCache:
             places += [self._place(sequence, i) for i in range(sequence.length, end)]
             sequence.length = end
         return torch.tensor(places)
+
+    def shorten(self, sequences: Sequence[int], counts: Sequence[int]) -> None:
+        """Forget the last ``counts`` tokens of these sequences."""
+        for number, count in zip(sequences, counts, strict=True):
+            sequence = self._sequence(number)
+            if not 0 <= count <= sequence.length:
+                raise ValueError(f"sequence {number} has {sequence.length} tokens, not {count}")
+            sequence.length -= count
+            while (len(sequence.pages) - 1) * self.page_size >= sequence.length and sequence.pages:
+                self._release(sequence.pages.pop())
 
     def _place(self, sequence: _Sequence, position: int) -> int:
         page, offset = divmod(position, self.page_size)
@@ -161,6 +182,13 @@ class PagedCache:
                 (k.new_zeros(places_in_all, *k.shape[1:]), v.new_zeros(places_in_all, *v.shape[1:]))
             )
         keys, values = self._storage[layer]
+        for storage, new in ((keys, k), (values, v)):
+            expected = storage.shape[1:], storage.dtype, storage.device
+            if (new.shape[1:], new.dtype, new.device) != expected:
+                raise ValueError(
+                    f"the cache holds (tokens, *{tuple(storage.shape[1:])}) in {storage.dtype} on "
+                    f"{storage.device}, not {tuple(new.shape)} in {new.dtype} on {new.device}"
+                )
         keys[places], values[places] = k, v
         return keys, values
 
@@ -192,7 +220,7 @@ class CachedAttention(Attention):
 
     def __init__(self, whole: Attention, parts: tuple[Attention, ...], cache: PagedCache,
                  places: Tensor) -> None:  # fmt: skip
-        super().__init__(whole.spec, whole.requested, whole.backend, whole.plan)
+        super().__init__(**{f.name: getattr(whole, f.name) for f in fields(whole)})
         object.__setattr__(self, "_state", (parts, cache, places, [0]))
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -200,6 +228,11 @@ class CachedAttention(Attention):
         if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
             raise ValueError("a cache has no gradients; decode under torch.no_grad()")
         parts, cache, places, calls = self._state  # type: ignore[attr-defined]
+        if not len(q) == len(k) == len(v) == len(places):
+            raise ValueError(
+                f"the packing describes {len(places)} new tokens, but there are {len(q)} queries, "
+                f"{len(k)} keys and {len(v)} values"
+            )
         keys, values = cache.write(calls[0], places.to(k.device), k, v)
         calls[0] += 1
         if not parts:
@@ -207,57 +240,97 @@ class CachedAttention(Attention):
         outputs, lses = zip(*(part.partial(q, keys, values) for part in parts), strict=True)
         return merge_attentions(outputs, lses)[0]
 
+    def partial(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """A step is whole: raises ``ValueError``."""
+        raise ValueError("cache is for whole attention; partial attention takes none")
+
 
 def decoding(
-    cache: PagedCache,
-    sequences: Sequence[int],
-    packing: Packing,
+    cache: tuple[PagedCache, Sequence[int]],
+    pattern: AttentionSpec,
+    options: Mapping[str, Any],
     device: torch.device,
     dtype: torch.dtype,
-    backend: str = "auto",
-    strict: bool = False,
 ) -> CachedAttention:
     """Attention for one step of a causal decoder.
 
     Networks call this when they are given ``cache=(cache, sequences)``. What all sequences begin
-    with is attended to once for all of them, and merged with the rest.
+    with is attended to once for all of them, and merged with the rest, where neither a mask nor a
+    score depends on the position.
 
     Parameters
     ----------
     cache
-        Where keys and values are kept. Room for the new tokens is made here.
-    sequences
-        Numbers of the sequences, one for each event of ``packing``.
-    packing
-        The new tokens.
+        Where keys and values are kept, and the numbers of the sequences, one for each event of the
+        pattern. Room for the new tokens is made here.
+    pattern
+        Packing of the new tokens; mask and score as for the whole sequences, which no query sees
+        beyond itself; scale.
+    options
+        ``backend``, ``strict``, ``compute_dtype``, ``head_width``, ``max_seqlen_q`` and
+        ``max_seqlen_k``, of :func:`lgatr.attention.prepare_attention`.
     device, dtype
         Of the queries.
-    backend, strict
-        See :func:`lgatr.attention.prepare_attention`.
+
+    Raises
+    ------
+    ValueError
+        If sequences and events do not fit, there is no room, or no backend runs the pattern;
+        the cache stays as it was.
     """
-    if packing.num_events != len(sequences):
-        raise ValueError(f"{len(sequences)} sequences for {packing.num_events} events")
+    pages, sequences = _checked(cache, pattern)
+    assert pattern.packing is not None
+    counts = pattern.packing.lengths
+    places = pages.extend(sequences, counts)
+    try:
+        whole, parts = _step(pages, sequences, pattern, options, device, dtype)
+    except Exception:
+        pages.shorten(sequences, counts)
+        raise
+    return CachedAttention(whole, parts, pages, places)
+
+
+def _checked(cache: Any, pattern: AttentionSpec) -> tuple[PagedCache, list[int]]:
+    if not (isinstance(cache, tuple) and len(cache) == 2 and isinstance(cache[0], PagedCache)):
+        raise TypeError("cache is a pair (PagedCache, numbers of its sequences)")
+    pages, sequences = cache[0], list(cache[1])
+    assert pattern.packing is not None
+    if pattern.packing.num_events != len(sequences):
+        raise ValueError(
+            f"cache has {len(sequences)} sequences for {pattern.packing.num_events} events"
+        )
     if len(set(sequences)) < len(sequences):
         raise ValueError("a sequence stands twice in the batch; fork it")
+    return pages, sequences
+
+
+def _step(
+    cache: PagedCache,
+    sequences: list[int],
+    pattern: AttentionSpec,
+    options: Mapping[str, Any],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Attention, tuple[Attention, ...]]:
+    """Attention to all tokens; and to the common beginning and the rest, where that is less."""
+    options = {name: options[name] for name in _OPTIONS if name in options}
+    limits = {name: options.pop(name) for name in _LIMITS if name in options}
+    mask = continued_mask(pattern.mask)
+    score = None if pattern.score is None else ContinuedScore(pattern.score)
+    spec = replace(pattern, kv_packing=cache.keys(sequences), mask=mask, score=score)
+    whole = prepare_attention(device, dtype, spec=spec, **options, **limits)
     shared = cache.shared_pages(sequences) if len(sequences) > 1 else []
-    places = cache.extend(sequences, packing.lengths)
-    causal = Causal(bottom_right=True)
-    spec = AttentionSpec(packing=packing, kv_packing=cache.keys(sequences), mask=causal)
-    whole = prepare_attention(device, dtype, spec=spec, backend=backend, strict=strict)
-    if not shared:
-        return CachedAttention(whole, (), cache, places)
+    if not shared or score is not None or mask != Causal(bottom_right=True):
+        return whole, ()
+    assert pattern.packing is not None
     own = replace(spec, kv_packing=cache.keys(sequences, len(shared)))
-    everyone = Packing.from_lengths([packing.num_tokens], packing.device)
+    everyone = Packing.from_lengths([pattern.packing.num_tokens], pattern.packing.device)
+    table = torch.tensor([shared], dtype=torch.int32)
+    length = len(shared) * cache.page_size
     beginning = AttentionSpec(
         packing=everyone,
-        kv_packing=PagedKeys(
-            torch.tensor([shared], dtype=torch.int32),
-            cache.page_size,
-            (len(shared) * cache.page_size,),
-        ),
+        kv_packing=PagedKeys(table, cache.page_size, (length,)),
+        scale=pattern.scale,
     )
-    parts = tuple(
-        prepare_attention(device, dtype, spec=part, backend=backend, strict=strict)
-        for part in (beginning, own)
-    )
-    return CachedAttention(whole, parts, cache, places)
+    parts = (prepare_attention(device, dtype, spec=s, **options) for s in (beginning, own))
+    return whole, tuple(parts)

@@ -5,20 +5,25 @@ Legend: T tokens, H heads, D head width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lgatr.attention import foreign
+from lgatr.attention.arguments import (
+    check_cached,
+    check_limits,
+    compute_format,
+    given_keywords,
+    pattern_of,
+)
 from lgatr.attention.backends.base import Backend
 from lgatr.attention.keys import KeyStorage
-from lgatr.attention.masks import Causal, Mask
-from lgatr.attention.masks.block_mask import BlockMaskMod
+from lgatr.attention.masks import Mask
 from lgatr.attention.packing import Packing
 from lgatr.attention.registry import backends, select_backend
-from lgatr.attention.scores import ScoreMod, ScoreModFunction
+from lgatr.attention.scores import ScoreMod
 from lgatr.attention.shapes import check_formats
 from lgatr.attention.spec import AttentionSpec
 from lgatr.utils.autocast import full_precision
@@ -46,6 +51,8 @@ class Attention:
         The pattern as lowered for it.
     dtype
         Format to compute in; None is that of the queries.
+    head_width
+        Width that the heads must have; None is any.
     """
 
     spec: AttentionSpec
@@ -53,12 +60,13 @@ class Attention:
     backend: Backend
     plan: Any
     dtype: torch.dtype | None = None
+    head_width: int | None = None
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend; see :meth:`lgatr.attention.backends.base.Backend.attend`."""
         self._check(q, k, v)
         with full_precision(q.device.type):
-            return self.backend.attend(*self._inside(q, k, v), self.spec, self.plan).to(q.dtype)
+            return self.backend.attend(*self._lowered(q, k, v), self.plan).to(q.dtype)
 
     def partial(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Attend to a part; see :meth:`lgatr.attention.backends.base.Backend.attend_partial`."""
@@ -69,17 +77,19 @@ class Attention:
                 f"attention={self.backend.name} gives no log-sum-exp; {', '.join(able)} do"
             )
         with full_precision(q.device.type):
-            inside = self._inside(q, k, v)
-            out, lse = self.backend.attend_partial(*inside, self.spec, self.plan)
+            out, lse = self.backend.attend_partial(*self._lowered(q, k, v), self.plan)
             return out.to(q.dtype), lse
 
-    def _inside(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same in the format to compute in."""
-        return (
-            (q, k, v)
-            if self.dtype is None
-            else (q.to(self.dtype), k.to(self.dtype), v.to(self.dtype))
-        )
+    def _lowered(
+        self, q: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, AttentionSpec]:
+        """The tensors in the format to compute in, and the pattern for them."""
+        spec, factor = _positive_scale(self.spec)
+        if spec is not self.spec:
+            q = q * factor
+        if self.dtype is not None:
+            q, k, v = q.to(self.dtype), k.to(self.dtype), v.to(self.dtype)
+        return q, k, v, spec
 
     def _check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         # A traced program does not know the numbers; there the operator itself compares them.
@@ -87,16 +97,19 @@ class Attention:
             return
         check_formats(q, k, v, exact=self.dtype is None)
         self.spec.check(q.shape, k.shape, v.shape)
+        width = q.shape[-1]
+        if self.head_width not in (None, width):
+            raise ValueError(f"head_width={self.head_width}, but heads are {width} numbers wide")
         widest = self.backend.capabilities.max_head_width
         if widest is not None and max(q.shape[-1], v.shape[-1]) > widest:
             able = [
                 name
                 for name, b in backends().items()
-                if b.problem(self.spec, q.device, q.dtype, q.requires_grad, q.shape[-1]) is None
+                if b.problem(self.spec, q.device, q.dtype, q.requires_grad, width) is None
             ]
             raise ValueError(
                 f"attention={self.backend.name} takes heads up to {widest} numbers wide, not "
-                f"{q.shape[-1]}; use more heads or attention={' or '.join(able)}"
+                f"{width}; use more heads or attention={' or '.join(able)}"
             )
 
     def check_tokens(self, queries: int, keys: int) -> None:
@@ -105,28 +118,15 @@ class Attention:
             self.spec.check_tokens(queries, keys)
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    """What was given at all: not None, and not a dropout of zero."""
-    return {
-        name: value
-        for name, value in values.items()
-        if not (value is None or (isinstance(value, float) and value == 0.0))
-    }
+def _positive_scale(spec: AttentionSpec) -> tuple[AttentionSpec, float]:
+    """The pattern with a scale above zero, and what the queries are multiplied by for it.
 
-
-def _as_score(score: ScoreMod | None, function: Any) -> ScoreMod:
-    if score is not None:
-        raise ValueError("give score or score_mod; modifications are joined by >>")
-    return ScoreModFunction(function)
-
-
-def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:
-    if name is None or isinstance(name, torch.dtype):
-        return name
-    found = getattr(torch, name, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"compute_dtype is float32, float16, bfloat16 or float64, not {name!r}")
-    return found
+    Kernels multiply scores that a mask has set to minus infinity, or look for the largest score
+    before they multiply.
+    """
+    if spec.scale is None or spec.scale > 0.0:
+        return spec, 1.0
+    return replace(spec, scale=1.0), spec.scale
 
 
 def prepare_attention(
@@ -179,7 +179,8 @@ def prepare_attention(
         Format to compute attention in, such as ``torch.bfloat16`` or its name; the result has that
         of the queries again. None computes in that.
     head_width
-        Width of the heads, if known; ``"auto"`` leaves out backends that end before it.
+        Width of the heads, if known; ``"auto"`` leaves out backends that end before it. Heads of
+        another width are an error.
     attn_mask, is_causal, dropout_p, scale
         As for :func:`torch.nn.functional.scaled_dot_product_attention`.
     attn_bias
@@ -189,61 +190,42 @@ def prepare_attention(
     cu_seqlens_q, cu_seqlens_k
         As for flash-attention: offsets ``(B + 1,)`` of the events of queries and keys.
     max_seqlen_q, max_seqlen_k
-        Accepted for compatibility; not needed.
+        Accepted for compatibility: no event may be longer. Not needed.
     cache
         ``(PagedCache, sequences)`` for a step of a causal decoder, with ``packing`` of the new
-        tokens; see :func:`lgatr.attention.cache.decoding`.
+        tokens; ``mask``, ``score`` and ``score_mod`` count positions in the whole sequences. See
+        :func:`lgatr.attention.cache.decoding`.
 
     Raises
     ------
     TypeError
-        If an argument is unknown.
+        If an argument is unknown, or of another kind than it may be.
     ValueError
-        If the pattern contradicts itself or no backend can run it.
+        If the pattern contradicts itself or no backend can run it. No keyword is ever ignored.
     """
     if unknown:
         raise TypeError(f"attention takes {_KEYWORDS}; not {', '.join(sorted(unknown))}")
-    inside = _dtype(compute_dtype)
+    given = given_keywords(
+        spec=spec, packing=packing, kv_packing=kv_packing, mask=mask, score=score,
+        backend=backend, strict=strict, compute_dtype=compute_dtype, head_width=head_width,
+        attn_mask=attn_mask, attn_bias=attn_bias, is_causal=is_causal, block_mask=block_mask,
+        score_mod=score_mod, dropout_p=dropout_p, scale=scale, cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k, max_seqlen_q=max_seqlen_q, max_seqlen_k=max_seqlen_k,
+        cache=cache,
+    )  # fmt: skip
+    inside = compute_format(compute_dtype)
     if cache is not None:
         from lgatr.attention.cache import decoding
 
-        if packing is None or is_causal or mask is not None or spec is not None:
-            raise ValueError("a cache goes with the packing of the new tokens and nothing else")
-        pages, sequences = cache
-        return decoding(pages, sequences, packing, device, dtype, backend, strict)
-    given = _given(
-        packing=packing,
-        kv_packing=kv_packing,
-        score=score if score_mod is None else _as_score(score, score_mod),
-        dropout=dropout_p,
-        scale=scale,
-    )
-    masks = _given(
-        mask=mask,
-        attn_mask=attn_mask,
-        is_causal=Causal() if is_causal else None,
-        block_mask=None if block_mask is None else BlockMaskMod(block_mask),
-    )
-    if len(masks) > 1:
-        raise ValueError(f"give one of {', '.join(masks)}; masks are joined by &")
-    if masks:
-        (given["mask"],) = masks.values()
-    foreigners = (
-        foreign.from_bias(attn_bias, not given),
-        foreign.from_offsets(cu_seqlens_q, cu_seqlens_k),
-    )
-    for pattern in foreigners:
-        if given.keys() & pattern.keys():
-            raise ValueError("the attention pattern is described twice; give one description")
-        given |= pattern
-    if spec is not None and given:
-        raise ValueError("the attention pattern is described twice; give one description")
-    if spec is None:
-        spec = AttentionSpec(**given)
+        check_cached(given)
+        return decoding(cache, pattern_of(given), given, device, dtype)
+    pattern = pattern_of(given)
+    check_limits(given, pattern)
+    lowered, _ = _positive_scale(pattern)
     planner, executor = select_backend(
-        backend, spec, device, inside or dtype, strict=strict, width=head_width
+        backend, lowered, device, inside or dtype, strict=strict, width=given.get("head_width")
     )
-    plan = planner.plan(spec, device)
+    plan = planner.plan(lowered, device)
     if executor is not planner:
-        plan = executor.plan(spec, device)
-    return Attention(spec, backend, executor, plan, inside)
+        plan = executor.plan(lowered, device)
+    return Attention(pattern, backend, executor, plan, inside, given.get("head_width"))

@@ -50,9 +50,9 @@ def choices() -> tuple[str, ...]:
     return ("auto", *sorted(backends()))
 
 
-def _traceable(name: str) -> tuple[Backend, Backend]:
+def _traceable(name: str, strict: bool) -> tuple[Backend, Backend]:
     """The backend of a program that torch traces, which cannot look for others."""
-    if name not in ("auto", "native", "xformers"):
+    if name not in ("auto", "native", "xformers") or (strict and name == "xformers"):
         raise ValueError(f"attention={name}: only native runs in a compiled or exported network")
     from lgatr.attention.backends.native import NativeBackend
 
@@ -105,7 +105,7 @@ def select_backend(
     if name in APPROXIMATIONS:
         raise ValueError(f"attention={name} is for other networks: {APPROXIMATIONS[name]}")
     if torch.compiler.is_compiling():
-        return _traceable(name)
+        return _traceable(name, strict)
     table, training = backends(), torch.is_grad_enabled()
 
     def problem(backend: type[Backend]) -> str | None:

@@ -223,9 +223,7 @@ def _by_blocks(
         # Scores are computed again in the backward pass, so that memory is linear in the tokens.
         # The blocks remain ordinary operations: whatever tensors a score uses get gradients.
         random = pattern.score is not None
-        attend = partial(
-            checkpoint, _attend_block, use_reentrant=False, preserve_rng_state=random
-        )
+        attend = partial(checkpoint, _attend_block, use_reentrant=False, preserve_rng_state=random)
     parts = zip(q_parts, k_parts, v_parts, blocks, strict=True)
     results = [attend(a, b, c, block, pattern, want_lse) for a, b, c, block in parts]
     out = torch.cat([r[0] for r in results])

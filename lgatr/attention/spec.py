@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lgatr.attention.keys import KeyStorage
 from lgatr.attention.masks import Causal, DenseMask, Mask
+from lgatr.attention.masks.base import Movable
+from lgatr.attention.masks.block_mask import BlockMaskMod
 from lgatr.attention.packing import BoundedPacking, Packing
 from lgatr.attention.scores import DenseBias, ScoreMod
 from lgatr.attention.shapes import Layout, check_shapes
 
 STORAGE_FEATURES = {"PaddedKeys": "padded_keys", "GappyKeys": "gappy_keys"}
+
+
+def parts_of(pattern: Movable | None) -> Iterator[Movable]:
+    """A mask or score modification and everything that it is made of."""
+    if pattern is None:
+        return
+    yield pattern
+    for field in fields(pattern):  # type: ignore[arg-type]
+        value = getattr(pattern, field.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Movable):
+                yield from parts_of(part)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (Real, torch.SymFloat)):
+        raise TypeError(
+            f"the {name} of attention is a number, not {type(value).__name__}; what is learned "
+            "multiplies the queries"
+        )
+    return value if isinstance(value, torch.SymFloat) else float(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +76,12 @@ class AttentionSpec:
     def __post_init__(self) -> None:
         if isinstance(self.mask, Tensor):
             self._read_tensor(self.mask)
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"attention dropout must be in [0, 1), not {self.dropout}")
-        if self.packing is not None and self.features() & {"mask"}:
-            raise ValueError("a packed batch takes no dense mask; its packing is the mask")
+        self._check_kinds()
+        if self.packing is not None and self._has_dense_parts():
+            raise ValueError(
+                "a packed batch takes no dense mask (DenseMask, DenseBias, block_mask); its "
+                "packing is the mask, which MaskMod(function) narrows"
+            )
         if self.kv_packing is not None:
             if self.packing is None:
                 raise ValueError("kv_packing needs packing, the events of the queries")
@@ -62,7 +91,31 @@ class AttentionSpec:
                     f"{self.kv_packing.num_events}; there must be one for each"
                 )
 
+    def _check_kinds(self) -> None:
+        if not (self.mask is None or isinstance(self.mask, Mask)):
+            raise TypeError(f"mask is a Mask or a tensor, not {type(self.mask).__name__}")
+        if not (self.score is None or isinstance(self.score, ScoreMod)):
+            raise TypeError(f"score is a ScoreMod, not {type(self.score).__name__}")
+        object.__setattr__(self, "dropout", _number("dropout_p", self.dropout))
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout_p, attention dropout, must be in [0, 1), not {self.dropout}")
+        if self.scale is not None:
+            object.__setattr__(self, "scale", _number("scale", self.scale))
+            if not math.isfinite(self.scale):
+                raise ValueError(f"the scale of attention is a finite number, not {self.scale}")
+
+    def _has_dense_parts(self) -> bool:
+        """Whether something has one entry for each score of a dense batch."""
+        kinds = (DenseMask, DenseBias, BlockMaskMod)
+        parts = (*parts_of(self.mask), *parts_of(self.score))
+        return any(isinstance(part, kinds) for part in parts)
+
     def _read_tensor(self, table: Tensor) -> None:
+        if not (table.dtype == torch.bool or table.is_floating_point()):
+            raise TypeError(
+                "a mask or bias is boolean (True where attention is allowed) or of a "
+                f"floating-point format (added to the scores), not {table.dtype}"
+            )
         if table.dtype == torch.bool:
             object.__setattr__(self, "mask", DenseMask(table))
         else:

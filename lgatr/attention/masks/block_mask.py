@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -41,8 +42,37 @@ class BlockMaskMod(Mask):
 
     def allowed(self, at: Positions) -> Tensor:
         """See :class:`Mask`."""
-        return self.block_mask.mask_mod(at.event, at.head, at.q, at.k)
+        inside: Tensor = self.block_mask.mask_mod(at.event, at.head, at.q, at.k)
+        partial, full = self._blocks
+        rows, columns = self.block_mask.BLOCK_SIZE
+        # One table serves all events or heads.
+        event = at.event if partial.shape[0] > 1 else at.event * 0
+        head = at.head if partial.shape[1] > 1 else at.head * 0
+        block = (event, head, at.q // rows, at.k // columns)
+        return full[block] | (partial[block] & inside)
+
+    @cached_property
+    def _blocks(self) -> tuple[Tensor, Tensor]:
+        """Which blocks are looked at score by score, and which are seen as a whole.
+
+        Both are boolean ``(events, heads, blocks of queries, blocks of keys)``.
+        """
+        mask = self.block_mask
+        partial = _present(mask.kv_num_blocks, mask.kv_indices)
+        if mask.full_kv_num_blocks is None:
+            return partial, torch.zeros_like(partial)
+        return partial, _present(mask.full_kv_num_blocks, mask.full_kv_indices)
 
     def to(self, device: torch.device | str) -> BlockMaskMod:
         """The same on another device."""
         return BlockMaskMod(self.block_mask.to(device))
+
+
+def _present(counts: Tensor, indices: Tensor) -> Tensor:
+    """Boolean table of the first ``counts`` of ``indices`` in each row."""
+    width = indices.shape[-1]
+    valid = torch.arange(width, device=counts.device) < counts.unsqueeze(-1)
+    # Entries past the count go to one more column.
+    places = indices.long().masked_fill(~valid, width)
+    table = valid.new_zeros(*indices.shape[:-1], width + 1)
+    return table.scatter_(-1, places, True)[..., :width]
