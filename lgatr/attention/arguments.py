@@ -19,7 +19,7 @@ from lgatr.attention.spec import AttentionSpec
 
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
 _LIMITS = ("max_seqlen_q", "max_seqlen_k")
-_WITH_CACHE = ("packing", "mask", "score", "score_mod", "scale", *_LIMITS)
+_WITH_CACHE = ("packing", "mask", "score", "score_mod", "scale", "compute_dtype", *_LIMITS)
 
 # The classes that a keyword may be of, and how to get one.
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
@@ -74,7 +74,7 @@ def given_keywords(**keywords: Any) -> dict[str, Any]:
             "score_mod is a function of (score, b, h, q, k), not "
             f"{_described(function)}; objects such as SoftCap(5.0) are given as score"
         )
-    if not hasattr(given.get("block_mask", BlockMaskMod), "to") and "block_mask" in given:
+    if "block_mask" in given and not hasattr(given["block_mask"], "mask_mod"):
         raise TypeError(f"block_mask is a BlockMask, not {_described(given['block_mask'])}")
     # What changes nothing is as if it were not given.
     if given.get("is_causal") is False:

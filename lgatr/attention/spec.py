@@ -35,12 +35,12 @@ def parts_of(pattern: Movable | None) -> Iterator[Movable]:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (Real, torch.SymFloat)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
             f"the {name} of attention is a number, not {type(value).__name__}; what is learned "
             "multiplies the queries"
         )
-    return value if isinstance(value, torch.SymFloat) else float(value)
+    return float(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ class AttentionSpec:
             raise ValueError(f"dropout_p, attention dropout, must be in [0, 1), not {self.dropout}")
         if self.scale is not None:
             object.__setattr__(self, "scale", _number("scale", self.scale))
-            if not math.isfinite(self.scale):
+            if not -math.inf < self.scale < math.inf:
                 raise ValueError(f"the scale of attention is a finite number, not {self.scale}")
 
     def _has_dense_parts(self) -> bool:
@@ -113,7 +113,7 @@ class AttentionSpec:
     def _read_tensor(self, table: Tensor) -> None:
         if not (table.dtype == torch.bool or table.is_floating_point()):
             raise TypeError(
-                "a mask or bias is boolean (True where attention is allowed) or of a "
+                "a tensor given as mask, attn_mask or attn_bias is boolean (True where attention is allowed) or of a "
                 f"floating-point format (added to the scores), not {table.dtype}"
             )
         if table.dtype == torch.bool:
