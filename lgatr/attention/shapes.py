@@ -57,6 +57,8 @@ def check_shapes(q: torch.Size, k: torch.Size, v: torch.Size, packed: bool) -> N
         raise ValueError(f"keys and values differ in more than their width: {told}")
     if q[-1] != k[-1]:
         raise ValueError(f"queries and keys have different widths: {told}")
+    if not q[-2] or not q[-1]:
+        raise ValueError(f"attention takes at least one head, at least one number wide: {told}")
     if not packed and q[:-3] != k[:-3]:
         raise ValueError(f"queries and keys come from different batches: {told}; {FOR_XFORMERS}")
     if k[-2] < 1 or q[-2] % k[-2]:

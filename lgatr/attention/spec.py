@@ -113,7 +113,8 @@ class AttentionSpec:
     def _read_tensor(self, table: Tensor) -> None:
         if not (table.dtype == torch.bool or table.is_floating_point()):
             raise TypeError(
-                "a tensor given as mask, attn_mask or attn_bias is boolean (True where attention is allowed) or of a "
+                "a tensor given as mask, attn_mask or attn_bias is boolean (True where attention "
+                "is allowed) or of a "
                 f"floating-point format (added to the scores), not {table.dtype}"
             )
         if table.dtype == torch.bool:
