@@ -374,7 +374,7 @@ def test_random_scores_are_the_same_in_the_backward_pass():
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", ["native", "flex"])
+@pytest.mark.parametrize("backend", ["native", pytest.param("flex", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("score", [None, SoftCap(5.0), ALiBi.geometric(2)], ids=str)
 @pytest.mark.parametrize("kind", ["boolean", "float", "function"])
 def test_rows_without_keys_in_dense_batches(kind, score, backend):

@@ -124,7 +124,8 @@ def pattern_of(given: dict[str, Any]) -> AttentionSpec:
     if "spec" in given:
         if described:
             raise ValueError(
-                f"spec is the whole pattern; it leaves no room for {', '.join(sorted(described))}"
+                "the attention pattern is described twice: spec is the whole of it; leave out "
+                f"{', '.join(sorted(described))}"
             )
         return given["spec"]
     fields: dict[str, Any] = {}

@@ -97,11 +97,11 @@ class Attention:
             return
         check_formats(q, k, v, exact=self.dtype is None)
         self.spec.check(q.shape, k.shape, v.shape)
-        width = q.shape[-1]
-        if self.head_width not in (None, width):
+        width = max(q.shape[-1], v.shape[-1])
+        if self.head_width not in (None, width, q.shape[-1]):
             raise ValueError(f"head_width={self.head_width}, but heads are {width} numbers wide")
         widest = self.backend.capabilities.max_head_width
-        if widest is not None and max(q.shape[-1], v.shape[-1]) > widest:
+        if widest is not None and width > widest:
             able = [
                 name
                 for name, b in backends().items()

@@ -140,7 +140,7 @@ def open_empty_rows(table: Tensor) -> tuple[Tensor, Tensor]:
     if table.dtype == torch.bool:
         empty = ~table.any(-1, keepdim=True)
         return table | empty, empty
-    empty = table.detach().amax(-1, keepdim=True) == -math.inf
+    empty = (table == -math.inf).all(-1, keepdim=True)
     return table.masked_fill(empty, 0.0), empty
 
 
