@@ -190,6 +190,15 @@ class TestProbe:
         assert trace.read_text() == "xx"
 
 
+def test_a_stray_file_is_named(tmp_path):
+    (tmp_path / "train").mkdir()
+    with h5py.File(tmp_path / "train" / "a.h5", "w") as file:
+        file["x"] = np.arange(3)
+    write_packed_by_hand(tmp_path / "train" / "b.h5", *random_jets(5, 1))
+    with pytest.raises(DataError, match=r"a\.h5: has no 'train' in /, only x"):
+        read_jets(tmp_path, "train")
+
+
 def by_hand(tmp_path, match, attributes=(), **replace):
     path = tmp_path / "bad.h5"
     momenta, labels = random_jets(6, 1)

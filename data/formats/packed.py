@@ -72,7 +72,10 @@ def read_file(path: Path, split: str, start: int = 0, stop: int | None = None) -
     """Some jets of a file."""
     with open_hdf5(path) as (file, checksums):
         if file.attrs.get("version", 1) >= 3 and not checksums.present:
-            raise DataError(f"{path}: its checksums were cut off; convert or generate it again")
+            raise DataError(
+                f"{path}: its checksums were cut off, by damage or by another program; convert or "
+                "generate it again (or set its attribute version to 2, to read it without)"
+            )
         reader = _Reader(path, get_group(path, file, split), checksums)
         jets = len(_labels(path, reader.group))
         stop = jets if stop is None else min(stop, jets)

@@ -20,6 +20,7 @@ from data.shards import read_shards
 
 SPLITS = ("train", "val", "test")
 ENTRY_POINT_GROUP = "lgatr.formats"
+_LOOK_INTO = 5  # files of a folder
 _NOT_FORMATS = {"registry"}
 _NEEDED = ("NAME", "recognises")
 _OF_FILES = ("files", "count", "read_file")
@@ -50,7 +51,7 @@ class Format:
         return hasattr(self.module, "files")
 
     def recognises(self, path: Path) -> bool:
-        """Whether ``path`` is of this format; of many files, the first that can be read decides.
+        """Whether ``path`` is of this format; of many files, one of the first that can be read.
 
         Raises
         ------
@@ -58,13 +59,18 @@ class Format:
             If none of them can be read.
         """
         damage: DataError | None = None
+        looked_into = 0
         for candidate in self._candidates(path):
             try:
                 with reading(candidate):
-                    return bool(self.module.recognises(candidate))
+                    if self.module.recognises(candidate):
+                        return True
+                looked_into += 1
             except DataError as error:
                 damage = damage or error
-        if damage is not None:
+            if looked_into == _LOOK_INTO:
+                break
+        if damage is not None and not looked_into:
             raise damage
         return False
 
