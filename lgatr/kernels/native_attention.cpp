@@ -105,7 +105,8 @@ INLINE float exponential(float x) {
     y = y * r + 1.54035304e-4f, y = y * r + 1.33335581e-3f, y = y * r + 9.61812911e-3f;
     y = y * r + 5.55041087e-2f, y = y * r + 2.40226507e-1f, y = y * r + 6.93147181e-1f;
     y = y * r + 1.0f;
-    const std::int32_t bits = (static_cast<std::int32_t>(k) + 127) << 23;
+    // What is not a number has no whole part: its power is zero here, and it stays in y.
+    const std::int32_t bits = (static_cast<std::int32_t>(k > -127.0f ? k : -127.0f) + 127) << 23;
     float power;
     std::memcpy(&power, &bits, sizeof power);
     return y * power;
