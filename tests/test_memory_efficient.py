@@ -195,6 +195,8 @@ class TestMaskClasses:
             agree(a, b)
         own, own_lse = ours.memory_efficient_attention_forward_requires_grad(*inputs, mask)
         agree(own, theirs)
+        scaled = memory_efficient_attention(*inputs, attn_bias=mask, scale=0.1)
+        agree(scaled, reference(*inputs, bias, 0.1)[0])
         agree(own_lse, lse.detach().reshape(own_lse.shape))
 
     @pytest.mark.parametrize("dims", [3, 4, 5])

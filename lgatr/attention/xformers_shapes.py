@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.dispatch import Attention, prepare_attention
+from lgatr.attention.foreign import from_bias
 from lgatr.attention.shapes import check_formats, check_output_format
+from lgatr.attention.spec import AttentionSpec
 
 _SHAPES = "[B, M, K], [B, M, H, K] or [B, M, G, H, K]"
 
@@ -118,9 +120,7 @@ def prepared(
     attend = prepare_attention(
         q.device,
         inside,
-        attn_bias=bias,
-        dropout_p=p,
-        scale=scale,
+        spec=AttentionSpec(**from_bias(bias), dropout=p, scale=scale),
         backend=backend,
         head_width=q.shape[-1],
     )
