@@ -184,7 +184,7 @@ def export(run: Path, folder: Path, trust: Sequence[str] = ()) -> tuple[list[Pat
             import onnxruntime  # noqa: F401
             import onnxscript  # noqa: F401
 
-            step("tracing the network and writing ONNX: up to a minute for 12 blocks")
+            step("tracing the network and writing ONNX; the longest step, longer with more blocks")
             write_onnx(tagger, temporary / ONNX)
             step("comparing with torch in ONNX Runtime")
             deviation = onnx_deviation(tagger, temporary / ONNX)

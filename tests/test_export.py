@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -60,7 +62,7 @@ def widened(inputs, places):
 @pytest.mark.parametrize("name", MODELS)
 def test_padded_equals_packed(name):
     model = tagger_of(configuration("experiment=toptagging", f"model={name}"))
-    padded = PaddedTagger(model, FEATURES, 0).eval()
+    padded = PaddedTagger(copy.deepcopy(model), FEATURES, 0).eval()
     inputs = widened(command.example_inputs(padded, 5, 9, seed=1), 3)
     expected = packed_logits(model, inputs, FEATURES)
     with torch.no_grad():

@@ -75,6 +75,18 @@ def test_model_format_and_experiment_from_outside(reader):
 
 
 @pytest.mark.slow
+def test_a_run_of_ones_own_model_is_read_with_trust(reader):
+    run = reader.folder / "runs" / "my_jets"
+    if not run.is_dir():
+        reader(COMMANDS[2])
+    command = f"python -m experiments.evaluate {run} --data my_jets.txt --name again"
+    with pytest.raises(AssertionError, match="my_jets.deep_sets.DeepSets.*trust"):
+        reader(command)
+    reader(f"{command} --trust my_jets")
+    assert (run / "evaluation_again.json").is_file()
+
+
+@pytest.mark.slow
 def test_attention_from_outside(reader):
     reader(COMMANDS[3])
     metrics = (reader.folder / "runs" / "by_event" / "metrics.json").read_text()

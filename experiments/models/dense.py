@@ -141,6 +141,13 @@ def _transformer_block(block: Any, x: Tensor, attend: Attention, real: Tensor) -
     return x + block.mlp(block.norm2(x))
 
 
+def _with_all_pairs(tagger: ParticleTransformer) -> None:
+    """Have weaver embed all pairs of places: a list of the real ones has no length beforehand."""
+    embeddings: list[Any] = [m for m in tagger.net.modules() if hasattr(m, "sparse_eval")]
+    for embedding in embeddings:
+        embedding.is_symmetric, embedding.sparse_eval = False, (False, False)
+
+
 def _part(tagger: ParticleTransformer, inputs: Inputs) -> Tensor:
     fourmomenta, scalars, real = inputs
     kinematics = kinematics_of(fourmomenta, real, SETS["kinematics"])
@@ -251,6 +258,9 @@ class PaddedTagger(nn.Module):
                 "depends on places of particles, and there would be gaps"
             )
         self.tagger, self.features = tagger, tuple(features)
+        self._logits = _NETWORKS[kind]
+        if isinstance(tagger, ParticleTransformer):
+            _with_all_pairs(tagger)
         self.max_constituents, self.smallest_component = max_constituents, smallest_component
 
     @property
@@ -290,4 +300,4 @@ class PaddedTagger(nn.Module):
                 real = real & (real.cumsum(dim=1) <= self.max_constituents)
         fourmomenta = torch.where(real.unsqueeze(-1), fourmomenta, 0.0)
         scalars = features_of_padded(fourmomenta, real, self.features, columns)
-        return _NETWORKS[type(self.tagger)](self.tagger, (fourmomenta, scalars, real))
+        return self._logits(self.tagger, (fourmomenta, scalars, real))
