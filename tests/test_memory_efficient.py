@@ -220,14 +220,15 @@ class TestMaskClasses:
 
 
 class TestParts:
-    """Keys 0 to 3 and 3 to 7, where the first part has next to nothing for some queries."""
+    """Keys 0 to 3 and 3 to 7; some queries have none in the first part, and one in neither."""
 
     CUTS = ((0, 3), (3, 7))
 
     def parts(self, dims, function, **options):
         q, k, v = tensors(dims)
         bias = torch.zeros(2, *q.shape[2:-1], 5, KEYS, dtype=torch.float64)
-        bias[..., 1, :3] = -60.0
+        bias[..., 1, :3] = -torch.inf
+        bias[..., 4, :] = -torch.inf
         cut = [(k[:, a:b], v[:, a:b], bias[..., a:b].contiguous()) for a, b in self.CUTS]
         return (q, k, v), bias, [function(q, *part, **options) for part in cut]
 
@@ -242,6 +243,7 @@ class TestParts:
         theirs, their_lse = reference(*inputs, bias.view(2, *([1] * (5 - dims)), *bias.shape[1:]))
         agree(out, theirs)
         agree(lse, their_lse.reshape(lse.shape))
+        assert out[:, 4].abs().max() == 0
         for a, b in zip(gradients(out, inputs), gradients(theirs, inputs), strict=True):
             agree(a, b)
         without = ours.merge_attentions(outs, lses, write_lse=False, output_dtype=torch.float32)
