@@ -183,6 +183,8 @@ def trial(number: int, folder: Path, whole: dict, draw: random.Random) -> dict:
 
 def main(folder: Path, trials: int, seed: int) -> None:
     torch.set_num_threads(1)
+    for signum in SIGNALS[1:]:  # under nohup, or in the background, some would be ignored
+        signal.signal(signum, signal.SIG_DFL)
     whole = {}
     for name, options in SETUPS.items():
         target = folder / name.replace(" ", "_")

@@ -27,13 +27,16 @@ COMMON = (
 TWO = ("trainer=ddp", "trainer.devices=2")
 
 
-def start(folder: Path, *arguments: str, experiment: str = "toptagging") -> subprocess.Popen:
+def start(
+    folder: Path, *arguments: str, experiment: str = "toptagging", own_session: bool = False
+) -> subprocess.Popen:
     fixed = (f"experiment={experiment}", *COMMON, f"run_dir={folder}")
     command = [sys.executable, str(ROOT / "run.py"), *fixed, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=own_session,
+    )  # fmt: skip
 
 
 def finish(process: subprocess.Popen) -> None:
@@ -158,6 +161,31 @@ def test_each_rank_goes_on_at_the_exact_sample(tmp_path, experiment, options):
     whole, resumed = weights(tmp_path / "whole"), weights(folder)
     for name, tensor in whole.items():
         torch.testing.assert_close(resumed[name], tensor, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_two_processes_save_and_end_together(tmp_path, how):
+    """Batch systems ask one process to end, terminals all of them."""
+    folder = tmp_path / "run"
+    process = start(folder, "trainer.max_steps=100000", *TWO, own_session=True)
+    checkpoint = folder / "checkpoints/last.ckpt"
+    deadline = time.time() + 200
+    while not checkpoint.exists():
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.2)
+    if how is signal.SIGINT:
+        os.killpg(process.pid, how)
+    else:
+        process.send_signal(how)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 128 + how
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith(f"stopped by {how.name}; go on by: python run.py")
+    step = torch.load(checkpoint, weights_only=True)["global_step"]
+    command = [sys.executable, str(ROOT / "run.py"), f"resume={folder}"]
+    subprocess.run([*command, f"trainer.max_steps={step + 3}"], check=True, capture_output=True)
+    assert figures(folder)["steps"] == step + 3
 
 
 @pytest.mark.parametrize(
