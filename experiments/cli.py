@@ -8,20 +8,21 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from data.errors import describe, install_hint
 from experiments import plugins
-from experiments.errors import UserError
+from experiments.errors import OptionErrors, UserError
+from experiments.options.command import checked
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_DIR = ROOT / "config"
@@ -38,6 +39,14 @@ def _job_suffix() -> str:
 
 
 OmegaConf.register_new_resolver("job_suffix", _job_suffix, replace=True)
+
+
+def _required(what: str) -> str:
+    """Stands where an option has no default; :mod:`experiments.options.schema` names the option."""
+    raise UserError(f"an option must be given: {what}")
+
+
+OmegaConf.register_new_resolver("required", _required, replace=True)
 
 
 _PLUGINS = {
@@ -61,39 +70,26 @@ def _check_plugin(override: str) -> None:
 
 def fail(message: str) -> None:
     """Print one line and exit with status 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    _print_error(message)
     raise SystemExit(2)
 
 
-def check_command_line(arguments: list[str]) -> list[str]:
-    """Find mistakes in the overrides before Hydra does, and answer in one line.
+def _print_error(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def check_command_line(arguments: Sequence[str]) -> list[str]:
+    """Find mistakes in the options before Hydra does, and answer in a line for each.
 
     Returns
     -------
-    The arguments, in an order that Hydra takes.
+    The arguments as Hydra takes them.
     """
-    # Hydra takes this flag before or after all overrides, not among them.
-    several = [a for a in arguments if a in ("-m", "--multirun")]
-    arguments = [*several, *(a for a in arguments if a not in several)]
-    overrides = [a for a in arguments if not a.startswith("-") and "=" in a]
+    for argument in arguments:
+        _check_plugin(argument)
     with one_line_errors():
-        folders = [
-            CONFIG_DIR, *plugins.config_folders().values(), *plugins.given_config_dir(arguments),
-        ]  # fmt: skip
-    for override in overrides:
-        _check_plugin(override)
-        group, _, choice = override.lstrip("+~").partition("=")
-        known = plugins.choices(group, folders)
-        if not known or not choice:
-            continue
-        for name in choice.split(","):
-            if name not in known:
-                fail(f"{group}={name}: unknown; choose from {', '.join(known)}")
-    if any(a.startswith("-") for a in arguments) or any("," in o for o in overrides):
-        return arguments
-    with one_line_errors(), initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        compose("run", overrides=overrides)
-    return arguments
+        arguments = checked(arguments, CONFIG_DIR)
+    return list(arguments)
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +133,13 @@ def one_line_warnings() -> None:
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 
+_ADVICE = ("See https", "Set the environment variable HYDRA_FULL_ERROR", "object_type=")
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), repr(error))
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn errors that the user can mend into one line and exit status 2.
@@ -149,11 +152,23 @@ def one_line_errors() -> Iterator[None]:
         return
     try:
         yield
+    except OptionErrors as error:
+        for problem in error.problems:
+            _print_error(problem)
+        raise SystemExit(2) from error
     except InstantiationException as error:
-        fail(str(error.__cause__ or error).splitlines()[0])
+        fail(_first_line(error.__cause__ or error))
     except (HydraException, OmegaConfBaseException) as error:
-        fail(str(error.__cause__ or error))
+        lines = [line.strip() for line in str(error).splitlines()]
+        fail("; ".join(x for x in lines if x and not x.startswith(_ADVICE)))
+    except YAMLError as error:
+        fail(f"a YAML file is damaged: {error}")
     except (ValueError, UserError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{describe(error)}; nothing half-written was kept")
+    except Exception as error:
+        # Lightning's, for options that it cannot combine; not imported for the time that takes.
+        if "MisconfigurationException" not in [base.__name__ for base in type(error).__mro__]:
+            raise
+        fail(_first_line(error))

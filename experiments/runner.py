@@ -23,6 +23,7 @@ from experiments import resume, rundir
 from experiments.checkpoint_io import check_fits, read_checkpoint
 from experiments.errors import UserError
 from experiments.failures import explained_failures, kept_results
+from experiments.options.check import check_run
 from experiments.rehearsal import rehearse
 from experiments.report.html import value_with_error
 from experiments.report.results import save_results
@@ -42,6 +43,7 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     resumption
         Where this goes on with an earlier run.
     """
+    check_run(cfg)
     keep_freed_memory()
     directory, first = Path(cfg.run_dir), getattr(rank_zero_only, "rank", 0) == 0
     # Now: while a long training runs, other commits may come.

@@ -7,9 +7,11 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from experiments.options.markers import Limit, Share
+
 
 def cosine_with_warmup(
-    optimizer: Optimizer, total_steps: int, warmup_steps: int, final_fraction: float
+    optimizer: Optimizer, total_steps: int, warmup_steps: Limit, final_fraction: Share
 ) -> LambdaLR:
     """Rise linearly from zero, then fall along half a cosine.
 

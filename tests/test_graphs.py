@@ -10,7 +10,6 @@ import torch
 from test_models import batch, build
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from experiments.batch import DataSpec
 from experiments.errors import UserError
 from experiments.graphs import (
     DEFAULT_STEP,
@@ -22,7 +21,6 @@ from experiments.graphs import (
     record,
     refuse,
 )
-from experiments.tasks.classification import Classification
 from lgatr import Packing
 from lgatr.attention import BoundedPacking, prepare_attention
 from lgatr.attention.backends.native import NativeBackend
@@ -187,13 +185,6 @@ class TestBoundedPacking:
             for packing in (BoundedPacking(ptr, 8, 6), Packing.from_lengths((3, 5)))
         ]
         assert torch.equal(*found)
-
-
-@pytest.mark.parametrize("wrong", ["abc", 0.5, -1])
-def test_sizes_that_are_none(wrong):
-    spec = DataSpec(0, ("a", "b"))
-    with pytest.raises(ValueError, match="task.graph_step counts particles, 0 or more, not"):
-        Classification(spec, torch.nn.Identity(), None, None, graph_step=wrong)
 
 
 def test_what_recorded_steps_cannot_do():

@@ -8,11 +8,8 @@ from hydra.utils import instantiate
 from networks import build
 from omegaconf import OmegaConf
 
-from experiments.batch import DataSpec
 from experiments.cli import CONFIG_DIR
-from experiments.errors import UserError
 from experiments.schedules import cosine_with_warmup
-from experiments.tasks.classification import Classification
 from lgatr import LGATr
 
 OPTIMIZERS = sorted((CONFIG_DIR / "optimizer").glob("*.yaml"))
@@ -59,12 +56,3 @@ def test_learns_and_resumes_exactly(file):
     for part, state in zip(second, torch.load(stored, weights_only=True), strict=True):
         part.load_state_dict(state)
     assert steps(*second, 12) == rest
-
-
-@pytest.mark.parametrize("file", OPTIMIZERS, ids=lambda f: f.stem)
-def test_options_that_an_optimizer_would_ignore(file):
-    options = {**OmegaConf.load(file), "precondition_every": 5}
-    optimizer, net = instantiate(options), torch.nn.Linear(2, 1)
-    task = Classification(DataSpec(0, ("a", "b")), net, optimizer, None)
-    with pytest.raises(UserError, match=r"optimizer.precondition_every: unknown; .* lr, .*weight"):
-        task.configure_optimizers()

@@ -233,12 +233,6 @@ def test_memory_stays_flat(folder):
     assert max(sizes) <= 3 * 5
 
 
-@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "chunk_size", "mix"])
-def test_sizes_that_are_none(folder, name):
-    with pytest.raises(ValueError, match=f"data.{name} must be at least 1, not 0"):
-        data(folder, **{name: 0})
-
-
 class Watcher(lightning.LightningModule):
     """Notes where the loader says it is when each step ends, as a checkpoint would."""
 

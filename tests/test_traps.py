@@ -43,11 +43,6 @@ class TestPadding:
         # The first jet loses a real particle, the second keeps its first lest it be empty.
         np.testing.assert_array_equal(found.constituents, [(9, 1, 2, 3), (7, 0, 0, 7)])
 
-    @pytest.mark.parametrize("value", ["abc", -1.0])
-    def test_no_size(self, value):
-        with pytest.raises(ValueError, match="smallest_component must be GeV"):
-            JetData(SAMPLE, 16, 0, 2000, [], 0, [], 100, 0, 1, value)
-
     def test_off_by_default(self):
         def module(smallest):
             data = JetData(SAMPLE, 16, 0, 2000, [], 0, [], 0, 0, 1, smallest, eval_limit=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import lightning
 import torch
@@ -11,9 +12,12 @@ from data.errors import DataError
 from data.formats import read_jets
 from experiments.batch import DataSpec
 from experiments.data.loader import JetDataset, ResumableLoader
-from experiments.data.preparation import Preparation
+from experiments.data.preparation import Augmentation, Feature, Preparation
 from experiments.data.sampler import BatchSampler
 from experiments.metrics.incomplete import absent_classes
+from experiments.options.markers import Count, Limit, Range, Seed, Text
+
+Workers = Annotated[int, Range(0, 1024)]
 
 
 def ranks(module: lightning.LightningDataModule) -> tuple[int, int]:
@@ -58,24 +62,20 @@ class JetData(lightning.LightningDataModule):
 
     def __init__(
         self,
-        path: str,
-        batch_size: int,
-        token_budget: int,
-        eval_token_budget: int,
-        features: Sequence[str],
-        max_constituents: int,
-        augmentations: Sequence[str],
-        limit: int,
-        num_workers: int | None,
-        seed: int,
-        smallest_component: float = 0.0,
-        eval_limit: int = 0,
+        path: Text,
+        batch_size: Count,
+        token_budget: Limit,
+        eval_token_budget: Count,
+        features: Sequence[Feature],
+        max_constituents: Limit,
+        augmentations: Sequence[Augmentation],
+        limit: Limit,
+        num_workers: Workers | None,
+        seed: Seed,
+        smallest_component: Annotated[float, Range(0)] = 0.0,
+        eval_limit: Limit = 0,
     ) -> None:
         super().__init__()
-        if not isinstance(smallest_component, int | float) or smallest_component < 0:
-            raise ValueError(
-                f"data.smallest_component must be GeV, 0 or more, not {smallest_component!r}"
-            )
         self.path, self.smallest_component = path, smallest_component
         self.limits = {"train": limit, "val": eval_limit, "test": eval_limit}
         self.batch_size, self.token_budget = batch_size, token_budget

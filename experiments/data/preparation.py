@@ -5,15 +5,20 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
 
 from data.jets import Jets
-from experiments.augmentations import augment, check_augmentations
+from experiments.augmentations import AUGMENTATIONS, augment, check_augmentations
 from experiments.batch import EventBatch
-from experiments.features import compute_features, feature_names
+from experiments.features import FEATURES, SETS, compute_features, feature_names
+from experiments.options.markers import OneOf
 from lgatr import Packing
+
+Feature = Annotated[str, OneOf((*FEATURES, *SETS))]
+Augmentation = Annotated[str, OneOf(AUGMENTATIONS)]
 
 
 @dataclass(frozen=True)

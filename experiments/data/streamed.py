@@ -10,9 +10,10 @@ import lightning
 from data.errors import DataError
 from data.formats import find_format
 from experiments.batch import DataSpec
-from experiments.data.datamodule import default_workers, ranks
-from experiments.data.preparation import Preparation
+from experiments.data.datamodule import Workers, default_workers, ranks
+from experiments.data.preparation import Augmentation, Feature, Preparation
 from experiments.data.streaming import JetStream, Shards, StreamLoader
+from experiments.options.markers import Count, Limit, Seed, Text
 
 
 class StreamedData(lightning.LightningDataModule):
@@ -43,28 +44,21 @@ class StreamedData(lightning.LightningDataModule):
 
     def __init__(
         self,
-        path: str,
-        batch_size: int,
-        eval_batch_size: int,
-        features: Sequence[str],
-        max_constituents: int,
-        augmentations: Sequence[str],
-        limit: int,
-        eval_limit: int,
-        chunk_size: int,
-        mix: int,
-        num_workers: int | None,
+        path: Text,
+        batch_size: Count,
+        eval_batch_size: Count,
+        features: Sequence[Feature],
+        max_constituents: Limit,
+        augmentations: Sequence[Augmentation],
+        limit: Limit,
+        eval_limit: Limit,
+        chunk_size: Count,
+        mix: Count,
+        num_workers: Workers | None,
         skip_corrupt: bool,
-        seed: int,
+        seed: Seed,
     ) -> None:
         super().__init__()
-        sizes = {
-            "batch_size": batch_size, "eval_batch_size": eval_batch_size,
-            "chunk_size": chunk_size, "mix": mix,
-        }  # fmt: skip
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"data.{name} must be at least 1, not {size}")
         self.path, self.seed = Path(path), seed
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.prepare = Preparation(features, max_constituents, augmentations, seed)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from experiments.options.markers import OneOf
+from lgatr.attention.registry import choices
+
+FORMATS = ("float16", "bfloat16", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -20,9 +25,9 @@ class AttentionChoice:
         Format to compute attention in, such as ``bfloat16``; None is that of the network.
     """
 
-    name: str
+    name: Annotated[str, OneOf(choices)]
     strict: bool
-    compute_dtype: str | None = None
+    compute_dtype: Annotated[str, OneOf(FORMATS)] | None = None
 
     def keywords(self) -> dict[str, Any]:
         """For a forward call of a network."""

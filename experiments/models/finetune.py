@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from experiments import rundir
 from experiments.batch import DataSpec, EventBatch
 from experiments.errors import UserError
+from experiments.options.markers import Range, Supplied, Text
 
 _HEAD = "network.linear_out."
 
@@ -64,11 +65,11 @@ class FineTuned(nn.Module):
     def __init__(
         self,
         spec: DataSpec,
-        tagger: Callable[..., nn.Module],
-        backbone: str,
+        tagger: Annotated[Callable[..., nn.Module], Supplied("spec")],
+        backbone: Text,
         backbone_lr: float,
         head_lr: float,
-        layer_decay: float,
+        layer_decay: Annotated[float, Range(0, 1, above=True)],
         keep_head: bool,
     ) -> None:
         super().__init__()

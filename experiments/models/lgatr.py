@@ -6,6 +6,7 @@ Legend: T particles, B events, N tokens of all events, G = 16 blades.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from experiments.batch import DataSpec, EventBatch
 from experiments.models.attention import AttentionChoice
 from experiments.models.symmetry import SymmetryBreaking
 from experiments.models.tokens import event_tokens
+from experiments.options.markers import Supplied
 from lgatr import LGATr, embed_vector
 
 
@@ -38,7 +40,10 @@ class LGATrTagger(nn.Module):
     def __init__(
         self,
         spec: DataSpec,
-        network: Callable[..., LGATr],
+        network: Annotated[
+            Callable[..., LGATr],
+            Supplied("in_mv_channels", "in_s_channels", "out_mv_channels", "out_s_channels"),
+        ],
         symmetry_breaking: SymmetryBreaking,
         attention: AttentionChoice,
         momentum_unit: float,

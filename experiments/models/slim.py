@@ -6,6 +6,7 @@ Legend: T particles, B events.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from experiments.batch import DataSpec, EventBatch
 from experiments.models.attention import AttentionChoice
 from experiments.models.symmetry import SymmetryBreaking
 from experiments.models.tokens import event_tokens
+from experiments.options.markers import Supplied
 from lgatr import LGATrSlim
 
 
@@ -33,7 +35,10 @@ class SlimTagger(nn.Module):
     def __init__(
         self,
         spec: DataSpec,
-        network: Callable[..., LGATrSlim],
+        network: Annotated[
+            Callable[..., LGATrSlim],
+            Supplied("in_v_channels", "in_s_channels", "out_v_channels", "out_s_channels"),
+        ],
         symmetry_breaking: SymmetryBreaking,
         attention: AttentionChoice,
         momentum_unit: float,

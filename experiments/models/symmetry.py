@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
 from experiments.errors import UserError
+from experiments.options.markers import OneOf
 from lgatr import extract_vector, get_spurions
+
+BEAM_SPURIONS = ("lightlike", "timelike", "spacelike", "xyplane")
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,10 @@ class SymmetryBreaking:
         channels.
     """
 
-    beam_spurion: str | None
+    beam_spurion: Annotated[str, OneOf(BEAM_SPURIONS)] | None
     add_time_spurion: bool
     beam_mirror: bool
-    place: str
+    place: Annotated[str, OneOf(("tokens", "channels"))]
 
     def __post_init__(self) -> None:
         if self.place not in ("tokens", "channels"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from experiments.batch import DataSpec, EventBatch
 from experiments.models.observables import observables
+from experiments.options.markers import KeywordsOf
 
 
 class BoostedTrees(nn.Module):
@@ -26,7 +27,11 @@ class BoostedTrees(nn.Module):
 
     executed_attention = "none"
 
-    def __init__(self, spec: DataSpec, **options: Any) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        **options: Annotated[Any, KeywordsOf("sklearn.ensemble.HistGradientBoostingClassifier")],
+    ) -> None:
         super().__init__()
         from sklearn.ensemble import HistGradientBoostingClassifier
 

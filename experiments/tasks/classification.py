@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from inspect import signature
-from typing import Any
+from typing import Annotated, Any
 
 import lightning
 import torch
@@ -21,10 +20,12 @@ from experiments.metrics.calibration import expected_calibration_error
 from experiments.metrics.incomplete import absent_classes, incomplete_metrics
 from experiments.metrics.multiclass import multiclass_metrics
 from experiments.metrics.tagging import tagging_metrics
+from experiments.options.markers import Limit, Range, Text
 from experiments.tasks.scores import Scores
 
 CHECK_EVERY = 50  # steps
 _SHOWN = ("accuracy", "auc", "loss")
+Efficiency = Annotated[float, Range(0, 1, above=True, below=True)]
 
 
 class Classification(lightning.LightningModule):
@@ -50,19 +51,20 @@ class Classification(lightning.LightningModule):
         leaves it to :func:`~experiments.graphs.default_step`.
     """
 
+    logged = ("val/accuracy", "val/auc", "val/loss", "val_auc", "loss", "loss_step", "loss_epoch")
+    """Figures that callbacks can wait for."""
+
     def __init__(
         self,
         spec: DataSpec,
         model: nn.Module,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[..., LRScheduler],
-        background: str | None = None,
-        efficiencies: Mapping[str, float] | None = None,
-        graph_step: int | None = None,
+        background: Text | None = None,
+        efficiencies: Mapping[str, Efficiency] | None = None,
+        graph_step: Limit | None = None,
     ) -> None:
         super().__init__()
-        if graph_step is not None and (not isinstance(graph_step, int) or graph_step < 0):
-            raise ValueError(f"task.graph_step counts particles, 0 or more, not {graph_step!r}")
         self.graph_step = graph_step
         self._graphed: GraphedForward | None = None
         self.spec = spec
@@ -214,14 +216,15 @@ class Classification(lightning.LightningModule):
         self.test_scores = self._joined()
         self.test_metrics = self.metrics_of(self.test_scores, may_lack=True)
 
-    def _make_optimizer(self) -> Optimizer:
+    def make_optimizer(self) -> Optimizer:
+        """The optimizer of the model's parameters, with the groups that the model wants.
+
+        Raises
+        ------
+        UserError
+            If its library refuses a value.
+        """
         parameters = getattr(self.model, "parameter_groups", self.parameters)()
-        # Some libraries take any further keyword, and ignore it.
-        given = getattr(self._optimizer, "keywords", {})
-        known = signature(getattr(self._optimizer, "func", self._optimizer)).parameters
-        if unknown := sorted(given.keys() - known.keys()):
-            options = (n for n in known if n not in ("params", "kwargs"))
-            raise UserError(f"optimizer.{unknown[0]}: unknown; choose from {', '.join(options)}")
         try:
             return self._optimizer(parameters)
         except Exception as error:  # libraries have classes of their own for wrong arguments
@@ -232,7 +235,7 @@ class Classification(lightning.LightningModule):
         states = checkpoint.get("optimizer_states")
         if not states:
             return
-        needed = self._make_optimizer().defaults.keys()
+        needed = self.make_optimizer().defaults.keys()
         if not needed <= states[0]["param_groups"][0].keys():
             raise UserError(
                 "the checkpoint is of another optimizer; go on with that of the run's config.yaml"
@@ -245,7 +248,7 @@ class Classification(lightning.LightningModule):
         """
         if hasattr(self.model, "fit"):
             return None
-        optimizer = self._make_optimizer()
+        optimizer = self.make_optimizer()
         scheduler = self._scheduler(optimizer, total_steps=self.trainer.max_steps)
         return {
             "optimizer": optimizer,

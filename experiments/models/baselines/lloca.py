@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from experiments.features import SETS, Kinematics, features_of
 from experiments.models.attention import AttentionChoice
 from experiments.models.baselines.layout import event_mean, needed, with_references
 from experiments.models.symmetry import SymmetryBreaking
+from experiments.options.markers import KeywordsOf
 from lgatr.attention import Attention, prepare_attention
 
 BACKEND = "lgatr"
@@ -55,8 +56,13 @@ class LLoCaTransformer(nn.Module):
         spec: DataSpec,
         symmetry_breaking: SymmetryBreaking,
         momentum_unit: float,
-        frames: dict[str, Any],
-        network: dict[str, Any],
+        frames: Annotated[
+            dict[str, Any], KeywordsOf("lloca.equivectors.mlp.MLPVectors", ("num_scalars",))
+        ],
+        network: Annotated[
+            dict[str, Any],
+            KeywordsOf("lloca.backbone.transformer.Transformer", ("in_channels", "out_channels")),
+        ],
         attention: AttentionChoice,
     ) -> None:
         super().__init__()

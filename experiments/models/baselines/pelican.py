@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from experiments.batch import DataSpec, EventBatch
 from experiments.models.baselines.layout import needed, pairs, with_references
 from experiments.models.symmetry import SymmetryBreaking
+from experiments.options.markers import KeywordsOf
+
+_SIZES = ("in_channels_rank2", "in_channels_rank1", "in_channels_rank0", "out_rank", "out_channels")
 
 
 class Pelican(nn.Module):
@@ -39,7 +42,7 @@ class Pelican(nn.Module):
         spec: DataSpec,
         symmetry_breaking: SymmetryBreaking,
         momentum_unit: float,
-        network: dict[str, Any],
+        network: Annotated[dict[str, Any], KeywordsOf("pelican.PELICAN", _SIZES)],
     ) -> None:
         super().__init__()
         package = needed("pelican", "pelican")

@@ -1,0 +1,1 @@
+"""What the options of a run may be, checked before anything is read or written."""

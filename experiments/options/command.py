@@ -1,0 +1,96 @@
+"""The command line of a run: flags of Hydra, overrides, and what they compose to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from experiments import plugins
+from experiments.errors import OptionErrors, UserError
+from experiments.options.overrides import Given, check_repeated, check_sweeps, read, single_runs
+
+HELP = ("help", "hydra_help", "shell_completion")
+SHOW = ("cfg", "info")
+"""Flags that show something instead of running."""
+
+
+def _refuse(message: str) -> None:
+    raise UserError(f"{message}; see python run.py --help")
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], set[str]]:
+    """Flags of Hydra and overrides, which it takes in this order alone; and names of the flags."""
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[assignment,method-assign]
+    parsed = parser.parse_intermixed_args(list(arguments))
+    overrides = list(parsed.overrides)
+    remaining, flags = list(overrides), []
+    for argument in arguments:
+        if argument in remaining:
+            remaining.remove(argument)
+        else:
+            flags.append(argument)
+    return flags, overrides, {name for name, value in vars(parsed).items() if value}
+
+
+def _read(overrides: Sequence[str], folders: Sequence[Path]) -> list[Given]:
+    """Overrides with their groups known.
+
+    Raises
+    ------
+    OptionErrors
+        With a line for each that cannot be read.
+    """
+    inner = [
+        f.name for folder in folders if folder.is_dir() for f in folder.iterdir() if f.is_dir()
+    ]
+    groups = {name: plugins.choices(name, folders) for name in sorted(set(inner))}
+    groups = {name: choices for name, choices in groups.items() if choices}
+    options = [str(key) for key in OmegaConf.load(folders[0] / "run.yaml") if key != "defaults"]
+    given, problems = [], []
+    for text in overrides:
+        try:
+            given.append(read(text, groups, options))
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise OptionErrors(problems)
+    check_repeated(given)
+    return given
+
+
+def checked(arguments: Sequence[str], config_dir: Path) -> list[str]:
+    """The arguments as Hydra takes them, if all options are right.
+
+    Raises
+    ------
+    UserError
+        If an option is wrong, or several; Hydra's errors otherwise.
+    """
+    flags, overrides, named = _split(arguments)
+    if not named.isdisjoint(HELP):
+        return [*flags, *overrides]
+    given_folders = plugins.given_config_dir(arguments)
+    for folder in given_folders:
+        if not folder.is_dir():
+            raise UserError(f"--config-dir {folder}: no such folder")
+    given = _read(overrides, [config_dir, *plugins.config_folders().values(), *given_folders])
+    searched = [f"hydra.searchpath=[file://{folder.absolute()}]" for folder in given_folders]
+    overrides = [override.text for override in given]
+    for number, single in enumerate(single_runs(given)):
+        with initialize_config_dir(str(config_dir), version_base="1.3"):
+            cfg = compose("run", overrides=[*single, *searched], return_hydra_config=True)
+        if number == 0 and "multirun" not in named and cfg.hydra.mode is not RunMode.MULTIRUN:
+            check_sweeps(given)
+        cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        if named.isdisjoint(SHOW):
+            # Imported here: it takes seconds, and a wrong name is answered at once.
+            from experiments.options.check import check_options
+
+            check_options(cfg)
+    return [*flags, *overrides]

@@ -1,0 +1,104 @@
+"""Ranges and choices for annotations: ``batch_size: Annotated[int, Range(1)]``.
+
+A parameter that is annotated so is checked wherever its value comes from a configuration. Plain
+annotations are checked too; markers only say more. See ``docs/extending.md``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, both included unless said otherwise.
+
+    Parameters
+    ----------
+    low, high
+        Bounds; None for none.
+    above, below
+        Whether ``low``, or ``high``, is itself left out.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+    below: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is inside."""
+        if self.low is not None and (value < self.low or (self.above and value == self.low)):
+            return False
+        return self.high is None or not (value > self.high or (self.below and value == self.high))
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.above else 'at least'} {self.low}"
+        high = f"{'below' if self.below else 'at most'} {self.high}"
+        if self.low is None or self.high is None:
+            return high if self.low is None else low
+        plain = not (self.above or self.below)
+        return f"from {self.low} to {self.high}" if plain else f"{low} and {high}"
+
+
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """One of some names, or of those that a function returns."""
+
+    names: Iterable[str] | Callable[[], Iterable[str]]
+
+    def known(self) -> list[str]:
+        """All names."""
+        return list(self.names() if callable(self.names) else self.names)
+
+
+@dataclass(frozen=True)
+class NotEmpty:
+    """Text that says something."""
+
+
+@dataclass(frozen=True)
+class FolderName:
+    """Text that names one folder, not a path."""
+
+
+@dataclass(frozen=True)
+class Supplied:
+    """Keywords that the code itself passes to what a configuration describes."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+
+@dataclass(frozen=True)
+class KeywordsOf:
+    """A mapping of keywords of a class or function elsewhere, given by its full name."""
+
+    target: str
+    supplied: tuple[str, ...] = ()
+
+    def load(self) -> Any:
+        """The class or function; ImportError if its package is not installed."""
+        module, _, name = self.target.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+
+Count = Annotated[int, Range(1)]
+Limit = Annotated[int, Range(0)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Positive = Annotated[float, Range(0, above=True)]
+Share = Annotated[float, Range(0, 1)]
+Dropout = Annotated[float, Range(0, 1, below=True)]
+Text = Annotated[str, NotEmpty()]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean x?`` or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

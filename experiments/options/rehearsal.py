@@ -1,0 +1,85 @@
+"""Build the parts of a run once without its data, to see whether they fit together."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.batch import DataSpec
+from experiments.errors import UserError
+
+_COPIES = 4  # weights, gradients, two moments
+
+
+def _specification(cfg: DictConfig, features: int) -> DataSpec:
+    """A data set with the classes that the task names, two at least."""
+    named = [cfg.task.get("background"), *(cfg.task.get("efficiencies") or {})]
+    classes = dict.fromkeys(str(name) for name in named if name is not None)
+    for name in ("background", "signal"):
+        if len(classes) < 2:
+            classes[name] = None
+    return DataSpec(features, tuple(classes))
+
+
+def _memory() -> int:
+    """Bytes of this machine; 0 if it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 0
+
+
+def _check_size(cfg: DictConfig, spec: DataSpec) -> None:
+    """Refuse a network that has no room, before the system ends the process for it."""
+    try:
+        with torch.device("meta"):
+            model = instantiate(cfg.model)(spec=spec)
+            parameters = sum(p.numel() for p in model.parameters())
+    except Exception:  # not every package can build on no device; then it is built for real
+        return
+    needed, there = 4 * _COPIES * parameters, _memory()
+    if there and needed > there:
+        raise UserError(
+            f"model: its {parameters:,} parameters need {needed / 1e9:.0f} GB to be trained, "
+            f"this machine has {there / 1e9:.0f} GB; make it smaller"
+        )
+
+
+def build(cfg: DictConfig) -> None:
+    """Build everything but what depends on the data, and forget it.
+
+    Random numbers are left as they were. Nothing is read but the code.
+
+    Raises
+    ------
+    ValueError, UserError
+        Of any part that cannot be built; Hydra wraps some.
+    """
+    datamodule = instantiate(cfg.data.module)
+    prepare: Any = getattr(datamodule, "prepare", None)
+    spec = _specification(cfg, len(getattr(prepare, "features", ())))
+    # Weights of a backbone fit the data that the run will have, not this stand-in.
+    scratch = {"model": {"backbone": "none"}} if "backbone" in cfg.model else {}
+    copy = OmegaConf.merge(cfg, scratch)
+    assert isinstance(copy, DictConfig)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _check_size(copy, spec)
+        task = instantiate(cfg.task)(
+            spec=spec,
+            model=instantiate(copy.model)(spec=spec),
+            optimizer=instantiate(cfg.optimizer),
+            scheduler=instantiate(cfg.scheduler),
+        )
+        if not hasattr(task.model, "fit") and hasattr(task, "make_optimizer"):
+            instantiate(cfg.scheduler)(task.make_optimizer(), total_steps=cfg.trainer.max_steps)
+        instantiate(
+            cfg.trainer,
+            callbacks=[c for c in instantiate(cfg.callbacks).values() if c is not None],
+            logger=list(instantiate(cfg.logger).values()),
+        )

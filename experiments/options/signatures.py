@@ -1,0 +1,151 @@
+"""The parameters of a callable, with the types that its values must have."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any
+
+from experiments.options.markers import KeywordsOf, did_you_mean
+from experiments.options.words import marker
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a callable takes by keyword.
+
+    Parameters
+    ----------
+    types
+        Annotation by name, with what its name alone says added.
+    required
+        Names without a default.
+    open
+        Whether it takes further names that nobody can know.
+    """
+
+    types: dict[str, Any]
+    required: frozenset[str]
+    open: bool
+
+
+def find(name: str) -> Any:
+    """The object that a ``_target_`` names.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the end of a sentence that says so.
+    """
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts) or len(parts) < 2:
+        raise ValueError(f"{name!r} is not the full name of a class or function")
+    found: Any = None
+    path = ""
+    for part in parts:
+        above, path = found, f"{path}.{part}" if path else part
+        if above is None or not hasattr(above, part):
+            try:
+                found = importlib.import_module(path)
+            except ModuleNotFoundError as error:
+                if error.name and not path.startswith(error.name):
+                    raise ValueError(f"{name} needs the package {error.name}") from error
+                known = list(getattr(above, "__dict__", ()))
+                home = getattr(above, "__name__", None)
+                where = f"{home} has no" if home else "there is no"
+                raise ValueError(f"{where} {part}{did_you_mean(part, known)}") from error
+            except ImportError as error:
+                raise ValueError(f"{name} cannot be imported: {error}") from error
+        else:
+            found = getattr(above, part)
+    if not callable(found):
+        raise ValueError(f"{name} is not a class or function")
+    return found
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception:  # names that exist for type checkers alone; annotations may hold anything
+        return {}
+
+
+def _own_type(parameter: inspect.Parameter, hints: dict[str, Any]) -> Any:
+    """The annotation of a parameter, or the kind of number that its default is."""
+    if parameter.name in hints:
+        return hints[parameter.name]
+    default = parameter.default
+    if isinstance(default, bool):
+        return bool
+    return type(default) | None if isinstance(default, (int, float)) else Any
+
+
+def with_word(name: str, annotation: Any) -> Any:
+    """An annotation with the range that the name stands for, unless it has markers of its own."""
+    word = marker(name)
+    plain = word is not None and "Annotated[" not in str(annotation)
+    return Annotated[annotation, word] if plain else annotation
+
+
+def _constructors(target: Any) -> list[Any]:
+    """The functions that keywords of a call reach: a constructor, and those it may pass them to."""
+    if not isinstance(target, type):
+        return [target]
+    own = [base.__dict__["__init__"] for base in target.__mro__ if "__init__" in base.__dict__]
+    return own or [target]
+
+
+@cache
+def parameters(target: Callable[..., Any]) -> Parameters:
+    """The parameters of a class or function."""
+    types: dict[str, Any] = {}
+    required: set[str] = set()
+    is_open = True
+    for depth, function in enumerate(_constructors(target)):
+        try:
+            known = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):  # built in
+            break
+        hints = _hints(function)
+        rest = None
+        for parameter in known:
+            if parameter.kind is parameter.VAR_KEYWORD:
+                rest = parameter
+            elif parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                if parameter.name == "self" or parameter.name in types:
+                    continue
+                types[parameter.name] = with_word(parameter.name, _own_type(parameter, hints))
+                if depth == 0 and parameter.default is parameter.empty:
+                    required.add(parameter.name)
+        forwarded = _keywords(hints.get(rest.name)) if rest else None
+        if forwarded is not None:
+            types.update(parameters(forwarded.load()).types)
+        is_open = rest is not None and forwarded is None
+        if not is_open:
+            break
+    # Constructors of optimizers end their **kwargs in silence.
+    is_open = is_open and not any(b.__name__ == "Optimizer" for b in getattr(target, "__mro__", ()))
+    return Parameters(types, frozenset(required), is_open)
+
+
+def _keywords(annotation: Any) -> KeywordsOf | None:
+    found = [m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, KeywordsOf)]
+    return found[0] if found else None
+
+
+def keywords_of(annotation: Any) -> tuple[Parameters, tuple[str, ...]] | None:
+    """The parameters behind a mapping annotated by :class:`KeywordsOf`, and those it must not set.
+
+    None if there is no such marker, or its package is not installed.
+    """
+    found = _keywords(annotation)
+    if found is None:
+        return None
+    try:
+        return parameters(found.load()), found.supplied
+    except ImportError:
+        return None

@@ -1,0 +1,157 @@
+"""Options whose values are right by themselves but not together, or not on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.models.attention import AttentionChoice
+from experiments.options.markers import did_you_mean
+from experiments.options.signatures import find
+from lgatr import Packing
+from lgatr.attention import prepare_attention
+
+
+def problems(cfg: DictConfig) -> list[str]:
+    """All of them, a line each; for a configuration whose types are right."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    found = [
+        *_devices(plain["trainer"]),
+        *_run_dir(plain["run_dir"]),
+        *_checkpoints(plain),
+        *_monitors(plain),
+        *_backbone(plain["model"]),
+    ]
+    return found or [*_attention(plain)]
+
+
+def remarks(cfg: DictConfig) -> list[str]:
+    """What is possible but hardly meant."""
+    interval, steps = cfg.trainer.get("val_check_interval"), cfg.trainer.get("max_steps")
+    if isinstance(interval, int) and isinstance(steps, int) and interval > steps > 0:
+        return [
+            f"trainer.val_check_interval={interval} is more than trainer.max_steps={steps}: "
+            "nothing is validated, and the last weights are tested"
+        ]
+    return []
+
+
+def _on_gpu(trainer: dict[str, Any]) -> bool:
+    choice = trainer.get("accelerator", "auto")
+    return choice in ("gpu", "cuda") or (choice == "auto" and torch.cuda.is_available())
+
+
+def _devices(trainer: dict[str, Any]) -> Iterator[str]:
+    """More devices than there are, which would wait for each other without end."""
+    devices, accelerator = trainer.get("devices", "auto"), trainer.get("accelerator", "auto")
+    if accelerator in ("mps", "tpu"):
+        return
+    gpu = _on_gpu(trainer)
+    there = torch.cuda.device_count() if gpu else max(os.cpu_count() or 1, 2)
+    if gpu and not there:
+        yield f"trainer.accelerator={accelerator}: there is no GPU here; take cpu or auto"
+        return
+    what = "GPUs" if gpu else "processes for this machine's cores"
+    shown = f"trainer.devices={devices}"
+    if isinstance(devices, str):
+        if devices in ("auto", "-1"):
+            return
+        if not re.fullmatch(r"\d+(,\d+)*,?", devices):
+            yield f"{shown}: must be a number, auto, or numbers of GPUs such as [0, 1]"
+            return
+        numbers = [int(n) for n in devices.split(",") if n]
+        devices = numbers if "," in devices else numbers[0]
+    if isinstance(devices, list):
+        if not gpu:
+            yield f"{shown}: CPUs have no numbers; give how many processes to start"
+        elif not devices or len(set(devices)) < len(devices) or not set(devices) < {*range(there)}:
+            if sorted(devices) != list(range(there)):
+                yield f"{shown}: must be different numbers from 0 to {there - 1}"
+    elif devices == -1 and gpu:
+        return
+    elif devices < 1:
+        yield f"{shown}: must be at least 1"
+    elif devices > there:
+        yield f"{shown}: there are only {there} {what}"
+
+
+def _run_dir(run_dir: str) -> Iterator[str]:
+    """A folder that cannot be made."""
+    place = Path(run_dir).absolute()
+    try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
+    except OSError as error:
+        yield f"run_dir={run_dir}: {error.strerror}"
+        return
+    if not place.is_dir():
+        yield f"run_dir={run_dir}: {place} is a file; choose a folder"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        yield f"run_dir={run_dir}: {place} cannot be written to; choose another folder"
+
+
+def _checkpoints(plain: dict[str, Any]) -> Iterator[str]:
+    """Checkpoints where the run does not look for them."""
+    for name in ("best", "last"):
+        callback = plain["callbacks"].get(name)
+        if callback is None:
+            continue
+        wanted = {"dirpath": f"{plain['run_dir']}/checkpoints", "filename": name}
+        for option, value in wanted.items():
+            if callback.get(option, value) != value:
+                yield (
+                    f"callbacks.{name}.{option}={callback[option]}: the run looks for its weights "
+                    f"in {wanted['dirpath']}/{name}.ckpt; leave this option out"
+                )
+
+
+def _monitors(plain: dict[str, Any]) -> Iterator[str]:
+    """Callbacks that wait for a figure that the task does not log."""
+    logged = getattr(find(plain["task"]["_target_"]), "logged", None)
+    for name, callback in plain["callbacks"].items():
+        monitor = (callback or {}).get("monitor")
+        if logged and isinstance(monitor, str) and monitor not in logged:
+            advice = did_you_mean(monitor, logged)
+            yield (
+                f"callbacks.{name}.monitor={monitor}: must be one of {', '.join(logged)}{advice}"
+            )
+
+
+def _backbone(model: dict[str, Any]) -> Iterator[str]:
+    backbone = model.get("backbone", "none")
+    if backbone != "none" and not Path(backbone).is_dir():
+        yield f"model.backbone={backbone}: no such folder of a run"
+
+
+def _parts(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield value
+        for inner in value.values():
+            yield from _parts(inner)
+
+
+def _attention(plain: dict[str, Any]) -> Iterator[str]:
+    """A backend that cannot train here."""
+    for part in _parts(plain["model"]):
+        if find(part["_target_"]) is not AttentionChoice:
+            continue
+        given = {key: value for key, value in part.items() if not key.startswith("_")}
+        device = torch.device("cuda" if _on_gpu(plain["trainer"]) else "cpu")
+        packing = Packing.from_lengths([2, 1]).to(device)
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")  # the run itself tells of a fallback
+            try:
+                prepare_attention(
+                    device, torch.float32, packing=packing, **AttentionChoice(**given).keywords()
+                )
+            except ValueError as error:
+                yield str(error)
+                return
