@@ -77,7 +77,7 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, at: Positions) -> 
     table, empty = open_empty_rows(table)
     table = table.expand(*q.shape[:3], k.shape[2])
     out = F.scaled_dot_product_attention(q, k, v, table, scale=pattern.scale)
-    return out.masked_fill(empty, 0.0)
+    return out if empty is None else out.masked_fill(empty, 0.0)
 
 
 def _plain(

@@ -119,7 +119,7 @@ class _Reorder(torch.autograd.Function):
         return _Reorder.apply(grad, back, forth), None, None
 
 
-def open_empty_rows(table: Tensor) -> tuple[Tensor, Tensor]:
+def open_empty_rows(table: Tensor) -> tuple[Tensor, Tensor | None]:
     """A mask or bias whose rows without any key see every key, and which rows those are.
 
     A softmax over nothing is not a number, and neither is its gradient. Their outputs are to be
@@ -135,13 +135,17 @@ def open_empty_rows(table: Tensor) -> tuple[Tensor, Tensor]:
     table
         The same without empty rows.
     empty
-        ``(..., queries, 1)``.
+        ``(..., queries, 1)``; None where there are none, and a CPU can tell.
     """
-    if table.dtype == torch.bool:
-        empty = ~table.any(-1, keepdim=True)
-        return table | empty, empty
-    empty = (table == -math.inf).all(-1, keepdim=True)
-    return table.masked_fill(empty, 0.0), empty
+    boolean = table.dtype == torch.bool
+    if boolean or not table.shape[-1]:
+        empty = ~(table if boolean else table.bool()).any(-1, keepdim=True)
+    else:
+        empty = table.detach().amax(-1, keepdim=True) == -math.inf
+    known = table.device.type == "cpu" and not torch.compiler.is_compiling()
+    if known and not needs_plain_formula() and not bool(empty.any()):
+        return table, None
+    return (table | empty if boolean else table.masked_fill(empty, 0.0)), empty
 
 
 def dense_attention(
