@@ -21,7 +21,8 @@ from lgatr.attention.ranges import ranges_of
 from lgatr.attention.scores import ScoreMod
 from lgatr.attention.spec import AttentionSpec
 from lgatr.kernels.derivatives import needs_plain_formula
-from lgatr.kernels.packed import Arrangement, arrangement_of, open_empty_rows, reorder
+from lgatr.kernels.empty_rows import open_empty_rows
+from lgatr.kernels.packed import Arrangement, arrangement_of, reorder
 
 # Scores of all blocks kept for the backward pass at most; beyond, they are computed again.
 _KEPT = 4 * BUDGET

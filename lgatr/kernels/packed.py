@@ -5,7 +5,6 @@ Legend: T query tokens, U key tokens, B events, H heads, K key-value heads (H or
 
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from itertools import accumulate, groupby
@@ -18,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lgatr.kernels.derivatives import needs_plain_formula
 from lgatr.kernels.efficient import efficient_attention
+from lgatr.kernels.empty_rows import open_empty_rows
 from lgatr.kernels.events import EventsStage
 from lgatr.kernels.runs import RunsStage
 from lgatr.utils.lengths import checked_offsets
@@ -117,35 +117,6 @@ class _Reorder(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         forth, back = ctx.saved_tensors
         return _Reorder.apply(grad, back, forth), None, None
-
-
-def open_empty_rows(table: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A mask or bias whose rows without any key see every key, and which rows those are.
-
-    A softmax over nothing is not a number, and neither is its gradient. Their outputs are to be
-    replaced by zeros.
-
-    Parameters
-    ----------
-    table
-        ``(..., queries, keys)``: True where attention is allowed, or added to the scores.
-
-    Returns
-    -------
-    table
-        The same without empty rows.
-    empty
-        ``(..., queries, 1)``; None where there are none, and a CPU can tell.
-    """
-    boolean = table.dtype == torch.bool
-    if boolean or not table.shape[-1]:
-        empty = ~(table if boolean else table.bool()).any(-1, keepdim=True)
-    else:
-        empty = table.detach().amax(-1, keepdim=True) == -math.inf
-    known = table.device.type == "cpu" and not torch.compiler.is_compiling()
-    if known and not needs_plain_formula() and not bool(empty.any()):
-        return table, None
-    return (table | empty if boolean else table.masked_fill(empty, 0.0)), empty
 
 
 def dense_attention(
