@@ -81,5 +81,5 @@ def build(cfg: DictConfig) -> None:
         instantiate(
             cfg.trainer,
             callbacks=[c for c in instantiate(cfg.callbacks).values() if c is not None],
-            logger=list(instantiate(cfg.logger).values()),
+            logger=[part for part in instantiate(cfg.logger).values() if part is not None],
         )

@@ -67,7 +67,7 @@ class Root:
     data: dict[str, Any]
     attention: AttentionChoice
     callbacks: dict[str, Callback | None]
-    logger: dict[str, Logger]
+    logger: dict[str, Logger | None]
     task: Annotated[
         Callable[..., LightningModule], Supplied("spec", "model", "optimizer", "scheduler")
     ]
