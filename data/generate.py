@@ -207,7 +207,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--jets must be at least {10 * len(kind.processes)}, not {options.jets}")
     if not 8 <= options.mantissa_bits <= 23:
         parser.error(f"--mantissa-bits must be 8 to 23, not {options.mantissa_bits}")
-    if abs(sum(options.split) - 1) > 1e-6 or min(options.split) <= 0:
+    # Written so that NaN is refused.
+    if not (abs(sum(options.split) - 1) <= 1e-6 and min(options.split) > 0):
         parser.error("--split needs three positive shares that sum to 1")
     if options.processes is not None and options.processes < 1:
         parser.error(f"--processes must be 1 or more, not {options.processes}")

@@ -95,7 +95,27 @@ def test_a_shared_page_is_copied_before_it_is_written():
     assert cache.shared_pages([first, second]) == [0]
 
 
+def test_the_last_user_of_a_shared_page_needs_no_copy():
+    cache = PagedCache(2, 4)
+    first = cache.new()
+    cache.extend([first], [3])
+    second = cache.fork(first)
+    cache.extend([first, second], [1, 1])
+    assert cache.free_pages == 0
+    assert set(cache.keys([first]).index().tolist()).isdisjoint(
+        cache.keys([second]).index()[:4].tolist()
+    )
+
+
 class TestErrors:
+    @pytest.mark.parametrize(("names", "counts"), [([0, 0], [1, 1]), ([0], [-1])])
+    def test_extend(self, names, counts):
+        cache = PagedCache(4, 4)
+        numbers = [cache.new()]
+        with pytest.raises(ValueError, match="0 or more tokens of different sequences"):
+            cache.extend([numbers[n] for n in names], counts)
+        assert cache.free_pages == 4
+
     def test_full(self):
         cache = PagedCache(2, 4)
         sequence = cache.new()

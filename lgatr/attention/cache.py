@@ -9,6 +9,7 @@ Legend: T new tokens, U places for tokens, H heads, K key-value heads, D head wi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -102,10 +103,17 @@ class PagedCache:
         self._users[page] = 1
         return page
 
-    def _needed(self, sequence: _Sequence, count: int) -> int:
-        """Pages that ``count`` more tokens take."""
-        new = -(-(sequence.length + count) // self.page_size) - len(sequence.pages)
-        return new + self._writes_to_shared(sequence, count)
+    def _needed(self, sequences: Sequence[_Sequence], counts: Sequence[int]) -> int:
+        """Pages that ``counts`` more tokens take."""
+        needed = 0
+        copied: Counter[int] = Counter()
+        for sequence, count in zip(sequences, counts, strict=True):
+            needed += -(-(sequence.length + count) // self.page_size) - len(sequence.pages)
+            if self._writes_to_shared(sequence, count):
+                # Whoever is left alone with a page writes to it, and needs no copy.
+                page = sequence.pages[-1]
+                copied[page] += copied[page] < self._users[page] - 1
+        return needed + copied.total()
 
     def _writes_to_shared(self, sequence: _Sequence, count: int) -> bool:
         partial = sequence.length % self.page_size != 0 and count > 0
@@ -128,10 +136,16 @@ class PagedCache:
         Raises
         ------
         ValueError
-            If there are too few free pages; nothing is changed then.
+            If there are too few free pages, a number is negative, or a sequence stands twice;
+            nothing is changed then.
         """
         chosen = [self._sequence(s) for s in sequences]
-        needed = sum(self._needed(s, n) for s, n in zip(chosen, counts, strict=True))
+        if len(set(sequences)) < len(sequences) or min(counts, default=0) < 0:
+            raise ValueError(
+                f"a cache makes room for 0 or more tokens of different sequences, not for "
+                f"{list(counts)} of {list(sequences)}"
+            )
+        needed = self._needed(chosen, counts)
         if needed > len(self._free):
             raise ValueError(
                 f"the cache has {len(self._free)} free pages of {self.page_size} tokens and needs "
