@@ -20,9 +20,10 @@ from lgatr.attention.positions import Positions
 from lgatr.attention.ranges import ranges_of
 from lgatr.attention.scores import ScoreMod
 from lgatr.attention.spec import AttentionSpec
+from lgatr.kernels.arrangement import Arrangement, arrangement_of
 from lgatr.kernels.derivatives import needs_plain_formula
 from lgatr.kernels.empty_rows import open_empty_rows
-from lgatr.kernels.packed import Arrangement, arrangement_of, reorder
+from lgatr.kernels.packed import reorder
 
 # Scores of all blocks kept for the backward pass at most; beyond, they are computed again.
 _KEPT = 4 * BUDGET

@@ -6,93 +6,21 @@ Legend: T query tokens, U key tokens, B events, H heads, K key-value heads (H or
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import lru_cache, partial
-from itertools import accumulate, groupby
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lgatr.kernels.arrangement import Arrangement, Runs, arrangement_of
 from lgatr.kernels.derivatives import needs_plain_formula
 from lgatr.kernels.efficient import efficient_attention
 from lgatr.kernels.empty_rows import open_empty_rows
 from lgatr.kernels.events import EventsStage
 from lgatr.kernels.runs import RunsStage
 from lgatr.utils.lengths import checked_offsets
-
-
-class Runs(NamedTuple):
-    """Neighbouring events with equal numbers of queries and of keys, in order."""
-
-    events: tuple[int, ...]
-    queries: tuple[int, ...]
-    keys: tuple[int, ...]
-
-    def tokens(self, lengths: tuple[int, ...]) -> list[int]:
-        """Tokens of each run, where an event has ``lengths`` tokens."""
-        return [n * length for n, length in zip(self.events, lengths, strict=True)]
-
-
-# Every layer of a forward pass asks again for the same batch.
-@lru_cache(maxsize=8)
-def runs_of(queries: tuple[int, ...], keys: tuple[int, ...]) -> Runs:
-    """Cut a batch of events with these lengths into runs."""
-    found = [(len(list(group)), n, m) for (n, m), group in groupby(zip(queries, keys, strict=True))]
-    events, lengths, key_lengths = zip(*found, strict=True)
-    return Runs(events, lengths, key_lengths)
-
-
-class Arrangement(NamedTuple):
-    """Runs, and the order of events and tokens that has them; None is the order as it is."""
-
-    runs: Runs
-    q_order: tuple[Tensor, Tensor] | None
-    k_order: tuple[Tensor, Tensor] | None
-    events: tuple[int, ...] | None = None
-
-
-# What one call costs, and what moving a byte costs, in seconds (CPU, forward and backward).
-_CALL = 1.2e-4
-_BYTE = 1.0 / 2.0e9
-
-
-def _token_order(lengths: tuple[int, ...], order: list[int]) -> tuple[Tensor, Tensor]:
-    """Tokens with events in ``order``, and the order that undoes it."""
-    ptr = torch.tensor([0, *accumulate(lengths)])
-    chosen = torch.tensor(order)
-    counts = ptr.diff()[chosen]
-    after = torch.cat([counts.new_zeros(1), counts.cumsum(0)])[:-1]
-    shift = (ptr[chosen] - after).repeat_interleave(counts)
-    forth = torch.arange(len(shift)) + shift
-    back = torch.empty_like(forth)
-    back[forth] = torch.arange(len(forth))
-    return forth, back
-
-
-@lru_cache(maxsize=8)
-def arrangement_of(
-    queries: tuple[int, ...], keys: tuple[int, ...], bytes_per_token: int
-) -> Arrangement:
-    """Runs of a batch as it lies, or sorted by length where moving the tokens costs less.
-
-    Parameters
-    ----------
-    queries, keys
-        Tokens of each event.
-    bytes_per_token
-        Of queries, keys, values and outputs together.
-    """
-    runs = runs_of(queries, keys)
-    saved = len(runs.events) - len(set(zip(queries, keys, strict=True)))
-    if saved * _CALL <= sum(queries) * bytes_per_token * _BYTE:
-        return Arrangement(runs, None, None)
-    order = sorted(range(len(queries)), key=lambda i: (queries[i], keys[i]))
-    q_order = _token_order(queries, order)
-    k_order = q_order if keys == queries else _token_order(keys, order)
-    sorted_runs = runs_of(tuple(queries[i] for i in order), tuple(keys[i] for i in order))
-    return Arrangement(sorted_runs, q_order, k_order, tuple(order))
 
 
 def reorder(x: Tensor, order: tuple[Tensor, Tensor]) -> Tensor:
