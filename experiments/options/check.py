@@ -32,13 +32,13 @@ def check_run(cfg: DictConfig) -> None:
     UserError, ValueError
         If a part cannot be built.
     """
-    from experiments.options import rehearsal, together
+    from experiments.options import together, trial_build
 
     check_options(cfg)
     for remark in together.remarks(cfg):
         warnings.warn(remark, stacklevel=2)
     raise_all(together.problems(cfg))
-    rehearsal.build(cfg)
+    trial_build.build(cfg)
 
 
 def raise_all(problems: Sequence[str]) -> None:
