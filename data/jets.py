@@ -5,6 +5,7 @@ Legend: J jets, N constituents of all jets together.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -25,6 +26,12 @@ Number = TypeVar("Number", bound=np.generic)
 FASTEST = 1.01
 """|p| / E above which a momentum is wrong: half-precision files round massless ones to 1.001."""
 
+_ORDER = "components must come as (E, px, py, pz), in GeV; reorder them, or clean the file first"
+
+MAX_MEDIAN_PT = 20_000.0
+"""Median jet pT in GeV above which the file is probably in MeV: no collider makes such jets."""
+
+_JETS_FOR_UNITS = 1000
 _ROWS_AT_ONCE = 1 << 20
 
 
@@ -121,9 +128,11 @@ class Jets:
         return selected
 
     def leading(self, most: int) -> Jets:
-        """The jets with their first ``most`` constituents each."""
-        rank = np.arange(len(self.constituents)) - np.repeat(self.offsets[:-1], self.lengths)
-        kept = rank < most
+        """The jets with their ``most`` constituents of the highest pT each, in the file's order.
+
+        Of equal pT, those that come first are kept.
+        """
+        kept = self._pt_rank(most) < most
         lengths = np.minimum(self.lengths, most)
         return replace(
             self,
@@ -131,6 +140,22 @@ class Jets:
             offsets=np.concatenate([[0], np.cumsum(lengths)]),
             particles={name: column[kept] for name, column in self.particles.items()},
         )
+
+    def _pt_rank(self, most: int) -> IntArray:
+        """Place of each constituent by falling pT in its jet, ``(N,)``, exact where it matters.
+
+        Jets of up to ``most`` constituents, and those that are in order, keep the file's.
+        """
+        rows = np.arange(len(self.constituents))
+        rank = rows - np.repeat(self.offsets[:-1], self.lengths)
+        pt = np.hypot(self.constituents[:, 1], self.constituents[:, 2])
+        rises = np.flatnonzero((np.diff(pt, prepend=np.inf) > 0) & (rank > 0))
+        jets = np.unique(np.searchsorted(self.offsets, rises, side="right") - 1)
+        for jet in jets[self.lengths[jets] > most].tolist():
+            first, last = self.offsets[jet], self.offsets[jet + 1]
+            order = np.argsort(-pt[first:last], kind="stable")
+            rank[first + order] = np.arange(last - first)
+        return rank
 
     def without_small_components(self, smallest: float) -> Jets:
         """The jets without particles of which any component is this small, in GeV.
@@ -167,6 +192,18 @@ class Jets:
         self._check_labels()
         self._check_columns()
         self._check_momenta()
+
+    def warn_of_units(self) -> None:
+        """Warn if the first jets are so hard that the file must be in MeV."""
+        starts = self.offsets[: min(len(self), _JETS_FOR_UNITS) + 1]
+        momenta = np.asarray(self.constituents[: starts[-1], 1:3], dtype=np.float64)
+        pt = np.linalg.norm(np.add.reduceat(momenta, starts[:-1]), axis=1)
+        if (median := float(np.median(pt))) > MAX_MEDIAN_PT:
+            warnings.warn(
+                f"{self.source}: the median jet pT is {median:,.0f} GeV; momenta must be in GeV, "
+                "are these in MeV?",
+                stacklevel=3,
+            )
 
     def _check_classes(self) -> None:
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
@@ -224,17 +261,19 @@ class Jets:
                 self._complain(~finite, "a NaN or infinite four-momentum", first)
             energy = momenta[:, 0]
             if not (energy > 0).all():
-                self._complain(energy <= 0, "a constituent with energy <= 0", first)
+                self._complain(energy <= 0, "a constituent with energy <= 0", first, _ORDER)
             fast = np.asarray(np.linalg.norm(momenta[:, 1:], axis=1) > FASTEST * energy)
             if fast.any():
-                self._complain(fast, f"a constituent with |p| > {FASTEST} E", first)
+                self._complain(fast, f"a constituent with |p| > {FASTEST} E", first, _ORDER)
 
-    def _complain(self, bad: npt.ArrayLike, what: str, first: int = 0) -> None:
+    def _complain(
+        self, bad: npt.ArrayLike, what: str, first: int = 0, advice: str = "clean the file first"
+    ) -> None:
         row = first + int(np.argmax(bad))
         jet = int(np.searchsorted(self.offsets, row, side="right")) - 1
         raise DataError(
             f"{self.source}: jet {jet} has {what} "
-            f"({int(np.sum(bad))} such constituents or more); clean the file first"
+            f"({int(np.sum(bad))} such constituents or more); {advice}"
         )
 
 

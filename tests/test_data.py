@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import subprocess
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import pairwise
 
 import h5py
 import numpy as np
@@ -228,3 +232,63 @@ def test_generator_is_reproducible_and_independent_of_processes(tmp_path):
     for a, b in zip(*outputs, strict=True):
         np.testing.assert_array_equal(a.constituents, b.constituents)
         np.testing.assert_array_equal(a.labels, b.labels)
+
+
+class TestLeading:
+    """Particles of the highest pT are kept, whatever the order of the file."""
+
+    @pytest.fixture(params=["sorted", "shuffled", "rising"])
+    def jets(self, request, tmp_path):
+        momenta, labels = random_jets(30, 5)
+        rng = np.random.default_rng(5)
+        for jet in momenta:
+            n = int((jet[:, 0] > 0).sum())
+            if request.param != "sorted":
+                jet[:n] = jet[rng.permutation(n) if request.param == "shuffled" else range(n)[::-1]]
+        write_packed_by_hand(tmp_path / "jets.h5", momenta, labels)
+        return read_jets(tmp_path / "jets.h5", "train")
+
+    @pytest.mark.parametrize("most", [1, 3, 11, 99])
+    def test_the_hardest_are_kept_in_order(self, jets, most):
+        rows = np.arange(len(jets.constituents), dtype=np.float32)
+        found = replace(jets, particles={"row": rows}).leading(most)
+        expected = []
+        for first, last in pairwise(jets.offsets.tolist()):
+            pt = [math.hypot(*jets.constituents[row, 1:3]) for row in range(first, last)]
+            best = sorted(range(last - first), key=lambda i, pt=pt: -pt[i])[:most]
+            expected.append([first + i for i in sorted(best)])
+        assert found.particles["row"].tolist() == [row for jet in expected for row in jet]
+        assert found.lengths.tolist() == [len(jet) for jet in expected]
+        np.testing.assert_array_equal(
+            found.constituents, jets.constituents[found.particles["row"].astype(int)]
+        )
+
+    def test_of_equals_the_first(self):
+        p = np.array([[5, 3, 0, 0], [9, 4, 0, 0], [5, 0, 3, 1], [5, 3, 0, 2]], np.float32)
+        jets = Jets(p, np.array([0, 4]), np.array([0]), "jets")
+        np.testing.assert_array_equal(jets.leading(3).constituents, p[:3])
+
+
+@pytest.mark.parametrize("order", [[1, 2, 3, 0], [3, 0, 1, 2]])
+def test_components_in_another_order_are_told(tmp_path, order):
+    momenta, labels = random_jets(6, 1)
+    write_packed_by_hand(tmp_path / "bad.h5", momenta, labels)
+    with h5py.File(tmp_path / "bad.h5", "r+") as file:
+        data = file["train/constituents"]
+        data[...] = np.abs(data[...])[:, order]
+    with pytest.raises(DataError, match=r"must come as \(E, px, py, pz\), in GeV"):
+        read_jets(tmp_path / "bad.h5", "train")
+
+
+@pytest.mark.parametrize(("scale", "warned"), [(1e6, True), (100.0, False)])
+def test_momenta_in_mev_are_warned_of(tmp_path, scale, warned):
+    momenta, labels = random_jets(40, 1)
+    write_packed_by_hand(tmp_path / "jets.h5", momenta * np.float32(scale), labels)
+    with pytest.warns(UserWarning, match="MeV") if warned else nullcontext():
+        read_jets(tmp_path / "jets.h5", "train")
+
+
+def test_an_unknown_file_is_sent_to_the_page(tmp_path):
+    (tmp_path / "jets.csv").write_text("E,px,py,pz\n")
+    with pytest.raises(DataError, match=r"docs/data\.md says how to write one"):
+        read_jets(tmp_path / "jets.csv", "train")

@@ -1,11 +1,11 @@
 """Our own format: ragged float32 constituents with offsets, one HDF5 group per split.
 
-``/{train,val,test}/constituents`` is ``(N, 4)`` float32 ``(E, px, py, pz)`` in GeV, sorted by
-falling pT within a jet; ``offsets`` is ``(J + 1,)`` int64; ``labels`` is ``(J,)`` int8, numbers
-of the names in the file attribute ``classes`` (JSON). ``particles/NAME`` ``(N,)`` and ``jets/NAME``
-``(J,)`` are further float32 columns; see :mod:`data.columns` for their names and units. The file
-attribute ``format`` is :data:`MARK`. Uncompressed data sets are memory-mapped, compressed ones are
-read into memory. From version 3 on, checksums follow the HDF5 file (see :mod:`data.checksums`).
+``/{train,val,test}/constituents`` is ``(N, 4)`` float32 ``(E, px, py, pz)`` in GeV; ``offsets`` is
+``(J + 1,)`` int64; ``labels`` is ``(J,)`` int8, numbers of the names in the file attribute
+``classes`` (JSON). ``particles/NAME`` ``(N,)`` and ``jets/NAME`` ``(J,)`` are further float32
+columns; see :mod:`data.columns` for their names and units. The file attribute ``format`` is
+:data:`MARK`. Uncompressed data sets are memory-mapped, compressed ones are read into memory. From
+version 3 on, checksums follow the HDF5 file (see :mod:`data.checksums`).
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ def read_file(path: Path, split: str, start: int = 0, stop: int | None = None) -
     with open_hdf5(path) as (file, checksums):
         if file.attrs.get("version", 1) >= 3 and not checksums.present:
             raise DataError(
-                f"{path}: its checksums were cut off, by damage or by another program; convert or "
-                "generate it again (or set its attribute version to 2, to read it without)"
+                f"{path}: has no checksums, which files with attribute version 3 end with; a file "
+                "of your own program needs version 2 (see docs/data.md), any other was cut short "
+                "or changed: convert or generate it again"
             )
         reader = _Reader(path, get_group(path, file, split), checksums)
         jets = len(_labels(path, reader.group))

@@ -94,6 +94,7 @@ class Format:
         with reading(file):
             jets: Jets = self.module.read_file(file, split, start, stop)
             jets.check()
+        jets.warn_of_units()  # after ``reading``, which silences libraries
         return jets
 
     def read(self, path: Path, split: str, limit: int | None = None) -> Jets:
@@ -103,6 +104,7 @@ class Format:
         with reading(path):
             jets: Jets = self.module.read(path, split, limit)
             jets.check()
+        jets.warn_of_units()  # after ``reading``, which silences libraries
         return jets
 
 
@@ -159,7 +161,9 @@ def find_format(path: Path) -> Format:
     if damage is not None:
         raise damage
     names = ", ".join(form.name for form in known)
-    raise DataError(f"{path}: not a jet sample in a known format ({names})")
+    raise DataError(
+        f"{path}: not a jet sample in a known format ({names}); docs/data.md says how to write one"
+    )
 
 
 def read_jets(path: str | Path, split: str, limit: int | None = None) -> Jets:
