@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.command import Parser
 from lgatr.attention import (
     AttentionSpec,
     Causal,
@@ -199,8 +200,7 @@ def measured_memory() -> dict[str, float]:
 
 def main() -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("benchmarks.attention", __doc__)
     parser.add_argument("--lengths", type=Path, help="file with lengths of events")
     parser.add_argument("--rounds", type=int, default=15, help="alternations (default 15)")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")

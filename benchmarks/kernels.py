@@ -8,7 +8,6 @@ the same GPU, measured in the same run; small batches fit the cache and can exce
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.machine import description
+from data.command import Parser
 from lgatr.kernels.tuning import seconds_on_gpu
 from lgatr.layout import Sectors
 
@@ -74,8 +74,7 @@ def copy_bandwidth() -> float:
 
 def main() -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("benchmarks.kernels", __doc__)
     parser.add_argument("--tokens", nargs="+", type=int, default=[7000, 56000])
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args()

@@ -8,7 +8,6 @@ in float32, and on the kernels in float32.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Any
 
 from benchmarks.machine import description
 from benchmarks.speed import ROOT
+from data.command import Parser
 
 WAYS = {
     "torch operations, float64": ("0", "64-true"),
@@ -71,8 +71,7 @@ def plot(curves: dict[str, dict[str, list[float]]], target: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.loss_curves", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("benchmarks.loss_curves", __doc__)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--out", type=Path, help="JSON file for the curves; a plot beside it")
     options = parser.parse_args(arguments)

@@ -22,6 +22,7 @@ import torch
 from benchmarks.compare_peer import PAPER
 from benchmarks.machine import description
 from benchmarks.speed import ROOT, SLIM
+from data.command import Parser
 
 EVENTS = (64, 256)
 PARTICLES = 50
@@ -66,8 +67,7 @@ def measure(model: str, checkpoint: bool, device: str) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("benchmarks.memory", __doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--job", help=argparse.SUPPRESS)

@@ -10,7 +10,6 @@ mean square change of the logits over their standard deviation. The AUC is that 
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from data.command import Parser
 from data.formats import read_jets
 from experiments import rundir
 from experiments.batch import EventBatch
@@ -132,8 +132,7 @@ def available(device: str) -> dict[str, Format]:
 
 def main() -> None:
     """Command line; see the text of this file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("benchmarks.precision", __doc__)
     parser.add_argument("run_dir", type=Path, help="folder of a finished top-tagging run")
     parser.add_argument("--data", help="jets; default: those of the run")
     parser.add_argument("--jets", type=int, default=1000, help="jets for the boosts")

@@ -9,7 +9,6 @@ of the process while it passes over the files.
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import tempfile
@@ -21,6 +20,7 @@ import numpy as np
 
 from benchmarks.machine import description
 from benchmarks.speed import ROOT
+from data.command import Parser
 from data.convert import main as convert
 from data.formats import find_format, jetclass, read_jets
 from data.jets import Jets
@@ -81,8 +81,7 @@ def measure(path: Path, jets: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reading", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("benchmarks.reading", __doc__)
     parser.add_argument("--files", type=int, default=10)
     parser.add_argument("--jets", type=int, default=5000, help="of each file (default 5000)")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")

@@ -25,6 +25,7 @@ import torch
 from benchmarks.compare_peer import PAPER, install_peer
 from benchmarks.machine import description
 from benchmarks.processes import Worker
+from data.command import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 SLIM = {
@@ -165,8 +166,7 @@ def plot(report: dict[str, Any], target: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("benchmarks.speed", __doc__)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")

@@ -24,6 +24,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.atomic import atomic_path, remove_leftovers
+from data.command import Parser
 from data.errors import DataError, describe
 from data.formats import Format, find_format, packed
 from data.formats.registry import SPLITS
@@ -230,8 +231,7 @@ def _at_least_one(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m data.convert", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("data.convert", __doc__)
     parser.add_argument("source", type=Path, help="file or folder of a known format")
     parser.add_argument("target", type=Path, help="folder or file to write")
     parser.add_argument(

@@ -16,7 +16,6 @@ The sample depends on ``--jets`` and ``--seed`` alone, not on the number of proc
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -30,6 +29,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.atomic import remove_leftovers
+from data.command import Parser
 from data.errors import DataError, describe, install_hint
 from data.formats import jetclass, packed, quark_gluon
 from data.jets import BINARY, FloatArray, Jets
@@ -182,8 +182,7 @@ def pack(labels: list[int], tables: list[Table], kind: Kind, name: str, bits: in
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m data.generate", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("data.generate", __doc__)
     parser.add_argument("kind", choices=list(KINDS))
     parser.add_argument("--jets", type=int, required=True, help="number of jets, all splits")
     parser.add_argument("--out", type=Path, required=True, help="packed HDF5 file to write")

@@ -10,7 +10,6 @@ against the number of training jets.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from data.command import Parser
 from data.signals import one_line_interrupts
 from experiments import rundir
 from experiments.cli import one_line_errors
@@ -215,8 +215,7 @@ def table(
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("experiments.compare", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
     parser.add_argument("--latex", action="store_true", help="LaTeX instead of Markdown")
     parser.add_argument("--no-published", action="store_true", help="leave out published figures")

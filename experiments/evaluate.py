@@ -10,7 +10,6 @@ keep: they are grown again from the jets of the run, the same as then.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -24,6 +23,7 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import OmegaConf
 
+from data.command import Parser
 from data.signals import one_line_interrupts
 from experiments import rundir
 from experiments.checkpoint_io import check_fits, read_checkpoint
@@ -168,8 +168,7 @@ def _name_of(data: str) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.evaluate", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("experiments.evaluate", __doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--data", required=True, help="sample whose test jets are taken")
     parser.add_argument("--name", help="of the file of results (default: that of the sample)")

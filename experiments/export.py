@@ -12,7 +12,6 @@ that fails.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import logging
@@ -28,6 +27,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 
+from data.command import Parser
 from data.errors import install_hint
 from data.signals import one_line_interrupts
 from experiments import rundir
@@ -207,8 +207,7 @@ def export(run: Path, folder: Path, trust: Sequence[str] = ()) -> tuple[list[Pat
 
 def main() -> None:
     """Command line; see the text of this file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("experiments.export", __doc__)
     parser.add_argument("run_dir", type=Path, help="folder of a finished run")
     parser.add_argument("--out", type=Path, help="where to write (default: RUN_DIR/export)")
     add_trust(parser)

@@ -8,11 +8,12 @@ import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 from experiments.batch import EventBatch
 from experiments.features import SETS, compute_features
@@ -99,6 +100,20 @@ _UNKNOWN = {
 }
 
 
+class _TotalOnly(ModuleTracker):
+    """Attributes operations to no module.
+
+    Torch's tracker hooks into gradients, which fails for parameters that are inputs of modules,
+    such as class tokens, while gradients are off.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+
 def flops_per_event(model: nn.Module, batch: EventBatch) -> float:
     """Floating-point operations of matrix products and attention, forward, by event.
 
@@ -107,6 +122,7 @@ def flops_per_event(model: nn.Module, batch: EventBatch) -> float:
     training = model.training
     model.eval()
     counter = FlopCounterMode(display=False, custom_mapping=_UNKNOWN)
+    counter.mod_tracker = _TotalOnly()
     with torch.no_grad(), _countable():
         model(batch)  # tables that are made once, on first use, are no part of it
         with counter:

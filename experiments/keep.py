@@ -8,12 +8,12 @@ Writes ``benchmarks/results/trainings/<task>/<name>/<seed>.json``, the run's ``m
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from pathlib import Path
 
 from data.atomic import atomic_path
+from data.command import Parser
 from data.signals import one_line_interrupts
 from experiments.cli import one_line_errors
 from experiments.errors import UserError
@@ -89,8 +89,7 @@ def _write_curves(run: Path, target: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.keep", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("experiments.keep", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")
     parser.add_argument("--name", required=True, help="network, as in the table")
     parser.add_argument("--data", required=True, help="what it was trained and tested on")

@@ -11,12 +11,12 @@ have tables of their own. ``--curves`` draws ``learning_<task>.png`` from their 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from pathlib import Path
 from typing import Any
 
+from data.command import Parser
 from data.signals import one_line_interrupts
 from experiments.compare import Run, heading, markdown, rows
 from experiments.plots.curves import Curve, plot_learning
@@ -90,8 +90,7 @@ def learning_curves(task: str) -> dict[str, list[Curve]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the page's tables; draw its curves where asked."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.reproduce", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("experiments.reproduce", __doc__)
     parser.add_argument("--curves", type=Path, metavar="FOLDER", help="folder for the plots")
     options = parser.parse_args(arguments)
     known = all_published()

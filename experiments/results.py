@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 import warnings
+from collections.abc import Callable
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning import Trainer
@@ -23,6 +24,7 @@ from experiments.inspection import flops_per_event, last_events, peak_memory, sy
 from experiments.tasks.classification import Classification
 
 ROOT = Path(__file__).resolve().parents[1]
+_Measured = TypeVar("_Measured")
 _VERSIONS = ("lgatr", "torch", "lightning", "xformers", "hydra-core", "numpy", "h5py")
 
 
@@ -56,18 +58,27 @@ def _inspected(
     batch = last_events(_typical(datamodule.test_dataloader()), 8).to(device)
     model = task.model.to(device)
     found["flops_at_particles"] = batch.packing.num_tokens / len(batch)
-    # Models of users may do what neither can follow; their figures of merit are worth more.
+    # Counted first: float64 copies are no part of what the model costs.
+    found["flops_per_jet"] = _attempt("operations", lambda: flops_per_event(model, batch))
+    features, few = datamodule.prepare.features, last_events(batch, 4)
+    symmetries = _attempt("symmetry", lambda: symmetry(model, few, features))
+    if symmetries is not None:
+        with atomic_path(directory / rundir.SYMMETRY) as temporary:
+            temporary.write_text(f"{symmetries}\n", encoding="utf-8")
+    return {**found, "symmetry": None if symmetries is None else symmetries.symmetry}
+
+
+def _attempt(what: str, measure: Callable[[], _Measured]) -> _Measured | None:
+    """What ``measure`` returns, or None with a warning if the model does not allow it.
+
+    Models of users may do what no measurement can follow; their figures of merit are worth more.
+    """
     try:
-        # Counted first: float64 copies are no part of what the model costs.
-        found["flops_per_jet"] = flops_per_event(model, batch)
-        symmetries = symmetry(model, last_events(batch, 4), datamodule.prepare.features)
+        return measure()
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        warnings.warn(f"operations or symmetry could not be measured ({reason})", stacklevel=2)
-        return {"flops_per_jet": None, **found, "symmetry": None}
-    with atomic_path(directory / rundir.SYMMETRY) as temporary:
-        temporary.write_text(f"{symmetries}\n", encoding="utf-8")
-    return {**found, "symmetry": symmetries.symmetry}
+        warnings.warn(f"{what} could not be measured ({reason})", stacklevel=2)
+        return None
 
 
 def gather(

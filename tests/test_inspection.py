@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
-from experiments.batch import EventBatch
+from experiments import results
+from experiments.batch import DataSpec, EventBatch
+from experiments.cli import CONFIG_DIR
 from experiments.inspection import flops_per_event, last_events, symmetry
 from lgatr import LGATr, Packing, embed_vector, extract_scalar
 
@@ -70,3 +76,47 @@ def test_last_events():
     last = last_events(events, 2)
     assert last.packing.lengths == (2, 5) and torch.equal(last.fourmomenta, events.fourmomenta[-7:])
     assert len(last_events(events, 9)) == 4
+
+
+class ClassToken(torch.nn.Module):
+    """A parameter is the input of a module, and gradients are turned on within."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = torch.nn.Parameter(torch.ones(1, 4))
+        self.linear = torch.nn.Linear(4, 20)
+
+    def forward(self, events):
+        with torch.enable_grad():
+            return self.linear(self.token) + self.linear(events.fourmomenta)
+
+
+def test_class_tokens_and_gradients_within_are_counted():
+    assert flops_per_event(ClassToken(), batch()) == 2 * 4 * 20 * (18 + 1) / 4
+
+
+def test_the_particle_transformer_is_counted():
+    pytest.importorskip("weaver")
+    cfg = compose_model("part")
+    model = instantiate(cfg.model)(spec=DataSpec(0, ("a", "b")))
+    assert flops_per_event(model, batch()) > 1e6
+
+
+def compose_model(name):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("run", overrides=[f"model={name}"])
+
+
+@pytest.mark.parametrize("fails", ["flops_per_event", "symmetry"])
+def test_each_is_measured_if_the_other_fails(fails, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("no")
+
+    monkeypatch.setattr(results, fails, refuse)
+    task = SimpleNamespace(model=Tagger(1))
+    data = SimpleNamespace(test_dataloader=lambda: [batch()], prepare=SimpleNamespace(features=()))
+    what = "operations" if fails == "flops_per_event" else "symmetry"
+    with pytest.warns(UserWarning, match=f"{what} could not be measured .AssertionError: no"):
+        found = results._inspected(task, data, tmp_path, torch.device("cpu"))
+    assert (found["flops_per_jet"] is None) == (fails == "flops_per_event")
+    assert (found["symmetry"] is None) == (fails == "symmetry")
