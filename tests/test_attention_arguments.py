@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from lgatr.attention import (
+    ALiBi,
     AttentionSpec,
     Causal,
     PagedCache,
     SlidingWindow,
     SoftCap,
+    kernel_keywords,
     partial_attention,
     prepare_attention,
 )
@@ -31,6 +33,8 @@ WINDOW = (POSITION[:, None] - POSITION).abs() <= 1
 TABLE = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 0, 1], [0, 1, 0, 1]]).bool()
 BIAS = torch.linspace(-1, 1, ITEMS * ITEMS, dtype=torch.float64).view(ITEMS, ITEMS)
 BIAS[2] = -math.inf
+DISTANCE = (POSITION[:, None] - POSITION).abs()
+SLOPES = torch.tensor([0.5, 0.25], dtype=torch.float64)
 DEVICE = torch.device("cpu")
 
 
@@ -80,16 +84,37 @@ KEYWORDS = {
     "cu_seqlens_k": [(lambda: packing().ptr, {})],
     "max_seqlen_q": [(ITEMS, {}), (ITEMS - 2, None)],
     "max_seqlen_k": [(ITEMS + 1, {}), (ITEMS - 2, None)],
+    # Of kernels, as the reference library hands them on. Events have as many keys as queries.
+    "cu_seq_q": [(lambda: packing().ptr, {})],
+    "cu_seq_k": [(lambda: packing().ptr, {})],
+    "max_q": [(ITEMS, {}), (ITEMS - 2, None)],
+    "max_k": [(ITEMS + 1, {}), (ITEMS - 2, None)],
+    "p": [(0.4, {"dropout": 0.4})],
+    "softmax_scale": [(0.7, {"scale": 0.7})],
+    "dtype": [(torch.float32, {"tolerance": 1e-4})],
+    "causal": [(True, {"allowed": CAUSAL}), (False, {})],
+    "window_size": [
+        ((1, 1), {"allowed": WINDOW}),
+        ((-1, 0), {"allowed": CAUSAL}),
+        ([1, -1], {"allowed": POSITION >= POSITION[:, None] - 1}),
+        ((-1, -1), {}),
+    ],
+    "softcap": [(1.5, {"change": softcap}), (0.0, {})],
+    "alibi_slopes": [(SLOPES, {"bias": -SLOPES.view(-1, 1, 1) * DISTANCE})],
+    "enable_gqa": [(True, {}), (False, {})],
 }
 VALUES = [(name, *value) for name, values in KEYWORDS.items() for value in values]
-PACKED = {"spec", "packing", "kv_packing", "cu_seqlens_q", "cu_seqlens_k"}
+OFFSETS = {"cu_seqlens_q", "cu_seqlens_k", "cu_seq_q", "cu_seq_k"}
+THEIRS = {*kernel_keywords.RENAMED, *kernel_keywords.TRANSLATED}
+PACKED = {"spec", "packing", "kv_packing", *OFFSETS}
 
 
 def test_every_keyword_is_here():
     import inspect
 
     known = set(inspect.signature(prepare_attention).parameters)
-    assert known == {*KEYWORDS, "device", "dtype", "cache", "unknown"}
+    others = {*kernel_keywords.RENAMED, *kernel_keywords.TRANSLATED}
+    assert known | others == {*KEYWORDS, "device", "cache", "others"}
 
 
 def definition(q, k, v, effects, causal=False):
@@ -156,12 +181,14 @@ def test_each_pair_is_computed_or_refused(first, base):
             pair = {name: (value, effect), first: (mine, my_effect)}
             if name == first and mine is not value:
                 continue
+            if name != first and base != "bare" and {name, first} & THEIRS:
+                continue  # they mean keywords that are tried in these pairs
             computed += compare(pair, base)
     # Those that a base does not take at all are refused every time.
     never = {"cache": {"spec", "kv_packing", "dropout_p", "attn_mask", "attn_bias", "is_causal",
-                       "block_mask", "cu_seqlens_q", "cu_seqlens_k"},
-             "packed": {"spec", "attn_mask", "attn_bias", "block_mask", "cu_seqlens_q",
-                        "cu_seqlens_k"}, "bare": set()}[base]  # fmt: skip
+                       "block_mask", "p", "alibi_slopes", *OFFSETS},
+             "packed": {"spec", "attn_mask", "attn_bias", "block_mask", *OFFSETS},
+             "bare": set()}[base]  # fmt: skip
     assert (computed == 0) == (first in never)
 
 
@@ -222,8 +249,21 @@ BAD = {
     "cu_seqlens_k": [[0, 4, 8]],
     "max_seqlen_q": [0, -1, 4.0, True],
     "max_seqlen_k": [0, -1, 4.0, True],
+    "cu_seq_q": [[0, 4, 8]],
+    "cu_seq_k": [[0, 4, 8]],
+    "max_q": [0, 4.0],
+    "max_k": [-1, True],
+    "p": [1.0, "0.1", True],
+    "softmax_scale": [math.nan, True],
+    "dtype": ["float12", torch.int32],
+    "causal": [1, "yes"],
+    "window_size": [3, (1,), (1, 2, 3), (-2, 0), (1.0, 2.0), "12"],
+    "softcap": [-1.0, True, "1"],
+    "alibi_slopes": [[0.5, 0.25], torch.ones(2, 2)],
+    "enable_gqa": [1, "yes"],
     "cache": [PagedCache(4), (PagedCache(4),), (3, [1, 2]), (PagedCache(4), [1, 2])],
 }
+PARTNERS = {"cu_seqlens_q": "cu_seqlens_k", "cu_seq_q": "cu_seq_k"}
 CASES = [(name, value) for name, values in BAD.items() for value in values]
 
 
@@ -231,11 +271,16 @@ CASES = [(name, value) for name, values in BAD.items() for value in values]
     ("name", "value"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)]
 )
 def test_other_kinds_are_refused_by_name(name, value):
-    partner = {"cu_seqlens_q": "cu_seqlens_k", "cu_seqlens_k": "cu_seqlens_q"}.get(name)
+    partner = dict(PARTNERS, **{b: a for a, b in PARTNERS.items()}).get(name)
     options = {name: value, **({partner: packing().ptr} if partner else {})}
-    if name in ("cache", "kv_packing", "max_seqlen_q", "max_seqlen_k"):
+    if name in ("cache", "kv_packing", "max_seqlen_q", "max_seqlen_k", "max_q", "max_k"):
         options["packing"] = packing()
-    words = {"backend": "attention|backend", "mask": "mask", "attn_bias": "attn_bias|bias"}
+    words = {
+        "softcap": "cap",
+        "backend": "attention|backend",
+        "mask": "mask",
+        "attn_bias": "attn_bias|bias",
+    }
     with pytest.raises((ValueError, TypeError), match=words.get(name, name)) as caught:
         prepare_attention(DEVICE, torch.float64, **options)
     assert "\n" not in str(caught.value)
@@ -291,7 +336,7 @@ def test_dense_tensors_that_do_not_fit():
 
 
 def test_scores_for_other_numbers_of_heads():
-    from lgatr.attention import ALiBi, PairwiseBias, RelativePosition
+    from lgatr.attention import PairwiseBias, RelativePosition
 
     scores = [
         ALiBi.geometric(HEADS + 1),
@@ -342,6 +387,40 @@ def test_a_cache_holds_one_shape_and_format():
             attend = prepare_attention(DEVICE, q.dtype, **options)
             with pytest.raises(ValueError, match="the cache holds|describes 2 new tokens"):
                 attend(q, k, v)
+
+
+def test_keywords_that_have_no_meaning_here():
+    for name, advice in kernel_keywords.REFUSED.items():
+        for nothing in (None, False, {}):
+            prepare_attention(DEVICE, torch.float64, **{name: nothing})
+        with pytest.raises(TypeError, match=f"does not take {name}=.*{advice[:20]}") as caught:
+            prepare_attention(DEVICE, torch.float64, **{name: (1, 2)})
+        assert "\n" not in str(caught.value)
+    with pytest.raises(TypeError, match="p is another library's name of dropout_p"):
+        prepare_attention(DEVICE, torch.float64, p=0.1, dropout_p=0.2)
+    with pytest.raises(ValueError, match=r"both cu_seqlens.*cu_seq_q is cu_seqlens_q here"):
+        prepare_attention(DEVICE, torch.float64, cu_seq_q=packing().ptr)
+
+
+def test_windows_of_kernels_are_counted_from_the_end():
+    q, k, v = tensors()
+    q, queries = q[:2], Packing.from_lengths([2])
+    keys = Packing.from_lengths([TOKENS])
+    for options, mask in (
+        ({"causal": True}, Causal(bottom_right=True)),
+        ({"causal": True, "window_size": (3, 5)}, SlidingWindow(3, 0, bottom_right=True)),
+        ({"window_size": (3, -1)}, SlidingWindow(3, None, bottom_right=True)),
+    ):
+        cross = {"packing": queries, "kv_packing": keys}
+        a, b = (
+            prepare_attention(DEVICE, torch.float64, **cross, **given)(q, k, v)
+            for given in (options, {"mask": mask})
+        )
+        assert torch.equal(a, b)
+    score = {"softcap": 1.5, "alibi_slopes": SLOPES}
+    a = prepare_attention(DEVICE, torch.float64, **cross, **score)(q, k, v)
+    b = prepare_attention(DEVICE, torch.float64, **cross, score=SoftCap(1.5) >> ALiBi(SLOPES))
+    assert torch.equal(a, b(q, k, v))
 
 
 @pytest.mark.parametrize("one", list(itertools.islice(KEYWORDS, 4)))

@@ -123,3 +123,48 @@ def test_names_are_kept_in_the_modules_of_the_peer():
     assert get_nonlinearity("relu") is torch.relu and SlimGLU is lgatr.layers.SlimGLU
     warmup_caches("cpu")
     warmup_after_apply(torch.nn.Linear(1, 1))
+
+
+def test_keywords_of_the_peer_reach_the_networks():
+    """Its packed batches, formats and factors, through networks and its modules of backends."""
+    net = networks.build(LGATr, torch.float32)
+    values = networks.inputs(LGATr, 9, dtype=torch.float32)
+    packing = lgatr.Packing.from_lengths([4, 5])
+    theirs = {"cu_seq_q": packing.ptr, "cu_seq_k": packing.ptr, "max_q": 5, "max_k": 5}
+    expected = net(*values, packing=packing)[0]
+    assert torch.equal(net(*values, **theirs)[0], expected)
+    assert torch.equal(net(*values, **theirs, backend=None)[0], expected)
+    low = net(*values, **theirs, dtype=torch.bfloat16)[0]
+    assert torch.equal(low, net(*values, packing=packing, compute_dtype="bfloat16")[0])
+    assert not torch.equal(low, expected)
+    with pytest.raises(TypeError, match='op=.* backend="xformers" chooses the kernel itself'):
+        net(*values, op=(None, None))
+
+
+@pytest.mark.filterwarnings("ignore::lgatr.attention.registry.AttentionFallbackWarning")
+def test_backends_of_the_peer():
+    from lgatr.primitives.attention_backends import flex, get_attention_backend, native, varlen
+
+    x = torch.randn(1, 2, 9, 8)
+    ptr = torch.tensor([0, 4, 9], dtype=torch.int32)
+    packing = lgatr.Packing.from_ptr(ptr)
+    out = varlen.attention(x, x, x, None, cu_seq_q=ptr, cu_seq_k=ptr, max_q=5, max_k=5)
+    assert torch.equal(out, native.attention(x, x, x, packing=packing))
+    causal = torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+    mask = torch.ones(9, 9, dtype=torch.bool).tril()
+    torch.testing.assert_close(native.attention(x, x, x, mask), causal)
+    torch.testing.assert_close(native.attention(x, x, x, None, 0.0, True), causal)
+    for call in (
+        lambda: native.attention(x, x, x, mask, attn_mask=mask),
+        lambda: native.attention(x, x, x, None, 0.0, True, 1.0),
+    ):
+        with pytest.raises(TypeError, match="attn_mask"):
+            call()
+    scored = flex.attention(x, x, x, lambda s, b, h, q, k: torch.where(q >= k, s, -torch.inf))
+    torch.testing.assert_close(scored, causal)
+    grouped = native.attention(x, x[:, :1], x[:, :1], enable_gqa=True)
+    torch.testing.assert_close(grouped, native.attention(x, *[x[:, :1].expand_as(x)] * 2))
+    for name in ("nope", "", 3):
+        with pytest.raises(ValueError, match="no attention backend .*; choose from auto, "):
+            get_attention_backend(backend=name)
+    assert get_attention_backend(backend=None) is get_attention_backend()

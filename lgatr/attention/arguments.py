@@ -42,9 +42,13 @@ _FIELDS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "mask": lambda given: {"mask": given},
     "attn_mask": lambda given: {"mask": given},
     "is_causal": lambda given: {"mask": Causal()},
+    "causal": lambda given: {"mask": given},
+    "window_size": lambda given: {"mask": given},
     "block_mask": lambda given: {"mask": BlockMaskMod(given)},
     "score": lambda given: {"score": given},
     "score_mod": lambda given: {"score": ScoreModFunction(given)},
+    "softcap": lambda given: {"score": given},
+    "alibi_slopes": lambda given: {"score": given},
     "dropout_p": lambda given: {"dropout": given},
     "scale": lambda given: {"scale": given},
 }
@@ -188,3 +192,20 @@ def check_cached(given: dict[str, Any]) -> None:
         )
     if "packing" not in given:
         raise ValueError("a step with cache needs packing, the events of the new tokens")
+
+
+def read_keywords(keywords: dict[str, Any]) -> tuple[dict[str, Any], AttentionSpec]:
+    """The keywords that were given, and the pattern that they describe together.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is of another kind than it may be, or two contradict each other.
+    """
+    given = given_keywords(**keywords)
+    if "cache" in given:
+        check_cached(given)
+        return given, pattern_of(given)
+    pattern = pattern_of(given)
+    check_limits(given, pattern)
+    return given, pattern

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.arguments import (
-    check_cached,
-    check_limits,
     compute_format,
-    given_keywords,
-    pattern_of,
+    read_keywords,
 )
 from lgatr.attention.backends.base import Backend
+from lgatr.attention.kernel_keywords import spelled_out, translated
 from lgatr.attention.keys import KeyStorage
 from lgatr.attention.masks import Mask
 from lgatr.attention.packing import Packing
@@ -27,12 +25,6 @@ from lgatr.attention.scores import ScoreMod
 from lgatr.attention.shapes import check_formats
 from lgatr.attention.spec import AttentionSpec
 from lgatr.utils.autocast import full_precision
-
-_KEYWORDS = (
-    "spec, packing, kv_packing, mask, score, dropout_p, scale, backend, strict, compute_dtype, "
-    "head_width, attn_mask, attn_bias, is_causal, block_mask, score_mod, cu_seqlens_q, "
-    "cu_seqlens_k, max_seqlen_q, max_seqlen_k, cache"
-)
 
 
 @dataclass(frozen=True)
@@ -132,13 +124,14 @@ def _positive_scale(spec: AttentionSpec) -> tuple[AttentionSpec, float]:
 def prepare_attention(
     device: torch.device,
     dtype: torch.dtype,
+    /,
     *,
     spec: AttentionSpec | None = None,
     packing: Packing | None = None,
     kv_packing: Packing | KeyStorage | None = None,
     mask: Mask | Tensor | None = None,
     score: ScoreMod | None = None,
-    backend: str = "auto",
+    backend: str | None = None,
     strict: bool = False,
     compute_dtype: torch.dtype | str | None = None,
     head_width: int | None = None,
@@ -154,7 +147,7 @@ def prepare_attention(
     max_seqlen_q: int | None = None,
     max_seqlen_k: int | None = None,
     cache: tuple[Any, Any] | None = None,
-    **unknown: Any,
+    **others: Any,
 ) -> Attention:
     """Build the pattern, choose a backend, and lower the pattern for it.
 
@@ -172,7 +165,7 @@ def prepare_attention(
         Which keys are seen and how scores change; see :mod:`lgatr.attention.masks` and
         :mod:`lgatr.attention.scores`.
     backend
-        Name of the backend, or ``"auto"``.
+        Name of the backend; None and ``"auto"`` choose one.
     strict
         Raise if the backend has no kernel on this device, instead of running natively.
     compute_dtype
@@ -195,6 +188,8 @@ def prepare_attention(
         ``(PagedCache, sequences)`` for a step of a causal decoder, with ``packing`` of the new
         tokens; ``mask``, ``score`` and ``score_mod`` count positions in the whole sequences. See
         :func:`lgatr.attention.cache.decoding`.
+    **others
+        Keywords of other libraries; see :mod:`lgatr.attention.kernel_keywords`.
 
     Raises
     ------
@@ -203,9 +198,7 @@ def prepare_attention(
     ValueError
         If the pattern contradicts itself or no backend can run it. No keyword is ever ignored.
     """
-    if unknown:
-        raise TypeError(f"attention takes {_KEYWORDS}; not {', '.join(sorted(unknown))}")
-    given = given_keywords(
+    keywords: dict[str, Any] = dict(
         spec=spec, packing=packing, kv_packing=kv_packing, mask=mask, score=score,
         backend=backend, strict=strict, compute_dtype=compute_dtype, head_width=head_width,
         attn_mask=attn_mask, attn_bias=attn_bias, is_causal=is_causal, block_mask=block_mask,
@@ -213,19 +206,23 @@ def prepare_attention(
         cu_seqlens_k=cu_seqlens_k, max_seqlen_q=max_seqlen_q, max_seqlen_k=max_seqlen_k,
         cache=cache,
     )  # fmt: skip
-    inside = compute_format(compute_dtype)
-    if cache is not None:
-        from lgatr.attention.cache import decoding
+    with spelled_out(others):
+        given, pattern = read_keywords(keywords | translated(others, keywords))
+        inside, name = compute_format(given.get("compute_dtype")), given.get("backend", "auto")
+        if cache is not None:
+            from lgatr.attention.cache import decoding
 
-        check_cached(given)
-        return decoding(cache, pattern_of(given), given, device, dtype)
-    pattern = pattern_of(given)
-    check_limits(given, pattern)
+            return decoding(cache, pattern, given, device, dtype)
     lowered, _ = _positive_scale(pattern)
     planner, executor = select_backend(
-        backend, lowered, device, inside or dtype, strict=strict, width=given.get("head_width")
+        name,
+        lowered,
+        device,
+        inside or dtype,
+        strict=given.get("strict", False),
+        width=given.get("head_width"),
     )
     plan = planner.plan(lowered, device)
     if executor is not planner:
         plan = executor.plan(lowered, device)
-    return Attention(pattern, backend, executor, plan, inside, given.get("head_width"))
+    return Attention(pattern, name, executor, plan, inside, given.get("head_width"))

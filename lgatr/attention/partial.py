@@ -41,7 +41,7 @@ def partial_attention(q: Tensor, k: Tensor, v: Tensor, **pattern: Any) -> tuple[
         raise ValueError("partial attention takes no cache; give its keys as kv_packing")
     attend = prepare_attention(q.device, q.dtype, **pattern)
     lacking = "partial" not in attend.backend.capabilities.features
-    if lacking and pattern.get("backend", "auto") == "auto":
+    if lacking and pattern.get("backend") in (None, "auto"):
         attend = prepare_attention(q.device, q.dtype, **pattern | {"backend": "native"})
     return attend.partial(q, k, v)
 
