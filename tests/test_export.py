@@ -72,9 +72,11 @@ def test_padded_equals_packed(name):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_features_of_every_experiment(name):
-    cfg = configuration(f"experiment={name}", "model=lgatr_small", "model.network.num_blocks=1")
-    features = feature_names(cfg.data.features)
-    model = tagger_of(cfg, features)
+    features = feature_names(configuration(f"experiment={name}").data.features)
+    small = configuration(
+        "experiment=toptagging", "model=lgatr_small", "model.network.num_blocks=1"
+    )
+    model = tagger_of(small, features)
     padded = PaddedTagger(model, features, 0).eval()
     inputs = command.example_inputs(padded, 5, 9, seed=1)
     expected = packed_logits(model, inputs, features)

@@ -107,7 +107,7 @@ def test_a_step_that_cannot_be_recorded():
         raise RuntimeError("CUDA error: operation not permitted\nand more")
 
     graphed = GraphedForward(build("transformer_small").train(), 64, recorder=recorder)
-    with pytest.raises(UserError, match=r"not permitted\); set task.graph_step=0, and go on by"):
+    with pytest.raises(UserError, match=r"not permitted\); start again with task.graph_step=0"):
         graphed(batch((10, 20)))
 
 

@@ -161,13 +161,16 @@ class AttentionSpec:
     def check(self, q: torch.Size, k: torch.Size, v: torch.Size) -> None:
         """Raise ``ValueError`` unless shapes of queries, keys and values fit the pattern."""
         check_shapes(q, k, v, packed=self.packing is not None)
+        if self.packing is not None:
+            self.check_tokens(q[0], k[0])
+            if self.storage is not None:
+                self.storage.check_keys(k[0])
+        if self.mask is None and self.score is None:
+            return  # without a look at the lengths, which may have to be waited for
         if self.packing is None:
             events = q[:-3].numel()
             layout = Layout((q[-3],) * events, (k[-3],) * events, q[-2], tuple(q[:-3]))
         else:
-            self.check_tokens(q[0], k[0])
-            if self.storage is not None:
-                self.storage.check_keys(k[0])
             if isinstance(self.packing, BoundedPacking) and self.packing.ptr.is_cuda:
                 return  # a graph that is captured cannot wait for its lengths
             keys = self.packing if self.kv_packing is None else self.kv_packing
