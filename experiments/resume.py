@@ -22,6 +22,7 @@ from data.atomic import atomic_path
 from experiments import rundir
 from experiments.cli import CONFIG_DIR, add_trust, check_command_line
 from experiments.errors import UserError
+from experiments.resume_checks import check_nothing_saved, read_metrics
 from experiments.saved_config import changed, load_config, read_json, read_resumes
 
 RUN_DIR = "LGATR_RUN_DIR"
@@ -77,11 +78,14 @@ def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
     """
     if several := [a for a in arguments if a in ("-m", "--multirun")]:
         raise UserError(f"{several[0]}: runs are resumed one by one")
-    given = {name: value for name, _, value in (a.partition("=") for a in arguments)}
     trust, arguments = _trusted(arguments)
     own = ("resume", "run_dir", "ckpt_path")
+    given = _own(arguments, own)
     overrides = [a for a in arguments if a.partition("=")[0] not in own]
     directory = _directory(given, overrides)
+    rundir.check_places(directory)
+    if (directory / rundir.SPEC).is_file():  # runs of earlier versions have none
+        rundir.read_spec(directory)
     cfg = read_config(directory, trust)
     changes = _changes(cfg, directory, overrides)
     choice = given.get("ckpt_path", "last")
@@ -92,7 +96,25 @@ def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
         raise UserError(_instead(checkpoint, "is missing"))
     # The best weights are saved first: killed then, a run goes on from there, as exactly.
     files = [f for f in (checkpoint, directory / rundir.BEST) if f.is_file()]
+    if not files:
+        check_nothing_saved(cfg, directory, any(name in changes for name in LENGTHS))
     return changed(cfg, changes), Resumption(directory, files[0] if files else None, changes)
+
+
+def _own(arguments: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """What says which run goes on, and from where; each said once."""
+    given: dict[str, str] = {}
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name in names and name in given:
+            raise UserError(f"{name} is given twice, as {given[name]} and {value}; give it once")
+        given[name] = value
+    if "resume" in given and "run_dir" in given:
+        raise UserError(
+            f"run_dir={given['run_dir']}: resume={given['resume']} names the folder already; "
+            "leave out run_dir"
+        )
+    return given
 
 
 def _trusted(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -292,7 +314,7 @@ def finished(resumption: Resumption) -> dict[str, Any] | None:
     file = resumption.directory / rundir.METRICS
     if not file.is_file():
         return None
-    results = _read_metrics(file)
+    results = read_metrics(file)
     if any(name in resumption.changes for name in LENGTHS):
         return None
     command = rundir.go_on_by(resumption.directory)
@@ -307,16 +329,9 @@ def begin(resumption: Resumption, step: int, revision: str) -> None:
     """Note that a run goes on; results of a finished one are kept beside those to come."""
     metrics = resumption.directory / rundir.METRICS
     if metrics.is_file():
-        steps = _read_metrics(metrics)["steps"]
+        steps = read_metrics(metrics)["steps"]
         for name in (rundir.METRICS, "report.html", rundir.SCORES):
             file = resumption.directory / name
             if file.is_file():
                 os.replace(file, file.with_name(f"{file.stem}_{steps}_steps{file.suffix}"))
     record(resumption, step, revision)
-
-
-def _read_metrics(file: Path) -> dict[str, Any]:
-    found = read_json(file)
-    if "steps" not in found:
-        raise UserError(f"{file}: damaged; remove it to test and report again")
-    return found

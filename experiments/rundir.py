@@ -80,6 +80,16 @@ def read_spec(directory: Path) -> DataSpec:
     return DataSpec(scalars, tuple(classes))
 
 
+def check_spec(directory: Path, spec: DataSpec) -> None:
+    """Raise :class:`UserError` where a run was made for other data than there are now."""
+    if (directory / SPEC).is_file() and (noted := read_spec(directory)) != spec:
+        raise UserError(
+            f"{directory / SPEC}: says {noted.num_scalars} features and classes "
+            f"{', '.join(noted.classes)}, and the sample has {spec.num_scalars} and "
+            f"{', '.join(spec.classes)}; go on with the sample that the run began with"
+        )
+
+
 def check_free(directory: Path) -> None:
     """See to it that a new run overwrites nothing.
 
@@ -95,6 +105,26 @@ def check_free(directory: Path) -> None:
             f"run_dir={directory} already holds results; choose another run_dir, "
             f"or go on with that run: {go_on_by(directory)}"
         )
+
+
+def check_places(directory: Path) -> None:
+    """See that what a run reads and writes are files and folders, each where it should be.
+
+    Raises
+    ------
+    UserError
+        If a folder, or anything else, is in the place of a file, or the reverse.
+    """
+    files = (LAST, BEST, CONFIG, SPEC, SCORES, SYMMETRY, METRICS, COMMAND, RESUMES, "report.html")
+    for name in files:
+        place = directory / name
+        if place.is_symlink() or place.exists():
+            if not place.is_file():
+                raise UserError(f"{place}: is no file; restore it from a copy, or remove it")
+    for name in (LAST.parent, "logs", "plots"):
+        place = directory / name
+        if (place.is_symlink() or place.exists()) and not place.is_dir():
+            raise UserError(f"{place}: is no folder; restore it from a copy, or remove it")
 
 
 def lock(directory: Path) -> None:

@@ -64,6 +64,8 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     datamodule = instantiate(cfg.data.module)
     datamodule.setup()
     spec = datamodule.spec
+    if resumption is not None:
+        rundir.check_spec(directory, spec)
     make_model = partial(instantiate(cfg.model), spec=spec)
     task = instantiate(cfg.task)(
         spec=spec,

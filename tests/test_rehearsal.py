@@ -50,7 +50,8 @@ class Sums(nn.Module):
 
 def make_task(classes, model=None, **options) -> Classification:
     spec = DataSpec(0, tuple(classes))
-    optimizer, schedule = partial(torch.optim.Adam, lr=1e-3), cosine_with_warmup
+    optimizer = partial(torch.optim.Adam, lr=1e-3)
+    schedule = partial(cosine_with_warmup, warmup_steps=0, final_fraction=0.0)
     return Classification(spec, model or Sums(spec.num_outputs), optimizer, schedule, **options)
 
 

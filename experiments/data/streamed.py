@@ -12,7 +12,7 @@ from data.formats import find_format
 from experiments.batch import DataSpec
 from experiments.data.datamodule import Workers, default_workers, ranks
 from experiments.data.preparation import Augmentation, Feature, Preparation
-from experiments.data.streaming import JetStream, Shards, StreamLoader
+from experiments.data.streaming import JetStream, Shards, StreamLoader, absent_classes
 from experiments.options.markers import Count, Limit, Seed, Text
 
 
@@ -95,6 +95,10 @@ class StreamedData(lightning.LightningDataModule):
     def num_jets(self) -> dict[str, int]:
         """Jets in each split."""
         return {split: len(shards) for split, shards in self._shards.items()}
+
+    def absent_classes(self, split: str) -> list[str]:
+        """Names of the classes that a split has no jets of, as far as it takes no long search."""
+        return absent_classes(self._shards[split], self.chunk_size, self.skip_corrupt)
 
     def skipped(self) -> dict[str, int]:
         """Damaged files, and damaged parts of files, that were left out."""

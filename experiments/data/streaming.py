@@ -29,6 +29,7 @@ from experiments.data.workers import leave_the_end_to_the_run, own_generator
 
 _ENDLESS = 1 << 40  # batches; lengths are summed over ranks in 64 bits
 _HINT = "or leave out such files by data.skip_corrupt=true"
+_MAX_LOOKED_INTO = 500  # chunks, before training
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,28 @@ class Shards:
                 f"{describe_kind(self.kind)}"
             )
         return jets
+
+
+def absent_classes(shards: Shards, chunk_size: int, skip_corrupt: bool) -> list[str]:
+    """Names of the classes that a split has no jets of; empty where it is too large to say.
+
+    Files may hold a class each: the first chunk of every file is read before any second one, and no
+    more than it takes to see all classes.
+    """
+    classes = shards.kind[0]
+    chunks = sorted(shards.chunks(chunk_size), key=lambda chunk: chunk.start)
+    seen: set[int] = set()
+    for chunk in chunks[:_MAX_LOOKED_INTO]:
+        try:
+            seen.update(np.unique(shards.read(chunk).labels).tolist())
+        except DataError as error:
+            if not skip_corrupt:
+                raise DataError(f"{error}; {_HINT}") from error
+        if len(seen) == len(classes):
+            return []
+    if len(chunks) > _MAX_LOOKED_INTO:
+        return []
+    return [name for number, name in enumerate(classes) if number not in seen]
 
 
 class JetStream(IterableDataset[EventBatch]):

@@ -248,8 +248,12 @@ class Classification(lightning.LightningModule):
         """
         if hasattr(self.model, "fit"):
             return None
+        return self.optimizer_and_schedule(self.trainer.max_steps)
+
+    def optimizer_and_schedule(self, total_steps: int) -> dict[str, Any]:
+        """What Lightning wants of :meth:`configure_optimizers`, for a training of so many steps."""
         optimizer = self.make_optimizer()
-        scheduler = self._scheduler(optimizer, total_steps=self.trainer.max_steps)
+        scheduler = self._scheduler(optimizer, total_steps=total_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},

@@ -1,0 +1,55 @@
+"""Whether the files of a run agree on how far it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import rundir
+from experiments.errors import UserError
+from experiments.saved_config import read_json, read_resumes
+
+
+def check_nothing_saved(cfg: DictConfig, directory: Path, longer: bool) -> None:
+    """Refuse to start again a run that once had checkpoints: its steps would be lost unnoticed.
+
+    Parameters
+    ----------
+    cfg, directory
+        Of the run, which has no checkpoint.
+    longer
+        Whether it is to train longer than it did.
+
+    Raises
+    ------
+    UserError
+        If it has results, was resumed, or has curves beyond its first checkpoint.
+    """
+    from experiments.run_log import read_rows  # slow to import
+
+    metrics = directory / rundir.METRICS
+    steps = [int(entry.get("from_step") or 0) for entry in read_resumes(directory)]
+    if metrics.is_file():
+        if not longer:
+            return  # finished, and left as it is
+        steps.append(read_metrics(metrics)["steps"])
+    interval = OmegaConf.select(cfg, "callbacks.last.every_n_train_steps")
+    logged = [int(row["step"]) for row in read_rows(directory / "logs" / "csv")]
+    # Killed before it first saved, a run starts again.
+    steps += [step for step in logged if interval and step >= interval]
+    if done := max(steps, default=0):
+        raise UserError(
+            f"{directory}: has done {done} steps, and {rundir.LAST} is missing; restore it from a "
+            "copy, or start a new run"
+        )
+
+
+def read_metrics(file: Path) -> dict[str, Any]:
+    """The results of a run; :class:`UserError` if they do not say how long it trained."""
+    found = read_json(file)
+    steps = found.get("steps")
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+        raise UserError(f"{file}: damaged; remove it to test and report again")
+    return found

@@ -1,0 +1,129 @@
+"""One training step and one validation by Lightning itself, after which all is as it was."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import lightning
+import torch
+from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.plugins import Precision
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from experiments.batch import EventBatch
+from experiments.tasks.classification import Classification
+
+_OF_THE_RUN = (
+    "accumulate_grad_batches", "accelerator", "callbacks", "check_val_every_n_epoch", "devices",
+    "logger", "max_epochs", "max_steps", "max_time", "min_epochs", "min_steps", "num_nodes",
+    "plugins", "profiler", "strategy", "sync_batchnorm", "val_check_interval",
+)  # fmt: skip
+"""Options of the trainer that say how long and where to train, and not what a step does."""
+
+
+class _Trial(lightning.LightningModule):
+    """The loss and the optimizer of a task, without its logs and its recorded steps."""
+
+    def __init__(self, task: Classification, max_steps: int) -> None:
+        super().__init__()
+        self.model, self.max_steps = task.model, max_steps
+        # In a tuple: as an attribute, the task would become a part of this module.
+        self._task = (task,)
+
+    def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor:
+        (task,) = self._task
+        return task.loss_of(task.checked(self.model(batch), batch), batch)
+
+    def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
+        (task,) = self._task
+        with torch.autocast(self.device.type, enabled=False):
+            task.checked(self.model(batch), batch)
+
+    def configure_optimizers(self) -> Any:
+        (task,) = self._task
+        return task.optimizer_and_schedule(self.max_steps)
+
+
+def try_step(
+    cfg: DictConfig, task: Classification, batch: EventBatch, device: torch.device
+) -> None:
+    """Train and validate on one batch, with the precision, clipping and optimizer of a run.
+
+    Weights, buffers and random numbers are left as they were.
+
+    Parameters
+    ----------
+    cfg
+        Configuration of the run.
+    task
+        Newly made.
+    batch
+        A few events.
+    device
+        That will train; of several processes, this one tries alone.
+    """
+    with _restored(task.model), _uncompiled(task.model), tempfile.TemporaryDirectory() as folder:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the run itself gives them
+            trainer = _trainer(cfg, device, folder)
+            loader: Any = DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
+            trainer.fit(_Trial(task, cfg.trainer.max_steps), loader, loader)
+
+
+def _trainer(cfg: DictConfig, device: torch.device, folder: str) -> lightning.Trainer:
+    """The run's own, for one step on one device."""
+    chosen = {str(k): v for k, v in cfg.trainer.items() if k not in _OF_THE_RUN}
+    plugins = [instantiate(p) for p in cfg.trainer.get("plugins") or [] if OmegaConf.is_dict(p)]
+    options = {
+        "logger": False, "callbacks": [], "enable_checkpointing": False,
+        "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0,
+        "accelerator": "gpu" if device.type == "cuda" else device.type,
+        "devices": 1 if device.index is None else [device.index],
+        "max_steps": 1, "val_check_interval": 1, "check_val_every_n_epoch": None,
+        "default_root_dir": folder,
+        # Named, so that neither SLURM nor torchrun is asked for other processes.
+        "plugins": [LightningEnvironment(), *(p for p in plugins if isinstance(p, Precision))],
+    }  # fmt: skip
+    trainer: lightning.Trainer = instantiate({**chosen, **options}, _convert_="all")
+    # Signals are handled as before.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
+
+
+@contextmanager
+def _restored(model: nn.Module) -> Iterator[None]:
+    """Undo what a step changes: values, types and places of weights and buffers, random numbers."""
+    # By place: a change of type puts other objects in the places of buffers.
+    places: list[tuple[Any, str, Tensor, torch.device, Tensor]] = [
+        (holder, name, tensor, tensor.device, tensor.detach().cpu().clone())
+        for module in model.modules()
+        for holder in (module._parameters, module._buffers)
+        for name, tensor in holder.items()
+        if tensor is not None
+    ]
+    training = [(module, module.training) for module in model.modules()]
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            for module, mode in training:
+                module.training = mode
+            model.zero_grad(set_to_none=True)
+            for holder, name, tensor, device, value in places:
+                holder[name] = tensor
+                tensor.data = value.to(device)
+
+
+def _uncompiled(model: nn.Module) -> AbstractContextManager[None]:
+    """Run compiled networks as they are: for a few jets, minutes of compilation are too much."""
+    if any(getattr(module, "_compiled", None) is not None for module in model.modules()):
+        stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()
