@@ -10,6 +10,7 @@ from torch import Tensor
 from lgatr.algebra import BLADES
 from lgatr.interface.bivector import embed_bivector
 from lgatr.interface.vector import embed_vector
+from lgatr.utils.devices import checked_device
 
 _BEAM_ENERGY = {"lightlike": 1.0, "spacelike": 0.0, "timelike": math.sqrt(2.0)}
 _XY = BLADES.index((1, 2)) - BLADES.index((0, 1))
@@ -51,11 +52,12 @@ def get_spurions(
     Raises
     ------
     ValueError
-        If ``beam_spurion`` is not one of the above.
+        If ``beam_spurion`` is not one of the above, or there is no such device.
     """
     if beam_spurion not in BEAM_OPTIONS:
         options = ", ".join(map(str, BEAM_OPTIONS))
         raise ValueError(f"beam_spurion must be one of {options}; not {beam_spurion!r}")
+    device = checked_device(device)
     spurions = []
     if beam_spurion == "xyplane":
         plane = [0.0] * 6

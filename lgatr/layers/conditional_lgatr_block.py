@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from lgatr.layers.mlp.config import MLPConfig
 from lgatr.layers.mlp.mlp import GeoMLP
 from lgatr.layout import Sectors, residual
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
-from lgatr.utils.config import cast_config
+from lgatr.utils.config import owned_config
 
 
 class ConditionalLGATrBlock(nn.Module):
@@ -66,8 +65,9 @@ class ConditionalLGATrBlock(nn.Module):
         self.norm1, self.norm2, self.norm3 = (norm(mv_channels, s_channels) for _ in range(3))
         self.norm_cond = norm(mv_channels_cond, s_channels_cond)
         self.attention = SelfAttention(
-            replace(
-                cast_config(SelfAttentionConfig, attention),
+            owned_config(
+                SelfAttentionConfig,
+                attention,
                 in_mv_channels=mv_channels,
                 out_mv_channels=mv_channels,
                 in_s_channels=s_channels,
@@ -78,8 +78,9 @@ class ConditionalLGATrBlock(nn.Module):
             primitives,
         )
         self.crossattention = CrossAttention(
-            replace(
-                cast_config(CrossAttentionConfig, crossattention),
+            owned_config(
+                CrossAttentionConfig,
+                crossattention,
                 q_mv_channels=mv_channels,
                 q_s_channels=s_channels,
                 kv_mv_channels=mv_channels_cond,
@@ -92,8 +93,9 @@ class ConditionalLGATrBlock(nn.Module):
             primitives,
         )
         self.mlp = GeoMLP(
-            replace(
-                cast_config(MLPConfig, mlp),
+            owned_config(
+                MLPConfig,
+                mlp,
                 mv_channels=mv_channels,
                 s_channels=s_channels,
                 dropout_prob=dropout_prob,

@@ -10,7 +10,7 @@ from lgatr.algebra import NUM_GRADES
 from lgatr.layers.base import PointwiseModule
 from lgatr.layout import Sectors
 from lgatr.primitives.normalization import EPSILON, sector_layer_norm
-from lgatr.utils.arguments import check_counts
+from lgatr.utils.arguments import check_counts, check_flags, check_floor
 from lgatr.utils.inputs import check_multivectors
 
 
@@ -22,7 +22,7 @@ class EquiLayerNorm(PointwiseModule):
     Parameters
     ----------
     mv_channels, s_channels
-        Channels; needed only for learned gains.
+        Channels; 0 for any, which learned gains do not allow.
     mv_channel_dim
         Where the multivector channels are.
     epsilon
@@ -44,6 +44,10 @@ class EquiLayerNorm(PointwiseModule):
     ) -> None:
         super().__init__()
         check_counts(0, mv_channels=mv_channels, s_channels=s_channels)
+        check_flags(elementwise_affine=elementwise_affine)
+        check_floor("epsilon", epsilon)
+        # Without gains, channels that were not given may be any.
+        self.in_mv_channels, self.in_s_channels = mv_channels or None, s_channels or None
         self.mv_channel_dim, self.epsilon, self.gain = mv_channel_dim, epsilon, gain
         self.weight_mv: nn.Parameter | None = None
         self.weight_s: nn.Parameter | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from lgatr.layers.mlp.config import MLPConfig
 from lgatr.layers.mlp.mlp import GeoMLP
 from lgatr.layout import Sectors, residual
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
-from lgatr.utils.config import cast_config
+from lgatr.utils.config import owned_config
 
 
 class LGATrBlock(nn.Module):
@@ -58,8 +57,9 @@ class LGATrBlock(nn.Module):
 
         self.norm1, self.norm2 = norm(), norm()
         self.attention = SelfAttention(
-            replace(
-                cast_config(SelfAttentionConfig, attention),
+            owned_config(
+                SelfAttentionConfig,
+                attention,
                 in_mv_channels=mv_channels,
                 out_mv_channels=mv_channels,
                 in_s_channels=s_channels,
@@ -70,8 +70,9 @@ class LGATrBlock(nn.Module):
             primitives,
         )
         self.mlp = GeoMLP(
-            replace(
-                cast_config(MLPConfig, mlp),
+            owned_config(
+                MLPConfig,
+                mlp,
                 mv_channels=mv_channels,
                 s_channels=s_channels,
                 dropout_prob=dropout_prob,

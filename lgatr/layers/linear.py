@@ -19,7 +19,7 @@ from lgatr.primitives.linear import (
     sector_linear,
     sector_matrices,
 )
-from lgatr.utils.arguments import check_counts
+from lgatr.utils.arguments import check_counts, check_flags
 
 
 class _Scheme(NamedTuple):
@@ -103,6 +103,12 @@ class EquiLinear(SectorModule):
             in_s_channels=in_s_channels,
             out_s_channels=out_s_channels,
         )
+        check_flags(bias=bias)
+        if not in_mv_channels and not in_s_channels:
+            raise ValueError(
+                "a linear layer without input channels; give at least one of multivectors "
+                "(in_mv_channels) or scalars (in_s_channels)"
+            )
         primitives = primitives_config(primitives)
         self.in_mv_channels: int = in_mv_channels
         self.in_s_channels: int = in_s_channels

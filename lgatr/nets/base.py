@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lgatr.attention import Attention
-from lgatr.utils.arguments import check_counts, check_probability, plain_arguments
+from lgatr.utils.arguments import check_counts, check_flags, check_probability, plain_arguments
 from lgatr.utils.autocast import is_naive, naive_amp
 from lgatr.utils.compile import compile_model, compiled
+from lgatr.utils.devices import checked_device
+from lgatr.utils.inputs import check_real
 from lgatr.utils.pretrained import read_pretrained, write_pretrained
 
 N = TypeVar("N", bound="Network")
 F = TypeVar("F", bound=Callable[..., Any])
+_FLAGS = ("norm_elementwise_affine", "checkpoint_blocks", "naive_amp", "compile", "qkv_bias")
 
 
 class Network(nn.Module):
@@ -41,6 +44,14 @@ class Network(nn.Module):
                 least = 1 if name in ("hidden_mv_channels", "hidden_v_channels") else 0
                 check_counts(least, **{name: value})
         check_probability("dropout_prob", arguments["dropout_prob"])
+        check_flags(**{name: arguments[name] for name in _FLAGS if name in arguments})
+        if not arguments["compile"]:
+            for name in ("compile_kwargs", "activation_memory_budget"):
+                if arguments[name] is not None:
+                    raise ValueError(f"{name} takes effect with compile=True only; leave it out")
+        inputs = [name for name in self.input_channels if not name.endswith("_cond")]
+        if not any(arguments[name] for name in inputs):
+            raise ValueError(f"a network without input; give channels of {' or '.join(inputs)}")
         checkpoint_blocks, naive_amp = arguments["checkpoint_blocks"], arguments["naive_amp"]
         self.checkpoint_blocks, self.naive_amp = checkpoint_blocks, naive_amp
         self.arguments: dict[str, Any] = {}
@@ -149,14 +160,30 @@ class Network(nn.Module):
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file holds another kind of network or was not written by this library.
+            If the file holds another kind of network, is damaged, or was not written by this
+            library, or there is no such device.
         """
-        name, arguments, state, dtype = read_pretrained(source)
+        device = checked_device(device)
+        path, name, arguments, state = read_pretrained(source)
         kinds = {kind.__name__: kind for kind in (cls, *_subclasses(cls))}
         if name not in kinds:
             raise ValueError(f"{source}: holds a {name}; use {name}.from_pretrained")
-        net = kinds[name](**{**arguments, **overrides}).to(device=device, dtype=dtype)
+        try:
+            net = kinds[name](**{**arguments, **overrides})
+        except (TypeError, ValueError) as error:
+            if overrides:
+                raise
+            raise ValueError(f"{path}: no {name} has such arguments ({error})") from error
+        own = {key: tensor.shape for key, tensor in net.state_dict().items()}
+        if own != {key: tensor.shape for key, tensor in state.items()}:
+            changed = f"with {', '.join(overrides)} as given here" if overrides else "in the file"
+            raise ValueError(f"{path}: its weights do not fit a {name} of the arguments {changed}")
+        for key, tensor in state.items():
+            check_real(key, tensor, "of weights")
+        dtype = next((tensor.dtype for tensor in state.values()), torch.float32)
+        net = net.to(dtype=dtype)
         net.load_state_dict(state, strict=True)
+        net = net.to(device=device)
         return net.eval()
 
     def __getstate__(self) -> dict[str, Any]:

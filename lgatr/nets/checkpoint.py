@@ -20,6 +20,7 @@ Weights of 1.x have biases in queries, keys and values; the network must have be
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +30,9 @@ from torch import Tensor, nn
 
 from lgatr.layers import CrossAttention, ScalarGatedNonlinearity, SlimGLU
 from lgatr.utils.archive import check_archive
+from lgatr.utils.inputs import check_real
 from lgatr.utils.nonlinearities import get_nonlinearity
+from lgatr.utils.pretrained import read_safetensors
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -49,7 +52,7 @@ def load_checkpoint(net: N, source: str | Path | Mapping[str, Any], prefix: str 
     Parameters
     ----------
     net
-        One of the four networks. Changed in place.
+        One of the four networks, or what ``torch.compile`` made of it. Changed in place.
     source
         A file of :func:`torch.save` (read without unpickling code) or of safetensors, or a
         mapping.
@@ -62,15 +65,23 @@ def load_checkpoint(net: N, source: str | Path | Mapping[str, Any], prefix: str 
 
     Raises
     ------
+    TypeError
+        If these are no network and no checkpoint.
     ValueError
         If the file cannot be read, holds no such network, or needs a network built differently;
         the message says how.
     """
+    target = _network(net)
+    if not (prefix is None or isinstance(prefix, str)):
+        raise TypeError(f"prefix is what stands before {_INPUT} in the names, not {prefix!r}")
     state = _network_state(_state_dict(source), prefix)
+    for name, tensor in state.items():
+        if not name.endswith(".metric"):
+            _check_loadable(name, tensor)
     if _is_lgatr1(state):
-        _check_lgatr1(net)
-        state = _from_lgatr1(net, state)
-    own = net.state_dict()
+        _check_lgatr1(target)
+        state = _from_lgatr1(target, state)
+    own = target.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     wrong = [
         f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
@@ -83,8 +94,28 @@ def load_checkpoint(net: N, source: str | Path | Mapping[str, Any], prefix: str 
             "the weights are of another network: "
             + "; ".join(f"{what}: {_some(names)}" for what, names in problems if names)
         )
-    net.load_state_dict(state, strict=True)
+    target.load_state_dict(state, strict=True)
     return net
+
+
+def _network(net: Any) -> nn.Module:
+    """The network itself, without what ``torch.compile`` or parallel training put around it."""
+    target = net
+    for wrapper in ("_orig_mod", "module"):
+        while isinstance(inner := getattr(target, wrapper, None), nn.Module):
+            target = inner
+    if not isinstance(target, nn.Module):
+        raise TypeError(f"load_checkpoint takes the network first, not {type(net).__name__}")
+    if any(tensor.is_meta for tensor in target.state_dict().values()):
+        raise ValueError('the network is on meta, without memory; net.to_empty(device="cpu") first')
+    return target
+
+
+def _check_loadable(name: str, tensor: Tensor) -> None:
+    """Raise ``ValueError`` unless a tensor can be the weight of a network."""
+    if tensor.is_meta:
+        raise ValueError(f"{name} is on meta, without numbers; read the checkpoint onto a device")
+    check_real(name, tensor, "of weights")
 
 
 def _some(names: list[str], most: int = 3) -> str:
@@ -95,12 +126,12 @@ def _some(names: list[str], most: int = 3) -> str:
 def _state_dict(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
     if isinstance(source, Mapping):
         content: Any = source
+    elif not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"a checkpoint is a file or a mapping, not {type(source).__name__}")
     elif not Path(source).is_file():
         raise FileNotFoundError(f"{source}: no such file")
     elif Path(source).suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        content = load_file(source)
+        content = read_safetensors(source)[0]
     else:
         check_archive(source)
         try:
@@ -108,18 +139,25 @@ def _state_dict(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
         except Exception as error:  # torch raises a dozen kinds, from zip, pickle and itself
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"{source}: not a readable checkpoint ({first})") from error
+    seen: set[int] = set()
     while isinstance(content, Mapping):
+        if id(content) in seen:
+            raise ValueError("the checkpoint holds itself, and no weights by name")
+        seen.add(id(content))
         inner = [content[k] for k in CONTAINERS if isinstance(content.get(k), Mapping)]
         if not inner:
             break
         content = inner[0]
     if not isinstance(content, Mapping):
         raise ValueError("the checkpoint holds no weights by name")
-    return {
-        str(name).replace("_orig_mod.", ""): tensor
-        for name, tensor in content.items()
-        if isinstance(tensor, Tensor)
-    }
+    state: dict[str, Tensor] = {}
+    for name, tensor in content.items():
+        if isinstance(tensor, Tensor):
+            plain = str(name).replace("_orig_mod.", "")
+            if plain in state:
+                raise ValueError(f"the checkpoint holds {plain} twice, with and without _orig_mod.")
+            state[plain] = tensor
+    return state
 
 
 def _network_state(state: dict[str, Tensor], prefix: str | None) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ Legend: T tokens, C multivector channels, S scalar channels, G = 16 blades.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from lgatr.layout import Sectors, to_sectors
 from lgatr.nets.base import Network, flatten_events, own_precision
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.arguments import check_counts
-from lgatr.utils.config import cast_config
+from lgatr.utils.config import owned_config
 from lgatr.utils.legacy import accepts_legacy
 
 
@@ -93,8 +92,9 @@ class LGATr(Network):
         self.reinsert_s_channels = _checked_places(
             "reinsert_s_channels", reinsert_s_channels, in_s_channels
         )
-        attention = replace(
-            cast_config(SelfAttentionConfig, attention),
+        attention = owned_config(
+            SelfAttentionConfig,
+            attention,
             additional_qk_mv_channels=len(self.reinsert_mv_channels),
             additional_qk_s_channels=len(self.reinsert_s_channels),
         )

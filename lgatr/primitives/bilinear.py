@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from lgatr.kernels.products import ProductStage, signed_products
 from lgatr.kernels.stage import Then
 from lgatr.layout import Sectors, from_sectors, to_sectors
-from lgatr.primitives.config import PrimitivesConfig
+from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.primitives.linear import LINEAR, SectorMatrices
 from lgatr.utils.inputs import broadcast, check_multivectors
 
@@ -53,7 +56,9 @@ def sector_bilinear(
     return out if bivector else out._replace(b=torch.zeros_like(out.b))
 
 
-def geometric_product(x: Tensor, y: Tensor, *, config: PrimitivesConfig | None = None) -> Tensor:
+def geometric_product(
+    x: Tensor, y: Tensor, *, config: PrimitivesConfig | Mapping[str, Any] | None = None
+) -> Tensor:
     """The geometric product ``x y`` in Cl(1,3).
 
     Parameters
@@ -67,6 +72,7 @@ def geometric_product(x: Tensor, y: Tensor, *, config: PrimitivesConfig | None =
     -------
     Multivectors ``(..., 16)``.
     """
+    primitives_config(config)
     check_multivectors("x", x, pointwise=True)
     check_multivectors("y", y, like=x, pointwise=True)
     x, y = broadcast(x, y)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lgatr.algebra import NUM_GRADES
+from lgatr.utils.arguments import check_flags
 from lgatr.utils.config import cast_config
 from lgatr.utils.legacy import GATrConfig as LGATrConfig
 from lgatr.utils.legacy import gatr_config
@@ -37,6 +38,9 @@ class PrimitivesConfig:
     geometric_product: bool = True
     sparse_gp: bool = True
     sparse_linear: bool = False
+
+    def __post_init__(self) -> None:
+        check_flags(**vars(self))
 
     @property
     def num_pin_linear_basis_elements(self) -> int:

@@ -6,8 +6,9 @@ H head groups, G = 16 blades.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from lgatr.algebra import (
 from lgatr.kernels.linear import LinearStage, Placement, PlacementStage
 from lgatr.kernels.matmul import linear
 from lgatr.layout import Sectors, constant, from_sectors, to_sectors
-from lgatr.primitives.config import PrimitivesConfig
+from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.autocast import full_precision, keeps_precision
 from lgatr.utils.inputs import check_multivectors, check_real
 
@@ -223,7 +224,9 @@ LINEAR = LinearStage(_linear)
 """What :func:`sector_linear` runs, to be joined with other stages."""
 
 
-def equi_linear(x: Tensor, coeffs: Tensor, *, config: PrimitivesConfig | None = None) -> Tensor:
+def equi_linear(
+    x: Tensor, coeffs: Tensor, *, config: PrimitivesConfig | Mapping[str, Any] | None = None
+) -> Tensor:
     r"""The most general equivariant linear map between multivector channels.
 
     :math:`y_o = \sum_i \sum_{g=0}^{4} (c_{oig} \langle x_i \rangle_g
@@ -250,7 +253,7 @@ def equi_linear(x: Tensor, coeffs: Tensor, *, config: PrimitivesConfig | None = 
     """
     check_multivectors("x", x)
     check_real("coeffs", coeffs, "(out, in, 10 or 5)", like=x)
-    expected = (5, 10) if config is None else (num_linear_maps(config),)
+    expected = (5, 10) if config is None else (num_linear_maps(primitives_config(config)),)
     if coeffs.dim() != 3 or coeffs.shape[1] != x.shape[-2] or coeffs.shape[2] not in expected:
         raise ValueError(
             f"coeffs has shape {tuple(coeffs.shape)}; {x.shape[-2]} input channels need "

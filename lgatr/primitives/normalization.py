@@ -13,6 +13,7 @@ from lgatr.kernels.stage import Then
 from lgatr.layout import Sectors
 from lgatr.primitives.invariants import abs_squared_norm, sector_squared_norm
 from lgatr.primitives.linear import LINEAR, SectorMatrices
+from lgatr.utils.arguments import check_floor
 from lgatr.utils.inputs import check_multivectors
 
 EPSILON = 0.01
@@ -42,6 +43,8 @@ def equi_layer_norm(
         Floor of the mean squared norm.
     """
     check_multivectors("x", x, pointwise=True)
+    if not isinstance(epsilon, Tensor):
+        check_floor("epsilon", epsilon)
     if not -x.dim() <= channel_dim < x.dim():
         raise ValueError(f"x of shape {tuple(x.shape)} has no dimension {channel_dim}: channel_dim")
     squared = abs_squared_norm(x).mean(dim=channel_dim, keepdim=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from operator import index
@@ -23,6 +24,21 @@ def check_counts(minimum: int, **counts: Any) -> None:
             ) from None
         if value < minimum:
             raise ValueError(f"{name} must be at least {minimum}, not {value}")
+
+
+def check_flags(**flags: Any) -> None:
+    """Raise ``TypeError`` unless all ``flags`` are True or False."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, not {value!r}")
+
+
+def check_floor(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of at least 0, not {value!r}")
+    if not 0.0 <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number of at least 0, not {value}")
 
 
 def check_probability(name: str, value: Any) -> None:

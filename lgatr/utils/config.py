@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -36,3 +36,23 @@ def cast_config(cls: type[T], config: T | Mapping[str, Any] | None) -> T:
     raise TypeError(
         f"{cls.__name__} takes a mapping or a {cls.__name__}, not {type(config).__name__}"
     )
+
+
+def owned_config(cls: type[T], config: T | Mapping[str, Any] | None, **values: Any) -> T:
+    """The configuration of a layer, with what the block or network around it decides.
+
+    Raises
+    ------
+    ValueError
+        If ``config`` says something else about one of ``values``.
+    """
+    given = cast_config(cls, config)
+    defaults = {f.name: f.default for f in fields(cls)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        own = getattr(given, name)
+        if own != defaults[name] and own != value:
+            raise ValueError(
+                f"{cls.__name__} has {name}={own!r}, but the block or network around the layer "
+                f"decides it and has {value!r}; leave it out"
+            )
+    return replace(given, **values)  # type: ignore[type-var]

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 FILE_NAME = "model.safetensors"
-_KIND, _ARGUMENTS, _DIGEST = "lgatr.network", "lgatr.arguments", "lgatr.sha256"
+_KIND, _ARGUMENTS = "lgatr.network", "lgatr.arguments"
+_DIGEST, _CHECKSUM = "lgatr.sha256", "lgatr.sha256.all"
+"""Checksums of the weights, and of everything."""
 
 
 def _safetensors() -> Any:
@@ -25,11 +27,11 @@ def _safetensors() -> Any:
     return safetensors
 
 
-def digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of weights with their names, formats and shapes."""
-    found = hashlib.sha256()
+def digest(state: Mapping[str, Tensor], *texts: str) -> str:
+    """SHA-256 of texts, and of weights with their names, formats and shapes."""
+    found = hashlib.sha256("".join(f"{len(text)} {text}\n" for text in texts).encode())
     for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
+        tensor = state[name]
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
@@ -40,12 +42,19 @@ def write_pretrained(
 ) -> Path:
     """Write weights and arguments under a temporary name, then rename."""
     library = _safetensors()
+    empty = next((name for name, tensor in state.items() if tensor.is_meta), None)
+    if empty is not None:
+        raise ValueError(
+            f"{empty} is on meta, without numbers to save; "
+            'net.to_empty(device="cpu"), then load weights'
+        )
     target = Path(directory) / FILE_NAME
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{FILE_NAME}.partial")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     try:
-        header = {_KIND: kind, _ARGUMENTS: json.dumps(arguments), _DIGEST: digest(tensors)}
+        text = json.dumps(arguments)
+        header = {_KIND: kind, _ARGUMENTS: text, _CHECKSUM: digest(tensors, kind, text)}
         partial.write_bytes(library.torch.save(tensors, metadata=header))
         os.replace(partial, target)
     finally:
@@ -53,25 +62,49 @@ def write_pretrained(
     return target
 
 
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of a file, compared with the checksum in it, if any.
+
+    Raises
+    ------
+    ValueError
+        If it is no safetensors file, or damaged.
+    """
+    library = _safetensors()
+    try:
+        with library.safe_open(path, framework="pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except library.SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file or damaged ({error})") from error
+    # Files of other programs have no checksum, those of earlier versions one of the weights.
+    texts = header.get(_KIND, ""), header.get(_ARGUMENTS, "")
+    for name, covered in ((_CHECKSUM, texts), (_DIGEST, ())):
+        if name in header and header[name] != digest(state, *covered):
+            raise ValueError(
+                f"{path}: damaged; the weights or arguments do not match their checksum, copy it "
+                "again"
+            )
+    return state, header
+
+
 def read_pretrained(
     source: str | Path,
-) -> tuple[str, dict[str, Any], dict[str, Tensor], torch.dtype]:
-    """Kind, arguments, weights, and their format; see :meth:`Network.from_pretrained`."""
-    library = _safetensors()
+) -> tuple[Path, str, dict[str, Any], dict[str, Tensor]]:
+    """File, kind, arguments and weights; see :meth:`Network.from_pretrained`."""
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"a saved network is a directory or file, not {type(source).__name__}")
     path = Path(source)
     path = path / FILE_NAME if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; save_pretrained writes {FILE_NAME}")
-    try:
-        with library.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}
-    except library.SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file or damaged ({error})") from error
+    state, header = read_safetensors(path)
     if _KIND not in header:
         raise ValueError(f"{path}: holds weights without their network; use load_checkpoint")
-    # Files of earlier versions, and of other programs, have no checksum.
-    if _DIGEST in header and header[_DIGEST] != digest(state):
-        raise ValueError(f"{path}: damaged; the weights do not match their checksum, copy it again")
-    dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
-    return header[_KIND], json.loads(header[_ARGUMENTS]), state, dtype
+    try:
+        arguments = json.loads(header.get(_ARGUMENTS, ""))
+    except ValueError as error:
+        raise ValueError(f"{path}: the arguments of the network are damaged ({error})") from error
+    if not isinstance(arguments, dict):
+        raise ValueError(f"{path}: the arguments of the network are damaged (no mapping)")
+    return path, header[_KIND], arguments, state

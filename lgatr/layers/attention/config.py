@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lgatr.utils.arguments import check_counts, check_probability
+from lgatr.utils.arguments import check_counts, check_flags, check_probability
 from lgatr.utils.legacy import accepts_legacy
 
 
@@ -13,6 +13,8 @@ def _check(config: SelfAttentionConfig | CrossAttentionConfig) -> None:
     channels = {k: v for k, v in vars(config).items() if k.endswith("_channels")}
     check_counts(0, **{k: v for k, v in channels.items() if v is not None})
     check_probability("dropout_prob", config.dropout_prob)
+    flags = ("multi_query", "head_scale", "qkv_bias", "head_norm")
+    check_flags(**{name: value for name, value in vars(config).items() if name in flags})
 
 
 def _head_channels(channels: int, attn_ratio: int, num_heads: int, minimum: int) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lgatr.layers.slim.base import SlimModule
 from lgatr.primitives.vectors import VectorMatrices, vector_linear
-from lgatr.utils.arguments import check_counts
+from lgatr.utils.arguments import check_counts, check_flags
 
 INITIALIZATIONS = {"default": 1.0, "small": 0.1}
 
@@ -51,6 +51,7 @@ class SlimLinear(SlimModule):
             in_s_channels=in_s_channels,
             out_s_channels=out_s_channels,
         )
+        check_flags(bias=bias)
         self.in_v_channels: int = in_v_channels
         self.in_s_channels: int = in_s_channels
         self.out_v_channels, self.out_s_channels = out_v_channels, out_s_channels

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lgatr.layers.slim.base import SlimModule
 from lgatr.primitives.vectors import EPSILON, vector_rms_norm
-from lgatr.utils.arguments import check_counts
+from lgatr.utils.arguments import check_counts, check_flags, check_floor
 
 
 class SlimRMSNorm(SlimModule):
@@ -35,6 +35,8 @@ class SlimRMSNorm(SlimModule):
     ) -> None:
         super().__init__()
         check_counts(0, v_channels=v_channels, s_channels=s_channels)
+        check_flags(elementwise_affine=elementwise_affine)
+        check_floor("epsilon", epsilon)
         self.in_v_channels, self.in_s_channels = v_channels, s_channels
         self.epsilon = epsilon
         self.weight_v: nn.Parameter | None = None
