@@ -43,6 +43,18 @@ PROGRAMS = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def not_ignored():
+    """Programs that tests start inherit what nohup, or a service, ignores."""
+    ignored = [signum for signum in SIGNALS if signal.getsignal(signum) is signal.SIG_IGN]
+    for signum in ignored:
+        own = signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+        signal.signal(signum, own)
+    yield
+    for signum in ignored:
+        signal.signal(signum, signal.SIG_IGN)
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
