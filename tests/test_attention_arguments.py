@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from lgatr.attention import (
-    ALiBi,
     AttentionSpec,
     Causal,
     PagedCache,
@@ -336,7 +335,7 @@ def test_dense_tensors_that_do_not_fit():
 
 
 def test_scores_for_other_numbers_of_heads():
-    from lgatr.attention import PairwiseBias, RelativePosition
+    from lgatr.attention import ALiBi, PairwiseBias, RelativePosition
 
     scores = [
         ALiBi.geometric(HEADS + 1),
@@ -387,40 +386,6 @@ def test_a_cache_holds_one_shape_and_format():
             attend = prepare_attention(DEVICE, q.dtype, **options)
             with pytest.raises(ValueError, match="the cache holds|describes 2 new tokens"):
                 attend(q, k, v)
-
-
-def test_keywords_that_have_no_meaning_here():
-    for name, advice in kernel_keywords.REFUSED.items():
-        for nothing in (None, False, {}):
-            prepare_attention(DEVICE, torch.float64, **{name: nothing})
-        with pytest.raises(TypeError, match=f"does not take {name}=.*{advice[:20]}") as caught:
-            prepare_attention(DEVICE, torch.float64, **{name: (1, 2)})
-        assert "\n" not in str(caught.value)
-    with pytest.raises(TypeError, match="p is another library's name of dropout_p"):
-        prepare_attention(DEVICE, torch.float64, p=0.1, dropout_p=0.2)
-    with pytest.raises(ValueError, match=r"both cu_seqlens.*cu_seq_q is cu_seqlens_q here"):
-        prepare_attention(DEVICE, torch.float64, cu_seq_q=packing().ptr)
-
-
-def test_windows_of_kernels_are_counted_from_the_end():
-    q, k, v = tensors()
-    q, queries = q[:2], Packing.from_lengths([2])
-    keys = Packing.from_lengths([TOKENS])
-    for options, mask in (
-        ({"causal": True}, Causal(bottom_right=True)),
-        ({"causal": True, "window_size": (3, 5)}, SlidingWindow(3, 0, bottom_right=True)),
-        ({"window_size": (3, -1)}, SlidingWindow(3, None, bottom_right=True)),
-    ):
-        cross = {"packing": queries, "kv_packing": keys}
-        a, b = (
-            prepare_attention(DEVICE, torch.float64, **cross, **given)(q, k, v)
-            for given in (options, {"mask": mask})
-        )
-        assert torch.equal(a, b)
-    score = {"softcap": 1.5, "alibi_slopes": SLOPES}
-    a = prepare_attention(DEVICE, torch.float64, **cross, **score)(q, k, v)
-    b = prepare_attention(DEVICE, torch.float64, **cross, score=SoftCap(1.5) >> ALiBi(SLOPES))
-    assert torch.equal(a, b(q, k, v))
 
 
 @pytest.mark.parametrize("one", list(itertools.islice(KEYWORDS, 4)))
