@@ -98,10 +98,11 @@ def spelled_out(others: Iterable[str]) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
+        message = str(error)
         meant = [f"{old} is {RENAMED[old]} here" for old in others if old in RENAMED]
-        if not meant or any(old in str(error) for old in others if len(old) > 1):
+        if not meant or any(old in message for old in others if len(old) > 1):
             raise
-        raise type(error)(f"{error} ({', '.join(meant)})") from error
+        raise type(error)(f"{message} ({', '.join(meant)})") from error
 
 
 def _mask(asked: Mapping[str, Any]) -> dict[str, Mask]:
