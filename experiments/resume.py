@@ -22,11 +22,9 @@ from data.atomic import atomic_path
 from experiments import rundir
 from experiments.cli import CONFIG_DIR, add_trust, check_command_line
 from experiments.errors import UserError
+from experiments.options.command import RUN_DIR
 from experiments.resume_checks import check_nothing_saved, read_metrics
 from experiments.saved_config import changed, load_config, read_json, read_resumes
-
-RUN_DIR = "LGATR_RUN_DIR"
-"""Environment variable by which the processes of a run know its folder."""
 
 LENGTHS = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time")
 HARMLESS = (

@@ -24,6 +24,7 @@ from experiments.checkpoint_io import check_fits, read_checkpoint
 from experiments.errors import UserError
 from experiments.failures import explained_failures, kept_results
 from experiments.options.check import check_run
+from experiments.options.command import RUN_DIR
 from experiments.rehearsal import rehearse
 from experiments.report.html import value_with_error
 from experiments.report.results import save_results
@@ -139,11 +140,11 @@ def _trainer(cfg: DictConfig) -> Trainer:
 @contextmanager
 def _same_directory(directory: Path) -> Iterator[None]:
     """Tell the processes that Lightning starts, which read the configuration anew, where to go."""
-    os.environ[resume.RUN_DIR] = str(directory)
+    os.environ[RUN_DIR] = str(directory)
     try:
         yield
     finally:
-        os.environ.pop(resume.RUN_DIR, None)
+        os.environ.pop(RUN_DIR, None)
 
 
 @contextmanager

@@ -101,6 +101,11 @@ class JetData(lightning.LightningDataModule):
                 jets = read_jets(self.path, split, limit or None)
                 if self.smallest_component:
                     jets = jets.without_small_components(self.smallest_component)
+                    if not len(jets.constituents):
+                        raise DataError(
+                            f"data.smallest_component={self.smallest_component}: leaves no "
+                            f"particle of {self.path}; lower it"
+                        )
                 self._splits[split] = JetDataset(jets, self.prepare.unchanged())
         if len(found := {dataset.jets.classes for dataset in self._splits.values()}) > 1:
             names = "; ".join(", ".join(classes) for classes in sorted(found))

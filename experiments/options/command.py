@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
+from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from experiments import plugins
 from experiments.errors import OptionErrors, UserError
@@ -17,10 +20,28 @@ from experiments.options.overrides import Given, check_repeated, check_sweeps, r
 HELP = ("help", "hydra_help", "shell_completion")
 SHOW = ("cfg", "info")
 """Flags that show something instead of running."""
+RUN_DIR = "LGATR_RUN_DIR"
+"""Environment variable by which the processes of a run know its folder."""
+_OF_OTHER_PROGRAMS = ("config_name", "config_path", "package", "experimental_rerun")
+_HYDRA_FOLDERS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.runtime")
 
 
 def _refuse(message: str) -> None:
     raise UserError(f"{message}; see python run.py --help")
+
+
+def _check_hydra(parsed: Any, overrides: Sequence[str]) -> None:
+    """Refuse what leads Hydra away from the configuration or the folder of a run."""
+    for name in _OF_OTHER_PROGRAMS:
+        if getattr(parsed, name) is not None:
+            flag = name.replace("_", "-")
+            _refuse(f"--{flag} {getattr(parsed, name)}: the configuration is config/run.yaml")
+    if RUN_DIR in os.environ:
+        return  # Lightning gives these to the processes that it starts
+    for override in overrides:
+        name = override.lstrip("+~").partition("=")[0]
+        if any(name == n or name.startswith(f"{n}.") for n in _HYDRA_FOLDERS):
+            _refuse(f"{override}: the folder of a run is given by run_dir=FOLDER")
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], set[str]]:
@@ -29,6 +50,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], set[str]]:
     parser.error = _refuse  # type: ignore[assignment,method-assign]
     parsed = parser.parse_intermixed_args(list(arguments))
     overrides = list(parsed.overrides)
+    _check_hydra(parsed, overrides)
     remaining, flags = list(overrides), []
     for argument in arguments:
         if argument in remaining:
@@ -64,6 +86,21 @@ def _read(overrides: Sequence[str], folders: Sequence[Path]) -> list[Given]:
     return given
 
 
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    """What they compose to; an override that does not fit where it goes is named."""
+    try:
+        return compose("run", overrides=list(overrides), return_hydra_config=True)
+    except ConfigCompositionException as error:
+        for override in overrides:
+            if f"Error merging override {override}" in str(error):
+                reason = next(iter(str(error.__cause__ or "").splitlines()), "")
+                raise UserError(
+                    f"{override.lstrip('+')}: does not fit in its place ({reason}); a list is "
+                    "written [a, b], and a group of options needs the names that it has"
+                ) from error
+        raise
+
+
 def checked(arguments: Sequence[str], config_dir: Path) -> list[str]:
     """The arguments as Hydra takes them, if all options are right.
 
@@ -84,7 +121,7 @@ def checked(arguments: Sequence[str], config_dir: Path) -> list[str]:
     overrides = [override.text for override in given]
     for number, single in enumerate(single_runs(given)):
         with initialize_config_dir(str(config_dir), version_base="1.3"):
-            cfg = compose("run", overrides=[*single, *searched], return_hydra_config=True)
+            cfg = _composed([*single, *searched])
         if number == 0 and "multirun" not in named and cfg.hydra.mode is not RunMode.MULTIRUN:
             check_sweeps(given)
         cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.models.attention import AttentionChoice
+from experiments.options import trainer
 from experiments.options.markers import did_you_mean
 from experiments.options.signatures import find
 from lgatr import Packing
@@ -23,6 +25,7 @@ def problems(cfg: DictConfig) -> list[str]:
     """All of them, a line each; for a configuration whose types are right."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     found = [
+        *trainer.problems(plain["trainer"]),
         *_devices(plain["trainer"]),
         *_run_dir(plain["run_dir"]),
         *_checkpoints(plain),
@@ -43,17 +46,17 @@ def remarks(cfg: DictConfig) -> list[str]:
     return []
 
 
-def _on_gpu(trainer: dict[str, Any]) -> bool:
-    choice = trainer.get("accelerator", "auto")
+def _on_gpu(options: dict[str, Any]) -> bool:
+    choice = options.get("accelerator", "auto")
     return choice in ("gpu", "cuda") or (choice == "auto" and torch.cuda.is_available())
 
 
-def _devices(trainer: dict[str, Any]) -> Iterator[str]:
+def _devices(options: dict[str, Any]) -> Iterator[str]:
     """More devices than there are, which would wait for each other without end."""
-    devices, accelerator = trainer.get("devices", "auto"), trainer.get("accelerator", "auto")
+    devices, accelerator = options.get("devices", "auto"), options.get("accelerator", "auto")
     if accelerator in ("mps", "tpu"):
         return
-    gpu = _on_gpu(trainer)
+    gpu = _on_gpu(options)
     there = torch.cuda.device_count() if gpu else max(os.cpu_count() or 1, 2)
     if gpu and not there:
         yield f"trainer.accelerator={accelerator}: there is no GPU here; take cpu or auto"
@@ -95,6 +98,12 @@ def _run_dir(run_dir: str) -> Iterator[str]:
         yield f"run_dir={run_dir}: {place} is a file; choose a folder"
     elif not os.access(place, os.W_OK | os.X_OK):
         yield f"run_dir={run_dir}: {place} cannot be written to; choose another folder"
+    else:
+        try:  # where permissions say nothing, as in /proc
+            with tempfile.TemporaryDirectory(dir=place):
+                pass
+        except OSError as error:
+            yield f"run_dir={run_dir}: {place} takes no folder ({error.strerror}); choose another"
 
 
 def _checkpoints(plain: dict[str, Any]) -> Iterator[str]:

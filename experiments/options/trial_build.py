@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -78,8 +80,48 @@ def build(cfg: DictConfig) -> None:
         )
         if not hasattr(task.model, "fit") and hasattr(task, "make_optimizer"):
             instantiate(cfg.scheduler)(task.make_optimizer(), total_steps=cfg.trainer.max_steps)
-        instantiate(
-            cfg.trainer,
-            callbacks=[c for c in instantiate(cfg.callbacks).values() if c is not None],
-            logger=[part for part in instantiate(cfg.logger).values() if part is not None],
-        )
+        _build_trainer(cfg)
+
+
+def _build_trainer(cfg: DictConfig) -> None:
+    parts: dict[str, list[Any]] = {}
+    for group in ("callbacks", "logger"):
+        parts[group] = []
+        for name, part in cfg[group].items():
+            if part is not None:
+                with _named(f"{group}.{name}"):
+                    parts[group].append(instantiate(part))
+    try:
+        instantiate(cfg.trainer, **parts)
+    except Exception as error:
+        raise UserError(f"{_cause(cfg.trainer)}: {_words(error)}") from error
+
+
+def _cause(trainer: DictConfig) -> str:
+    """The option without which Lightning takes the others, or ``trainer``."""
+    for name, value in trainer.items():
+        if name == "_target_":
+            continue
+        others = {str(key): inner for key, inner in trainer.items() if key != name}
+        try:
+            instantiate({**others, "logger": False, "enable_checkpointing": False})
+        except Exception:  # it is another option
+            continue
+        return f"trainer.{str(name)}={value}"
+    return "trainer"
+
+
+@contextmanager
+def _named(option: str) -> Iterator[None]:
+    """Say in any error of a library which option it is about."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{option}: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    """The first line of the error beneath Hydra's."""
+    beneath = error.__cause__ or error
+    text = str(beneath).strip() or type(beneath).__name__
+    return text.splitlines()[0]

@@ -114,6 +114,9 @@ def _of_list(
         found = problem(entry, marked(kind, markers))
         if found:
             return f"entry {entry!r} {found}"
+        is_name = isinstance(entry, str) and "OneOf" in str(kind)
+        if is_name and entry in value[:number]:
+            return f"entry {entry!r} is given twice; give it once"
     return None
 
 
