@@ -58,6 +58,8 @@ class Run:
         config, metrics = folder / rundir.CONFIG, folder / "metrics.json"
         if not (config.is_file() and metrics.is_file()):
             raise UserError(f"{folder}: no finished run; it lacks {config.name} or {metrics.name}")
+        if (folder / rundir.SPEC).is_file():  # runs of earlier versions have none
+            rundir.read_spec(folder)
         # Nothing is built from it, so that models of any package can stand in a table.
         cfg: Any = OmegaConf.to_container(load_config(folder, ("model",), build=False))
         target = str(cfg["model"].get("_target_")).rpartition(".")[2]

@@ -26,10 +26,10 @@ from experiments.options.command import RUN_DIR
 from experiments.resume_checks import check_nothing_saved, read_metrics
 from experiments.saved_config import changed, load_config, read_json, read_resumes
 
-LENGTHS = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time")
+LENGTHS = ("trainer.max_steps", "trainer.max_time")
 HARMLESS = (
     "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy",
-    "trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.log_every_n_steps",
+    "trainer.max_steps", "trainer.max_time", "trainer.log_every_n_steps",
     "trainer.enable_progress_bar", "trainer.profiler", "data.num_workers",
     "data.module.num_workers", "logger", "callbacks.progress", "callbacks.learning_rate",
 )  # fmt: skip

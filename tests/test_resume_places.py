@@ -11,7 +11,7 @@ import pytest
 # The finished run and its copies come from there.
 from test_resume import copy, files, finished  # noqa: F401
 
-from experiments import resume, rundir
+from experiments import compare, resume, rundir
 from experiments.batch import DataSpec
 from experiments.errors import UserError
 
@@ -76,6 +76,8 @@ def test_damaged_specification(copy, text):  # noqa: F811
     (copy / rundir.SPEC).write_text(text)
     with pytest.raises(UserError, match=rundir.SPEC):
         resume.plan([f"resume={copy}", LONGER])
+    with pytest.raises(UserError, match=rundir.SPEC):
+        compare.Run.read(copy)
 
 
 def test_a_run_of_other_data(copy):  # noqa: F811
