@@ -86,7 +86,6 @@ SENSELESS = [
     (lambda: ALiBi(torch.arange(3)), "floating-point"),
     (lambda: ALiBi(torch.ones(2, 2)), "floating-point numbers"),
     (lambda: SoftCap(float("inf")), "cap"),
-    (lambda: SoftCap("1"), "cap"),
     (lambda: Causal(bottom_right="no"), "True or False"),
     (lambda: SlidingWindow(1, bottom_right=1), "True or False"),
     (lambda: GlobalTokens([10**9]), "would be too large"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,8 @@ from lgatr.attention.masks.block_mask import BlockMaskMod
 from lgatr.attention.packing import Packing
 from lgatr.attention.scores import ScoreMod, ScoreModFunction
 from lgatr.attention.spec import AttentionSpec
+from lgatr.attention.whole_numbers import whole_number
+from lgatr.utils.described import described
 
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
 _LIMITS = ("max_seqlen_q", "max_seqlen_k")
@@ -68,18 +69,18 @@ def given_keywords(**keywords: Any) -> dict[str, Any]:
     given = {name: value for name, value in keywords.items() if value is not None}
     for name, value in given.items():
         if name in _KINDS and not isinstance(value, _KINDS[name][0]):
-            raise TypeError(f"{name} is {_KINDS[name][1]}, not {_described(value)}")
+            raise TypeError(f"{name} is {_KINDS[name][1]}, not {described(value)}")
     for name in ("head_width", *_LIMITS):
         if name in given:
-            given[name] = _whole_number(name, given[name])
+            given[name] = whole_number(given[name], name, 1)
     function = given.get("score_mod")
     if function is not None and (isinstance(function, ScoreMod) or not callable(function)):
         raise TypeError(
             "score_mod is a function of (score, b, h, q, k), not "
-            f"{_described(function)}; objects such as SoftCap(5.0) are given as score"
+            f"{described(function)}; objects such as SoftCap(5.0) are given as score"
         )
     if "block_mask" in given and not hasattr(given["block_mask"], "mask_mod"):
-        raise TypeError(f"block_mask is a BlockMask, not {_described(given['block_mask'])}")
+        raise TypeError(f"block_mask is a BlockMask, not {described(given['block_mask'])}")
     # What changes nothing is as if it were not given.
     if given.get("is_causal") is False:
         del given["is_causal"]
@@ -89,29 +90,13 @@ def given_keywords(**keywords: Any) -> dict[str, Any]:
     return given
 
 
-def _described(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    return repr(value) if isinstance(value, (int, float, str)) else type(value).__name__
-
-
-def _whole_number(name: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise TypeError(f"{name} is a whole number, not {_described(value)}") from error
-    if isinstance(value, bool) or number < 1:
-        raise ValueError(f"{name} is a whole number of at least 1, not {_described(value)}")
-    return number
-
-
 def compute_format(given: torch.dtype | str | None) -> torch.dtype | None:
     """The format that ``compute_dtype`` names."""
     if given is None:
         return None
     name = given if isinstance(given, str) else str(given).removeprefix("torch.")
     if name not in _DTYPES:
-        raise ValueError(f"compute_dtype is one of {', '.join(_DTYPES)}, not {given!r}")
+        raise ValueError(f"compute_dtype is one of {', '.join(_DTYPES)}, not {described(given)}")
     found: torch.dtype = getattr(torch, name)
     return found
 

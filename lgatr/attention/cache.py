@@ -10,8 +10,8 @@ Legend: T new tokens, U places for tokens, H heads, K key-value heads, D head wi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -22,17 +22,16 @@ from lgatr.attention.dispatch import Attention, prepare_attention
 from lgatr.attention.keys import PagedKeys
 from lgatr.attention.masks import Causal
 from lgatr.attention.packing import Packing
+from lgatr.attention.pages import Pages, SequencePages
 from lgatr.attention.partial import merge_attentions
+from lgatr.attention.shapes import check_formats
 from lgatr.attention.spec import AttentionSpec
+from lgatr.attention.whole_numbers import check_whole_table, whole_number, whole_numbers
+from lgatr.utils.described import described
+from lgatr.utils.lengths import MAX_TOKENS
 
 _LIMITS = ("max_seqlen_q", "max_seqlen_k")
 _OPTIONS = ("backend", "strict", "compute_dtype", "head_width", *_LIMITS)
-
-
-@dataclass
-class _Sequence:
-    pages: list[int] = field(default_factory=list)
-    length: int = 0
 
 
 class PagedCache:
@@ -49,61 +48,60 @@ class PagedCache:
     """
 
     def __init__(self, pages: int, page_size: int = 16) -> None:
-        if pages < 1 or page_size < 1:
-            raise ValueError(f"a cache needs pages and places in them, not {pages} x {page_size}")
-        self.page_size = page_size
-        self._free = list(range(pages - 1, -1, -1))
-        self._users = [0] * pages
-        self._sequences: dict[int, _Sequence] = {}
+        self.page_size = whole_number(page_size, "page_size", 1)
+        self._pages = Pages(whole_number(pages, "pages", 1, MAX_TOKENS // self.page_size))
+        self._sequences: dict[int, SequencePages] = {}
         self._next = 0
         self._storage: list[tuple[Tensor, Tensor]] = []
 
     @property
     def free_pages(self) -> int:
         """Pages that no sequence uses."""
-        return len(self._free)
+        return self._pages.free
 
     def length(self, sequence: int) -> int:
         """Tokens of a sequence."""
         return self._sequence(sequence).length
 
-    def _sequence(self, number: int) -> _Sequence:
-        if number not in self._sequences:
-            raise ValueError(f"the cache has no sequence {number}; cache.new() begins one")
-        return self._sequences[number]
+    def _sequence(self, number: int) -> SequencePages:
+        try:
+            return self._sequences[number]
+        except (KeyError, TypeError):
+            raise ValueError(
+                f"the cache has no sequence {described(number)}; cache.new() begins one"
+            ) from None
+
+    def _chosen(self, sequences: Any, counts: Any = None) -> list[SequencePages]:
+        """The sequences with these numbers; ``ValueError`` unless there is one count for each."""
+        if not isinstance(sequences, Iterable):
+            raise ValueError(f"sequences are a list of numbers, not {described(sequences)}")
+        chosen = [self._sequence(number) for number in sequences]
+        if counts is not None and len(chosen) != len(counts):
+            raise ValueError(f"{len(counts)} counts for {len(chosen)} sequences")
+        return chosen
 
     def new(self) -> int:
         """Begin an empty sequence; returns its number."""
         self._next += 1
-        self._sequences[self._next] = _Sequence()
+        self._sequences[self._next] = SequencePages()
         return self._next
 
     def fork(self, sequence: int) -> int:
         """Begin a sequence that continues another one, sharing its pages."""
         original = self._sequence(sequence)
         copy = self.new()
-        self._sequences[copy] = _Sequence(list(original.pages), original.length)
+        self._sequences[copy] = SequencePages(list(original.pages), original.length)
         for page in original.pages:
-            self._users[page] += 1
+            self._pages.share(page)
         return copy
 
     def free(self, sequence: int) -> None:
         """Forget a sequence; pages that nobody else uses become free."""
         for page in self._sequence(sequence).pages:
-            self._release(page)
+            self._pages.release(page)
         del self._sequences[sequence]
 
-    def _release(self, page: int) -> None:
-        self._users[page] -= 1
-        if not self._users[page]:
-            self._free.append(page)
-
-    def _take(self) -> int:
-        page = self._free.pop()
-        self._users[page] = 1
-        return page
-
-    def _needed(self, sequences: Sequence[_Sequence], counts: Sequence[int]) -> int:
+    def _needed(self, sequences: Sequence[SequencePages], counts: Sequence[int]) -> int:
         """Pages that ``counts`` more tokens take."""
         needed = 0
         copied: Counter[int] = Counter()
@@ -112,12 +110,12 @@ class PagedCache:
             if self._writes_to_shared(sequence, count):
                 # Whoever is left alone with a page writes to it, and needs no copy.
                 page = sequence.pages[-1]
-                copied[page] += copied[page] < self._users[page] - 1
+                copied[page] += copied[page] < self._pages.users[page] - 1
         return needed + copied.total()
 
-    def _writes_to_shared(self, sequence: _Sequence, count: int) -> bool:
+    def _writes_to_shared(self, sequence: SequencePages, count: int) -> bool:
         partial = sequence.length % self.page_size != 0 and count > 0
-        return partial and self._users[sequence.pages[-1]] > 1
+        return partial and self._pages.users[sequence.pages[-1]] > 1
 
     def extend(self, sequences: Sequence[int], counts: Sequence[int]) -> Tensor:
         """Make room for new tokens.
@@ -139,16 +137,14 @@ class PagedCache:
             If there are too few free pages, a number is negative, or a sequence stands twice;
             nothing is changed then.
         """
-        chosen = [self._sequence(s) for s in sequences]
-        if len(set(sequences)) < len(sequences) or min(counts, default=0) < 0:
-            raise ValueError(
-                f"a cache makes room for 0 or more tokens of different sequences, not for "
-                f"{list(counts)} of {list(sequences)}"
-            )
+        counts = whole_numbers(counts, "counts", 0)
+        chosen = self._chosen(sequences, counts)
+        if len(set(sequences)) < len(sequences):
+            raise ValueError("a sequence stands twice in the batch; fork it")
         needed = self._needed(chosen, counts)
-        if needed > len(self._free):
+        if needed > self.free_pages:
             raise ValueError(
-                f"the cache has {len(self._free)} free pages of {self.page_size} tokens and needs "
+                f"the cache has {self.free_pages} free pages of {self.page_size} tokens and needs "
                 f"{needed}; free sequences or make a larger one"
             )
         places: list[int] = []
@@ -157,41 +153,48 @@ class PagedCache:
                 self._own_last_page(sequence)
             end = sequence.length + count
             while len(sequence.pages) * self.page_size < end:
-                sequence.pages.append(self._take())
+                sequence.pages.append(self._pages.take())
             places += [self._place(sequence, i) for i in range(sequence.length, end)]
             sequence.length = end
-        return torch.tensor(places)
+        return torch.tensor(places, dtype=torch.int64)
 
     def shorten(self, sequences: Sequence[int], counts: Sequence[int]) -> None:
         """Forget the last ``counts`` tokens of these sequences."""
-        for number, count in zip(sequences, counts, strict=True):
-            sequence = self._sequence(number)
-            if not 0 <= count <= sequence.length:
-                raise ValueError(f"sequence {number} has {sequence.length} tokens, not {count}")
+        counts = whole_numbers(counts, "counts", 0)
+        chosen = self._chosen(sequences, counts)
+        for sequence, count in zip(chosen, counts, strict=True):
+            if count > sequence.length:
+                raise ValueError(f"a sequence has {sequence.length} tokens, not {count}")
+        for sequence, count in zip(chosen, counts, strict=True):
             sequence.length -= count
             while (len(sequence.pages) - 1) * self.page_size >= sequence.length and sequence.pages:
-                self._release(sequence.pages.pop())
+                self._pages.release(sequence.pages.pop())
 
-    def _place(self, sequence: _Sequence, position: int) -> int:
+    def _place(self, sequence: SequencePages, position: int) -> int:
         page, offset = divmod(position, self.page_size)
         return sequence.pages[page] * self.page_size + offset
 
-    def _own_last_page(self, sequence: _Sequence) -> None:
-        shared, own = sequence.pages[-1], self._take()
+    def _own_last_page(self, sequence: SequencePages) -> None:
+        shared, own = sequence.pages[-1], self._pages.take()
         size = self.page_size
         for keys, values in self._storage:
             for storage in (keys, values):
                 old = storage[shared * size : (shared + 1) * size]
                 storage[own * size : (own + 1) * size] = old
         sequence.pages[-1] = own
-        self._release(shared)
+        self._pages.release(shared)
 
     def write(self, layer: int, places: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values ``(T, K, D)`` of a layer; returns its storage ``(U, K, D)``."""
+        layer = whole_number(layer, "layer", 0)
+        check_formats(k, k, v, exact=True)
+        check_whole_table(places, "places", (1,))
+        if not len(places) == len(k) == len(v):
+            raise ValueError(f"{len(places)} places for {len(k)} keys and {len(v)} values")
         if layer > len(self._storage):
             raise ValueError(f"layer {layer} is written before layer {len(self._storage)}")
         if layer == len(self._storage):
-            places_in_all = len(self._users) * self.page_size
+            places_in_all = self._pages.count * self.page_size
             self._storage.append(
                 (k.new_zeros(places_in_all, *k.shape[1:]), v.new_zeros(places_in_all, *v.shape[1:]))
             )
@@ -208,7 +211,7 @@ class PagedCache:
 
     def shared_pages(self, sequences: Sequence[int]) -> list[int]:
         """Full pages with which all these sequences begin."""
-        lists = [self._sequences[s].pages[: self.length(s) // self.page_size] for s in sequences]
+        lists = [s.pages[: s.length // self.page_size] for s in self._chosen(sequences)]
         shared: list[int] = []
         for pages in zip(*lists, strict=False):
             if len(set(pages)) > 1:
@@ -218,15 +221,13 @@ class PagedCache:
 
     def keys(self, sequences: Sequence[int], skip_pages: int = 0) -> PagedKeys:
         """Where the keys of these sequences lie, leaving out their first pages."""
-        lists = [self._sequences[s].pages[skip_pages:] for s in sequences]
-        widest = max(map(len, lists))
-        table = torch.tensor([pages + [0] * (widest - len(pages)) for pages in lists])
-        skipped = skip_pages * self.page_size
-        return PagedKeys(
-            table.to(torch.int32),
-            self.page_size,
-            tuple(self.length(s) - skipped for s in sequences),
-        )
+        skip_pages = whole_number(skip_pages, "skip_pages", 0)
+        chosen = self._chosen(sequences)
+        lengths = tuple(s.length - skip_pages * self.page_size for s in chosen)
+        lists = [sequence.pages[skip_pages:] for sequence in chosen]
+        widest = max(map(len, lists), default=0)
+        table = [pages + [0] * (widest - len(pages)) for pages in lists]
+        return PagedKeys(torch.tensor(table, dtype=torch.int32), self.page_size, lengths)
 
 
 class CachedAttention(Attention):
@@ -305,7 +306,8 @@ def decoding(
 
 
 def _checked(cache: Any, pattern: AttentionSpec) -> tuple[PagedCache, list[int]]:
-    if not (isinstance(cache, tuple) and len(cache) == 2 and isinstance(cache[0], PagedCache)):
+    pair = isinstance(cache, tuple) and len(cache) == 2 and isinstance(cache[0], PagedCache)
+    if not pair or not isinstance(cache[1], Iterable):
         raise TypeError("cache is a pair (PagedCache, numbers of its sequences)")
     pages, sequences = cache[0], list(cache[1])
     assert pattern.packing is not None
@@ -313,8 +315,6 @@ def _checked(cache: Any, pattern: AttentionSpec) -> tuple[PagedCache, list[int]]
         raise ValueError(
             f"cache has {len(sequences)} sequences for {pattern.packing.num_events} events"
         )
-    if len(set(sequences)) < len(sequences):
-        raise ValueError("a sequence stands twice in the batch; fork it")
     return pages, sequences
 
 

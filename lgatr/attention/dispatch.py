@@ -25,6 +25,9 @@ from lgatr.attention.scores import ScoreMod
 from lgatr.attention.shapes import check_formats
 from lgatr.attention.spec import AttentionSpec
 from lgatr.utils.autocast import full_precision
+from lgatr.utils.described import described
+from lgatr.utils.devices import checked_device
+from lgatr.utils.inputs import FLOATS
 
 
 @dataclass(frozen=True)
@@ -206,6 +209,9 @@ def prepare_attention(
         cu_seqlens_k=cu_seqlens_k, max_seqlen_q=max_seqlen_q, max_seqlen_k=max_seqlen_k,
         cache=cache,
     )  # fmt: skip
+    device = checked_device(device)
+    if dtype not in FLOATS:
+        raise ValueError(f"dtype is a format such as torch.float32, not {described(dtype)}")
     with spelled_out(others):
         given, pattern = read_keywords(keywords | translated(others, keywords))
         inside, name = compute_format(given.get("compute_dtype")), given.get("backend", "auto")

@@ -140,8 +140,8 @@ def from_bias(bias: Any, alone: bool = True) -> Pattern:
     kind = type(bias).__name__
     if kind not in _MASKS:
         raise TypeError(
-            f"attn_bias of type {kind} is not supported; give a tensor or one of "
-            f"{', '.join(sorted(_MASKS))}"
+            f"attn_bias of type {kind} is not supported; give a tensor or a mask of xFormers, such "
+            f"as {min(_MASKS, key=len)}; those of ours are given as mask"
         )
     mask, pattern = _MASKS[kind](bias), Pattern()
     if hasattr(bias, "q_seqinfo"):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.packing import Packing
-from lgatr.attention.whole_numbers import whole_number, whole_numbers
+from lgatr.attention.whole_numbers import check_whole_table, whole_number, whole_numbers
+from lgatr.utils.lengths import MAX_TOKENS
 
 
 class KeyStorage(ABC):
@@ -71,6 +72,8 @@ class KeyStorage(ABC):
             object.__setattr__(self, name, whole_numbers(getattr(self, name), name, 0))
         if not self.lengths or min(self.lengths) < 1:
             raise ValueError("every event needs at least one key; leave empty events out")
+        if sum(self.lengths) > MAX_TOKENS:
+            raise ValueError(f"{sum(self.lengths)} keys exceed 2^31 - 1; use smaller batches")
         if any(len(getattr(self, name)) != len(self.lengths) for name in names):
             raise ValueError(f"{type(self).__name__} needs one start for each length")
 
@@ -185,23 +188,23 @@ class PagedKeys(KeyStorage):
         object.__setattr__(self, "page_size", whole_number(self.page_size, "page_size", 1))
         self._read(*([] if self.starts is None else ["starts"]))
         tables, events = self.tables, len(self.lengths)
-        if not isinstance(tables, Tensor):
-            raise ValueError(f"block tables are a tensor, not {type(tables).__name__}")
-        if tables.dim() != 2 or len(tables) != events:
+        check_whole_table(tables, "a block table", (2,), least=None)
+        if len(tables) != events:
             raise ValueError(
                 f"block tables are (events, pages) for {events} events, not {tuple(tables.shape)}"
             )
-        if tables.is_floating_point() or tables.dtype == torch.bool:
-            kind = str(tables.dtype).removeprefix("torch.")
-            raise ValueError(f"block tables are whole numbers, not {kind}")
         room = tables.shape[1] * self.page_size
         if max(self.ends) > room:
             raise ValueError(
                 f"an event has {max(self.ends)} keys, but its block table ends after {room}"
             )
         # A table on a device is not waited for.
-        if tables.device.type == "cpu" and int(self._index.min()) < 0:
+        if tables.device.type != "cpu":
+            return
+        if int(self._pages.min()) < 0:
             raise ValueError("a page that holds keys has a number of at least 0 in its block table")
+        if int(self._pages.max()) > MAX_TOKENS:
+            raise ValueError(f"a page has a number of at most {MAX_TOKENS} in its block table")
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -224,9 +227,17 @@ class PagedKeys(KeyStorage):
         return self._index
 
     @cached_property
-    def _index(self) -> Tensor:
+    def _places(self) -> Tensor:
+        """Places of the live keys in the pages of their events."""
+        return _ranges(list(self.starts or [0] * len(self.lengths)), self.lengths)
+
+    @cached_property
+    def _pages(self) -> Tensor:
+        """The page of each live key."""
         counts = torch.tensor(self.lengths)
         event = torch.arange(len(counts)).repeat_interleave(counts)
-        place = _ranges(list(self.starts or [0] * len(counts)), self.lengths)
-        page = self.tables.cpu().long()[event, place // self.page_size]
-        return page * self.page_size + place % self.page_size
+        return self.tables.cpu().long()[event, self._places // self.page_size]
+
+    @cached_property
+    def _index(self) -> Tensor:
+        return self._pages * self.page_size + self._places % self.page_size

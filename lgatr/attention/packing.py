@@ -11,12 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgatr.utils.described import described
+from lgatr.utils.devices import on_device
+from lgatr.utils.inputs import check_values
 from lgatr.utils.lengths import (
     MAX_TOKENS,
     checked_lengths,
     checked_offsets,
     is_readable,
     offsets_of_lengths,
+    whole_number,
     whole_numbers,
 )
 
@@ -134,6 +138,7 @@ class Packing:
             If they are no whole numbers, or do not rise by at most one from token to token.
         """
         batch = whole_numbers("event numbers", batch, "(tokens,)")
+        check_values("event numbers", batch)
         steps = batch.diff()
         if batch.numel() == 0 or batch[0] != 0 or ((steps != 0) & (steps != 1)).any():
             raise ValueError("batch must start at 0 and rise by at most 1 from token to token")
@@ -164,10 +169,10 @@ class Packing:
             raise TypeError(
                 f"mask must be a boolean tensor (events, places), not {type(mask).__name__}"
             )
-        if mask.dtype != torch.bool or mask.dim() != 2 or mask.layout is not torch.strided:
+        dense = mask.layout is torch.strided and not mask.is_nested
+        if not dense or mask.dtype != torch.bool or mask.dim() != 2:
             raise ValueError(
-                f"mask must be boolean of shape (events, places), True for tokens; not "
-                f"{mask.dtype} of shape {tuple(mask.shape)}"
+                f"mask must be boolean (events, places), True for tokens; not {described(mask)}"
             )
         counts = mask.sum(1)
         return Packing(None, torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
@@ -194,7 +199,7 @@ class Packing:
 
     def to(self, device: torch.device | str) -> Packing:
         """The same packing with its offsets on ``device``."""
-        return Packing._trusted(self._lengths, self._ptr.to(device, non_blocking=True))
+        return Packing._trusted(self._lengths, on_device(self._ptr, device, non_blocking=True))
 
     def pin_memory(self) -> Packing:
         """The same packing with its offsets where a GPU can fetch them by itself."""
@@ -221,12 +226,13 @@ class Packing:
         Raises
         ------
         ValueError
-            If ``count`` is negative, or there are more than 2^31 - 1 tokens.
+            If ``count`` is no whole number or negative, or there are more than 2^31 - 1 tokens.
         """
+        count = whole_number("count", count)
         if count < 0 or self.num_tokens + count * self.num_events > MAX_TOKENS:
             raise ValueError(
-                f"cannot put {count} tokens in front of each of {self.num_events} events with "
-                f"{self.num_tokens} tokens; give from 0 to {MAX_TOKENS} tokens in all"
+                f"cannot put {described(count)} tokens in front of each of {self.num_events} "
+                f"events with {self.num_tokens} tokens; give from 0 to {MAX_TOKENS} tokens in all"
             )
         events = torch.arange(self.num_events + 1, device=self.device)
         ptr = self._ptr + (count * events).to(self._ptr.dtype)
@@ -267,15 +273,14 @@ class BoundedPacking(Packing):
     def __init__(self, ptr: Tensor, num_tokens: int, max_length: int) -> None:
         self._ptr, self._lengths = whole_numbers("offsets", ptr, "(events + 1,)"), None
         if ptr.dtype != torch.int32 or ptr.shape[0] < 2:
-            raise ValueError(
-                f"offsets must be int32 of shape (events + 1,), not {ptr.dtype} of shape "
-                f"{tuple(ptr.shape)}"
-            )
+            raise ValueError(f"offsets must be int32 of shape (events + 1,), not {described(ptr)}")
+        num_tokens = whole_number("num_tokens", num_tokens)
+        max_length = whole_number("max_length", max_length)
         self._num_tokens, self._max_length = num_tokens, max_length
         if max_length < 1 or not 1 <= num_tokens <= MAX_TOKENS:
             raise ValueError(
-                f"a batch has tokens and a limit on the length of its events, not {num_tokens} and "
-                f"{max_length}"
+                f"a batch has tokens and a limit on the length of its events, not "
+                f"{described(num_tokens)} and {described(max_length)}"
             )
         if is_readable(ptr):
             self._read()
@@ -333,8 +338,7 @@ class BoundedPacking(Packing):
 
     def to(self, device: torch.device | str) -> BoundedPacking:
         """The same packing with its offsets on ``device``."""
-        ptr = self._ptr.to(device, non_blocking=True)
-        return BoundedPacking(ptr, self.num_tokens, self.max_length)
+        return BoundedPacking(on_device(self._ptr, device, True), self.num_tokens, self.max_length)
 
     def pin_memory(self) -> BoundedPacking:
         """The same packing with its offsets where a GPU can fetch them by itself."""

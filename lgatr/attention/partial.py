@@ -15,6 +15,8 @@ from torch import Tensor
 
 from lgatr.attention.dispatch import prepare_attention
 from lgatr.attention.shapes import check_output_format, check_tensors
+from lgatr.utils.described import described
+from lgatr.utils.inputs import check_real
 
 
 def partial_attention(q: Tensor, k: Tensor, v: Tensor, **pattern: Any) -> tuple[Tensor, Tensor]:
@@ -39,6 +41,7 @@ def partial_attention(q: Tensor, k: Tensor, v: Tensor, **pattern: Any) -> tuple[
     """
     if pattern.get("cache") is not None:
         raise ValueError("partial attention takes no cache; give its keys as kv_packing")
+    check_tensors(q, k, v)
     attend = prepare_attention(q.device, q.dtype, **pattern)
     lacking = "partial" not in attend.backend.capabilities.features
     if lacking and pattern.get("backend") in (None, "auto"):
@@ -79,6 +82,13 @@ def merge_attentions(
     ValueError
         If there are no parts, not one log-sum-exp for each, or shapes that do not fit.
     """
+    for name, parts in (("outputs", outputs), ("lses", lses)):
+        if not isinstance(parts, (Tensor, Sequence)) or isinstance(parts, (str, bytes)):
+            raise TypeError(f"{name} are a sequence of tensors, not {described(parts)}")
+        if isinstance(parts, Tensor):
+            check_real(name, parts, "(parts, ..., heads, width)")
+            if not parts.dim():
+                raise ValueError(f"{name} are (parts, ...), not {described(parts)}")
     outputs, lses = list(outputs), list(lses)
     if output_dtype is not None:
         check_output_format(output_dtype)
@@ -86,6 +96,8 @@ def merge_attentions(
         raise ValueError(f"{len(outputs)} outputs and {len(lses)} log-sum-exps cannot be merged")
     for out, lse in zip(outputs, lses, strict=True):
         check_tensors(out, lse)
+        check_real("outputs", out, "(..., heads, width)")
+        check_real("lses", lse, "(..., heads)")
         if out.shape != outputs[0].shape or lse.shape != out.shape[:-1]:
             raise ValueError(
                 f"an output of shape {tuple(out.shape)} and a log-sum-exp of shape "

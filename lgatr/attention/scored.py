@@ -16,9 +16,11 @@ from torch.utils.checkpoint import checkpoint
 from lgatr.attention.blocks import BUDGET, SHORT, Block, blocks_of, sorted_blocks
 from lgatr.attention.dropout import kept, limit_of
 from lgatr.attention.masks import Mask
+from lgatr.attention.masks.base import check_broadcast, checked_mask
 from lgatr.attention.positions import Positions
 from lgatr.attention.ranges import ranges_of
 from lgatr.attention.scores import ScoreMod
+from lgatr.attention.scores.base import checked_scores
 from lgatr.attention.spec import AttentionSpec
 from lgatr.kernels.arrangement import Arrangement, arrangement_of
 from lgatr.kernels.derivatives import needs_plain_formula
@@ -52,7 +54,7 @@ def _allowed(pattern: Pattern, at: Positions) -> Tensor | None:
     """The mask with four dimensions."""
     if pattern.mask is None:
         return None
-    allowed = pattern.mask.allowed(at)
+    allowed = checked_mask(pattern.mask.allowed(at), at, type(pattern.mask).__name__)
     return allowed.view((1,) * (4 - allowed.dim()) + tuple(allowed.shape))
 
 
@@ -72,6 +74,7 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, at: Positions) -> 
         return None
     table = _allowed(pattern, at)
     if bias is not None:
+        check_broadcast(bias, at, f"the bias of {type(pattern.score).__name__}")
         bias = bias.to(q.dtype)
         table = bias if table is None else bias.masked_fill(~table, -math.inf)
     if table is None:
@@ -89,7 +92,9 @@ def _plain(
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     scores = (q.to(dtype) * pattern.scale) @ k.to(dtype).transpose(-1, -2)
     if pattern.score is not None:
-        scores = pattern.score(scores, at)
+        name = type(pattern.score).__name__
+        # Functions of positions alone return one entry for many scores.
+        scores = checked_scores(pattern.score(scores, at), scores, at, name).expand(scores.shape)
     allowed = _allowed(pattern, at)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -math.inf)

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lgatr.utils.described import described
+from lgatr.utils.inputs import FLOATS
+
 FOR_XFORMERS = "for the shapes of xFormers there is lgatr.attention.memory_efficient_attention"
 
 
@@ -69,16 +72,21 @@ def check_shapes(q: torch.Size, k: torch.Size, v: torch.Size, packed: bool) -> N
 
 
 def check_tensors(*values: Any) -> None:
-    """Raise ``TypeError`` unless all are tensors."""
+    """Raise ``TypeError`` unless all are tensors, ``ValueError`` unless dense and with values."""
     for value in values:
         if not isinstance(value, Tensor):
-            raise TypeError(f"attention takes tensors, not {type(value).__name__}")
+            raise TypeError(
+                f"attention takes tensors, not {type(value).__name__}; see torch.as_tensor"
+            )
+        dense = value.layout is torch.strided and not (value.is_nested or value.is_quantized)
+        if not dense or value.device.type == "meta":
+            raise ValueError(f"attention takes dense tensors with values, not {described(value)}")
 
 
 def check_output_format(dtype: Any) -> None:
     """Raise ``ValueError`` unless ``dtype`` is a floating-point format."""
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f"output_dtype is a format such as torch.float32, not {dtype!r}")
+        raise ValueError(f"output_dtype is a format such as torch.float32, not {described(dtype)}")
 
 
 def check_formats(q: Tensor, k: Tensor, v: Tensor, exact: bool) -> None:
@@ -91,6 +99,7 @@ def check_formats(q: Tensor, k: Tensor, v: Tensor, exact: bool) -> None:
     exact
         Whether their formats must agree; not if they are converted.
     """
+    check_tensors(q, k, v)
     if not q.device == k.device == v.device:
         raise ValueError(
             f"queries, keys and values lie on {q.device}, {k.device} and {v.device}; move them to "
@@ -101,5 +110,6 @@ def check_formats(q: Tensor, k: Tensor, v: Tensor, exact: bool) -> None:
         raise ValueError(
             f"queries, keys and values are {', '.join(formats)}; convert them to one format"
         )
-    if not q.is_floating_point():
-        raise ValueError(f"attention takes floating-point numbers, not {formats[0]}")
+    for x, name in zip((q, k, v), formats, strict=True):
+        if x.dtype not in FLOATS:
+            raise ValueError(f"attention takes floating-point numbers, not {name}")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from numbers import Real
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lgatr.attention.keys import KeyStorage
 from lgatr.attention.masks import Causal, DenseMask, Mask
-from lgatr.attention.masks.base import Movable
+from lgatr.attention.masks.base import Movable, fields_of
 from lgatr.attention.masks.block_mask import BlockMaskMod
 from lgatr.attention.packing import BoundedPacking, Packing
+from lgatr.attention.real_numbers import real_number
 from lgatr.attention.scores import DenseBias, ScoreMod
 from lgatr.attention.shapes import Layout, check_shapes
 
@@ -27,20 +25,11 @@ def parts_of(pattern: Movable | None) -> Iterator[Movable]:
     if pattern is None:
         return
     yield pattern
-    for field in fields(pattern):  # type: ignore[arg-type]
+    for field in fields_of(pattern):
         value = getattr(pattern, field.name)
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, Movable):
                 yield from parts_of(part)
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(
-            f"the {name} of attention is a number, not {type(value).__name__}; what is learned "
-            "multiplies the queries"
-        )
-    return float(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +66,8 @@ class AttentionSpec:
         if isinstance(self.mask, Tensor):
             self._read_tensor(self.mask)
         self._check_kinds()
-        if self.packing is not None and self._has_dense_parts():
+        dense = self._has_dense_parts()  # of every pattern: refuses parts that are no dataclass
+        if self.packing is not None and dense:
             raise ValueError(
                 "a packed batch takes no dense mask (DenseMask, DenseBias, block_mask); its "
                 "packing is the mask, which MaskMod(function) narrows"
@@ -96,13 +86,13 @@ class AttentionSpec:
             raise TypeError(f"mask is a Mask or a tensor, not {type(self.mask).__name__}")
         if not (self.score is None or isinstance(self.score, ScoreMod)):
             raise TypeError(f"score is a ScoreMod, not {type(self.score).__name__}")
-        object.__setattr__(self, "dropout", _number("dropout_p", self.dropout))
+        object.__setattr__(self, "dropout", real_number(self.dropout, "dropout_p"))
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout_p, attention dropout, must be in [0, 1), not {self.dropout}")
         if self.scale is not None:
-            object.__setattr__(self, "scale", _number("scale", self.scale))
-            if not -math.inf < self.scale < math.inf:
-                raise ValueError(f"the scale of attention is a finite number, not {self.scale}")
+            if isinstance(self.scale, Tensor):
+                raise TypeError("scale is a number; what is learned multiplies the queries")
+            object.__setattr__(self, "scale", real_number(self.scale, "scale of attention"))
 
     def _has_dense_parts(self) -> bool:
         """Whether something has one entry for each score of a dense batch."""

@@ -8,24 +8,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgatr.utils.described import described
+from lgatr.utils.lengths import MAX_TOKENS, WHOLE
 
-def whole_number(value: Any, name: str, least: int) -> int:
+
+def whole_number(value: Any, name: str, least: int, most: int = MAX_TOKENS) -> int:
     """``value`` as a Python number.
+
+    Parameters
+    ----------
+    value
+        What was given.
+    name
+        What the argument is called.
+    least, most
+        Bounds. No batch has more than 2^31 - 1 tokens, and the sum or the product of two such
+        numbers fits into 64 bits.
 
     Raises
     ------
     ValueError
-        If it is not a whole number, or smaller than ``least``.
+        If it is not a whole number, or outside of the bounds.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ValueError(f"{name} is a whole number, not {value!r}")
     try:
-        number = value.__index__()
-    except TypeError:
-        raise ValueError(f"{name} is a whole number, not {value!r}") from None
+        # Booleans are masks given by mistake; those of torch have an __index__ too.
+        if isinstance(value, bool) or getattr(value, "dtype", None) in (torch.bool, "bool"):
+            raise TypeError
+        number = int(value.__index__())
+    except (AttributeError, TypeError, RuntimeError, NotImplementedError):
+        raise ValueError(f"{name} is a whole number, not {described(value)}") from None
     if number < least:
-        raise ValueError(f"{name} is at least {least}, not {number}")
-    return int(number)
+        raise ValueError(f"{name} is at least {least}, not {described(number)}")
+    if number > most:
+        raise ValueError(f"{name} is at most {most}, not {described(number)}")
+    return number
 
 
 def whole_numbers(values: Iterable[Any] | Tensor, name: str, least: int) -> tuple[int, ...]:
@@ -34,25 +50,35 @@ def whole_numbers(values: Iterable[Any] | Tensor, name: str, least: int) -> tupl
     Raises
     ------
     ValueError
-        If they are no sequence, or one is not a whole number, or smaller than ``least``.
+        If they are no sequence, or one is not a whole number, or outside of the bounds of
+        :func:`whole_number`.
     """
-    values = values.tolist() if isinstance(values, Tensor) else values
+    if isinstance(values, Tensor):
+        try:
+            values = values.tolist()
+        except (RuntimeError, NotImplementedError) as error:
+            raise ValueError(f"{name} has no values to read: {described(values)}") from error
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise ValueError(f"{name} is a sequence of whole numbers, not {values!r}")
+        raise ValueError(f"{name} is a sequence of whole numbers, not {described(values)}")
     return tuple(whole_number(value, f"each of {name}", least) for value in values)
 
 
-def check_whole_table(table: Any, name: str, dims: tuple[int, ...]) -> None:
+def check_whole_table(table: Any, name: str, dims: tuple[int, ...], least: int | None = 0) -> None:
     """Raise ``ValueError`` unless ``table`` is a tensor of whole numbers with so many dimensions.
 
-    Numbers below zero are found where no device need be asked for them.
+    Numbers below ``least`` are found where no device need be asked for them.
     """
     if not isinstance(table, Tensor):
         raise ValueError(f"{name} is a tensor, not {type(table).__name__}")
-    if table.is_floating_point() or table.is_complex() or table.dtype == torch.bool:
+    if table.dtype not in WHOLE:
         raise ValueError(f"{name} has whole numbers, not {str(table.dtype).removeprefix('torch.')}")
+    dense = table.layout is torch.strided and not (table.is_nested or table.is_quantized)
+    if not dense or table.device.type == "meta":
+        raise ValueError(f"{name} is a dense tensor with values, not {described(table)}")
     if table.dim() not in dims:
         wanted = " or ".join(map(str, dims))
         raise ValueError(f"{name} has {wanted} dimensions, not shape {tuple(table.shape)}")
-    if table.device.type == "cpu" and table.numel() and int(table.min()) < 0:
-        raise ValueError(f"{name} has numbers of at least 0, not {int(table.min())}")
+    if least is not None and table.device.type == "cpu" and table.numel():
+        smallest = int(table.long().min())
+        if smallest < least:
+            raise ValueError(f"{name} has numbers of at least {least}, not {smallest}")

@@ -28,6 +28,7 @@ def open_empty_rows(table: Tensor) -> tuple[Tensor, Tensor | None]:
     empty
         ``(..., queries, 1)``; None where there are none, and a CPU can tell.
     """
+    table = table if table.dim() else table.view(1)
     boolean = table.dtype == torch.bool
     if boolean or not table.shape[-1]:
         empty = ~(table if boolean else table.bool()).any(-1, keepdim=True)

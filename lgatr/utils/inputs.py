@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 NUM_BLADES, NUM_COMPONENTS = 16, 4
-_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+"""Formats of real numbers that are computed with."""
 _CASTS = (torch.float32, torch.bfloat16, torch.float16)
 """Formats between which autocast chooses; it leaves float64 alone."""
 
@@ -186,7 +187,7 @@ def _is_plain(x: Any, like: Tensor | None) -> bool:
     return (
         isinstance(x, Tensor)
         and x.layout is torch.strided
-        and x.dtype in _FLOATS
+        and x.dtype in FLOATS
         and (like is None or (x.dtype == like.dtype and x.device == like.device))
         and not x.is_nested
         and (torch.compiler.is_compiling() or not x.is_neg())
@@ -196,7 +197,7 @@ def _is_plain(x: Any, like: Tensor | None) -> bool:
 def check_real(name: str, x: Any, shape: str, like: Tensor | None = None) -> None:
     """Raise unless ``x`` is a dense tensor of floating-point numbers, in the format of ``like``."""
     check_dense(name, x, shape)
-    if x.dtype not in _FLOATS:
+    if x.dtype not in FLOATS:
         raise ValueError(
             f"{name} are {x.dtype}, but real floating-point numbers are wanted: "
             f"{name}.to(torch.float32)"
@@ -230,6 +231,12 @@ def check_dense(name: str, x: Any, shape: str) -> None:
             f"{name} must be a dense tensor {shape}, not {x.layout}, nested or quantized; "
             f"{name}.to_dense(), or a packing for events of different lengths"
         )
+
+
+def check_values(name: str, x: Tensor) -> None:
+    """Raise ``ValueError`` if ``x`` lies on the meta device."""
+    if x.device.type == "meta":
+        raise ValueError(f"{name} have no values (meta tensor); move the values to a device")
 
 
 def broadcast(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

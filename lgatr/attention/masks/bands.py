@@ -10,6 +10,7 @@ from torch import Tensor
 from lgatr.attention.masks.base import Band, Mask
 from lgatr.attention.positions import Positions
 from lgatr.attention.whole_numbers import whole_number
+from lgatr.utils.described import described
 
 # What is not given; None is a window without a limit.
 _SAME: Any = object()
@@ -17,7 +18,7 @@ _SAME: Any = object()
 
 def _check_corner(bottom_right: Any) -> None:
     if not isinstance(bottom_right, bool):
-        raise ValueError(f"bottom_right is True or False, not {bottom_right!r}")
+        raise ValueError(f"bottom_right is True or False, not {described(bottom_right)}")
 
 
 def _in_band(at: Positions, band: Band) -> Tensor:

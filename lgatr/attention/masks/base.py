@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from lgatr.attention.positions import Positions
 from lgatr.attention.shapes import Layout
+from lgatr.utils.described import described
+from lgatr.utils.devices import on_device
 
 M = TypeVar("M", bound="Movable")
 
@@ -41,8 +43,25 @@ def _tightest(a: int | None, b: int | None) -> int | None:
     return b if a is None else a if b is None else min(a, b)
 
 
+_DEEPEST = 100
+"""Nested masks or modifications; every backend walks through them by recursion."""
+
+
 class Movable:
     """A frozen dataclass whose tensors can be replaced, and moved to a device."""
+
+    depth = 1
+    """How deeply its parts are nested."""
+
+    def _check_depth(self, *parts: Movable) -> None:
+        """Raise ``ValueError`` if ``parts`` of this are nested too deeply."""
+        depth = 1 + max(part.depth for part in parts)
+        if depth > _DEEPEST:
+            raise ValueError(
+                f"masks and score modifications are nested {_DEEPEST} deep at most; write one "
+                "function, as MaskMod(function) or score_mod"
+            )
+        object.__setattr__(self, "depth", depth)
 
     def map(
         self: M,
@@ -51,7 +70,7 @@ class Movable:
     ) -> M:
         """The same with ``function`` applied to each tensor, and ``number`` to each number."""
         changed: dict[str, Any] = {}
-        for field in fields(self):  # type: ignore[arg-type]
+        for field in fields_of(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 changed[field.name] = function(value)
@@ -71,7 +90,23 @@ class Movable:
 
     def to(self: M, device: torch.device | str) -> M:
         """The same with its tensors on ``device``."""
-        return self.map(lambda tensor: tensor.to(device))
+        return self.map(lambda tensor: on_device(tensor, device))
+
+
+def fields_of(pattern: Movable) -> tuple[Field[Any], ...]:
+    """The fields that hold what a mask or score modification is made of.
+
+    Raises
+    ------
+    TypeError
+        If it is no dataclass.
+    """
+    if not is_dataclass(pattern):
+        raise TypeError(
+            f"{type(pattern).__name__} is no dataclass, by whose fields tensors are found; put "
+            "@dataclass(frozen=True, eq=False) above the class"
+        )
+    return fields(pattern)
 
 
 class Mask(Movable, ABC):
@@ -118,18 +153,25 @@ class Mask(Movable, ABC):
         return frozenset({self.feature})
 
     def __and__(self, other: Mask) -> Mask:
-        return And((self, other)) if isinstance(other, Mask) else NotImplemented
+        return And(_joined(And, self, other)) if isinstance(other, Mask) else NotImplemented
 
     def __or__(self, other: Mask) -> Mask:
-        return Or((self, other)) if isinstance(other, Mask) else NotImplemented
+        return Or(_joined(Or, self, other)) if isinstance(other, Mask) else NotImplemented
 
     def __invert__(self) -> Mask:
         return Not(self)
 
 
-def _check_parts(parts: tuple[Mask, ...]) -> None:
-    if not parts or not all(isinstance(part, Mask) for part in parts):
-        raise ValueError(f"masks are joined with masks, not {parts!r}")
+def _joined(kind: type[And] | type[Or], *masks: Mask) -> tuple[Mask, ...]:
+    """Parts of masks of one kind side by side, so that a long chain is not nested deeply."""
+    parts = (m.parts if isinstance(m, kind) and type(m) is kind else (m,) for m in masks)
+    return tuple(part for group in parts for part in group)
+
+
+def _check_parts(mask: Mask, parts: tuple[Mask, ...]) -> None:
+    if not isinstance(parts, tuple) or not parts or not all(isinstance(p, Mask) for p in parts):
+        raise ValueError(f"masks are joined with masks, in a tuple, not {described(parts)}")
+    mask._check_depth(*parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +181,7 @@ class And(Mask):
     parts: tuple[Mask, ...]
 
     def __post_init__(self) -> None:
-        _check_parts(self.parts)
+        _check_parts(self, self.parts)
 
     def allowed(self, at: Positions) -> Tensor:
         """See :meth:`Mask.allowed`."""
@@ -183,7 +225,7 @@ class Or(Mask):
     parts: tuple[Mask, ...]
 
     def __post_init__(self) -> None:
-        _check_parts(self.parts)
+        _check_parts(self, self.parts)
 
     def allowed(self, at: Positions) -> Tensor:
         """See :meth:`Mask.allowed`."""
@@ -216,7 +258,10 @@ class Not(Mask):
     part: Mask
 
     def __post_init__(self) -> None:
-        _check_parts((self.part,))
+        _check_parts(self, (self.part,))
+
+    def __invert__(self) -> Mask:
+        return self.part
 
     def allowed(self, at: Positions) -> Tensor:
         """See :meth:`Mask.allowed`."""
@@ -248,24 +293,42 @@ class MaskMod(Mask):
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise ValueError(f"MaskMod takes a function of (b, h, q, k), not {self.function!r}")
+            raise ValueError(
+                f"MaskMod takes a function of (b, h, q, k), not {described(self.function)}"
+            )
 
     def allowed(self, at: Positions) -> Tensor:
         """See :meth:`Mask.allowed`."""
         result = self.function(at.event, at.head, at.q, at.k)
-        if not isinstance(result, Tensor) or result.dtype != torch.bool:
-            kind = getattr(result, "dtype", type(result).__name__)
-            raise ValueError(f"the function of a MaskMod returns a boolean tensor, not {kind}")
-        if not torch.compiler.is_compiling():
-            _check_broadcast(result, at)
-        return result
+        return checked_mask(result, at, "the function of a MaskMod")
 
 
-def _check_broadcast(result: Tensor, at: Positions) -> None:
+def checked_mask(result: Any, at: Positions, name: str) -> Tensor:
+    """``result``, if it is a mask of the scores at ``at``; else ``ValueError``.
+
+    Parameters
+    ----------
+    result
+        What a function of users returned.
+    at
+        The positions that it was given.
+    name
+        What the function is called.
+    """
+    if not isinstance(result, Tensor) or result.dtype != torch.bool or result.is_nested:
+        kind = getattr(result, "dtype", type(result).__name__)
+        raise ValueError(f"{name} returns a boolean tensor, not {kind}")
+    if not torch.compiler.is_compiling():
+        check_broadcast(result, at, name)
+    return result
+
+
+def check_broadcast(result: Tensor, at: Positions, name: str) -> None:
+    """Raise ``ValueError`` unless ``result`` broadcasts to the scores at ``at``."""
     wanted = torch.broadcast_shapes(at.event.shape, at.head.shape, at.q.shape, at.k.shape)
     shapes = zip(reversed(result.shape), reversed(wanted), strict=False)
     if result.dim() > len(wanted) or not all(n in (1, m) for n, m in shapes):
         raise ValueError(
-            f"the function of a MaskMod returns what its arguments broadcast to, here "
+            f"{name} returns what its arguments broadcast to, here "
             f"{tuple(wanted)}, not {tuple(result.shape)}"
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from lgatr.attention.masks.base import Mask
 from lgatr.attention.positions import Positions
 from lgatr.attention.shapes import FOR_XFORMERS, Layout
+from lgatr.utils.inputs import check_dense, check_values
 
 
 def entry(table: Tensor, at: Positions) -> Tensor:
@@ -60,6 +61,8 @@ class DenseMask(Mask):
         if not isinstance(self.table, Tensor) or self.table.dtype != torch.bool:
             kind = getattr(self.table, "dtype", type(self.table).__name__)
             raise ValueError(f"DenseMask takes a boolean tensor, True where allowed, not {kind}")
+        check_dense("entries of DenseMask", self.table, "(events, heads, queries, keys)")
+        check_values("entries of DenseMask", self.table)
 
     def check(self, layout: Layout) -> None:
         """One entry for each score."""

@@ -13,6 +13,7 @@ from lgatr.attention.masks.base import Mask
 from lgatr.attention.positions import Positions
 from lgatr.attention.shapes import Layout
 from lgatr.attention.whole_numbers import whole_number, whole_numbers
+from lgatr.utils.inputs import check_dense, check_values
 
 # Entries of a table of positions; one byte each.
 _LARGEST = 2**28
@@ -59,10 +60,14 @@ class GlobalTokens(Mask):
     def __post_init__(self) -> None:
         tokens: Any = self.tokens
         if isinstance(tokens, Tensor) and tokens.dtype == torch.bool:
+            check_dense("marks of GlobalTokens", tokens, "(tokens,)")
+            check_values("marks of GlobalTokens", tokens)
             self._set(tokens=0, table=tokens.flatten())
             return
         if isinstance(tokens, Tensor):
-            if tokens.is_floating_point() or tokens.dim() > 2:
+            check_dense("positions of global tokens", tokens, "(n,) or (events, n)")
+            check_values("positions of global tokens", tokens)
+            if tokens.is_floating_point() or tokens.is_complex() or tokens.dim() > 2:
                 raise ValueError(
                     "positions of global tokens are whole numbers (n,) or (events, n), not "
                     f"{str(tokens.dtype).removeprefix('torch.')} of shape {tuple(tokens.shape)}"

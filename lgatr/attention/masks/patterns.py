@@ -11,7 +11,7 @@ from torch import Tensor
 from lgatr.attention.masks.base import Mask
 from lgatr.attention.positions import Positions
 from lgatr.attention.shapes import Layout
-from lgatr.attention.whole_numbers import check_whole_table, whole_number
+from lgatr.attention.whole_numbers import check_whole_table, whole_number, whole_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,8 @@ class PrefixLM(Mask):
 
     def __post_init__(self) -> None:
         if isinstance(self.prefix, (list, tuple)):
-            object.__setattr__(self, "prefix", torch.tensor(self.prefix))
+            prefixes = whole_numbers(self.prefix, "prefix of PrefixLM", 0)
+            object.__setattr__(self, "prefix", torch.tensor(prefixes, dtype=torch.int64))
         if isinstance(self.prefix, Tensor) and self.prefix.dim():
             check_whole_table(self.prefix, "prefix of PrefixLM", (1,))
         else:
@@ -67,8 +68,8 @@ class ShiftedWindows(Mask):
     feature = "shifted_windows"
 
     def __post_init__(self) -> None:
-        whole_number(self.size, "size of windows", 1)
-        whole_number(self.shift, "shift of windows", 0)
+        object.__setattr__(self, "size", whole_number(self.size, "size of windows", 1))
+        object.__setattr__(self, "shift", whole_number(self.shift, "shift of windows", 0))
         if self.shift >= self.size:
             raise ValueError(f"windows of {self.size} cannot be shifted by {self.shift}")
 
@@ -104,7 +105,8 @@ class Neighbourhood(Mask):
     feature = "neighbourhood"
 
     def __post_init__(self) -> None:
-        if whole_number(self.size, "size of a neighbourhood", 1) % 2 == 0:
+        object.__setattr__(self, "size", whole_number(self.size, "size of a neighbourhood", 1))
+        if self.size % 2 == 0:
             raise ValueError(f"a neighbourhood has an odd size, not {self.size}")
 
     def allowed(self, at: Positions) -> Tensor:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from lgatr.attention.masks.base import Movable
+from lgatr.attention.masks.base import Movable, check_broadcast
 from lgatr.attention.positions import Positions
 from lgatr.attention.shapes import Layout
+from lgatr.kernels.derivatives import needs_plain_formula
+from lgatr.utils.described import described
 
 
 class ScoreMod(Movable, ABC):
@@ -54,7 +58,11 @@ class ScoreMod(Movable, ABC):
         return found
 
     def __rshift__(self, other: ScoreMod) -> ScoreMod:
-        return Chain((self, other)) if isinstance(other, ScoreMod) else NotImplemented
+        if not isinstance(other, ScoreMod):
+            return NotImplemented
+        # Side by side, so that a long chain is not nested deeply.
+        parts = (p.parts if type(p) is Chain else (p,) for p in (self, other))
+        return Chain(tuple(part for group in parts for part in group))
 
 
 class Bias(ScoreMod):
@@ -74,6 +82,14 @@ class Chain(ScoreMod):
     """All of ``parts``, in order."""
 
     parts: tuple[ScoreMod, ...]
+
+    def __post_init__(self) -> None:
+        parts = self.parts
+        if not (isinstance(parts, tuple) and parts and all(isinstance(p, ScoreMod) for p in parts)):
+            raise ValueError(
+                f"modifications are joined with modifications, in a tuple, not {described(parts)}"
+            )
+        self._check_depth(*parts)
 
     @property
     def symmetry(self) -> str:  # type: ignore[override]
@@ -126,16 +142,54 @@ class ScoreModFunction(ScoreMod):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise ValueError(
-                f"ScoreModFunction takes a function of (score, b, h, q, k), not {self.function!r}"
+                f"ScoreModFunction takes a function of (score, b, h, q, k), not "
+                f"{described(self.function)}"
             )
 
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
         """See :class:`ScoreMod`."""
         result = self.function(score, at.event, at.head, at.q, at.k)
-        if not isinstance(result, Tensor) or not result.is_floating_point():
-            kind = getattr(result, "dtype", type(result).__name__)
-            raise ValueError(f"a score_mod returns floating-point scores, not {kind}")
+        result = checked_scores(result, score, at, "a score_mod")
+        if not torch.compiler.is_compiling() and result.shape != score.shape:
+            self._check_each(score, at)
         return result
+
+    def _check_each(self, score: Tensor, at: Positions) -> None:
+        """Raise ``ValueError`` if a result with fewer entries than there are scores is a sum, a
+        part or the like of many scores, which would depend on how they are cut into blocks.
+
+        What is made of the positions alone is no different for scores that are no numbers.
+        """
+        if needs_plain_formula():
+            return
+        nothing = torch.full_like(score, math.nan, requires_grad=False)
+        with torch.no_grad():
+            result = self.function(nothing, at.event, at.head, at.q, at.k)
+        if result.isnan().any():
+            raise ValueError(
+                f"a score_mod changes each score by itself, but of {tuple(score.shape)} it made "
+                f"{tuple(result.shape)}; leave out sums, indexing and the like"
+            )
+
+
+def checked_scores(result: Any, score: Tensor, at: Positions, name: str) -> Tensor:
+    """``result``, if it is new scores at ``at``; else ``ValueError``.
+
+    Parameters
+    ----------
+    result
+        What a function of users returned.
+    score, at
+        What it was given.
+    name
+        What the function is called.
+    """
+    if not isinstance(result, Tensor) or not result.is_floating_point() or result.is_nested:
+        kind = getattr(result, "dtype", type(result).__name__)
+        raise ValueError(f"{name} returns floating-point scores, not {kind}")
+    if not torch.compiler.is_compiling() and result.shape != score.shape:
+        check_broadcast(result, at, name)
+    return result
 
 
 def check_heads(table: Tensor, layout: Layout, name: str) -> None:

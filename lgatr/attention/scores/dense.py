@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lgatr.attention.masks.dense import check_table, entry
 from lgatr.attention.positions import Positions
+from lgatr.attention.real_numbers import check_real_table
 from lgatr.attention.scores.base import Bias
 from lgatr.attention.shapes import Layout
 
@@ -27,12 +28,7 @@ class DenseBias(Bias):
     symmetry = "none"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.table, Tensor) or not self.table.is_floating_point():
-            kind = getattr(self.table, "dtype", type(self.table).__name__)
-            raise ValueError(
-                "a tensor over scores is boolean (True where allowed) or floating-point, not "
-                f"{kind}"
-            )
+        check_real_table(self.table, "biases of scores", "(events, heads, queries, keys)")
 
     def check(self, layout: Layout) -> None:
         """One entry for each score."""

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.positions import Positions
+from lgatr.attention.real_numbers import check_real_table
 from lgatr.attention.scores.base import Bias, check_heads
 from lgatr.attention.shapes import Layout
+from lgatr.utils.described import described
 
 FEATURES = ("delta", "kt", "z", "m2")
 # Below, numbers stand in the formulas: a compiler takes names for variables. 1e-8 is the smallest
@@ -95,11 +97,19 @@ class PairwiseBias(Bias):
     feature = "pairwise"
 
     def __post_init__(self) -> None:
-        unknown = set(self.names) - set(FEATURES)
-        if unknown or self.weights.dim() != 2 or self.weights.shape[1] != len(self.names):
+        names = self.names
+        if not isinstance(names, (list, tuple)):
+            raise ValueError(f"names of PairwiseBias are a sequence, not {described(names)}")
+        object.__setattr__(self, "names", tuple(names))
+        check_real_table(self.weights, "weights of PairwiseBias", "(heads, features)")
+        check_real_table(self.momenta, "momenta of PairwiseBias", "(tokens, 4)")
+        unknown = [name for name in self.names if name not in FEATURES]
+        fits = self.weights.dim() == 2 and self.weights.shape[1] == len(self.names)
+        if unknown or not self.names or not fits:
             raise ValueError(
                 f"PairwiseBias needs weights (heads, {len(self.names)}) for features out of "
-                f"{', '.join(FEATURES)}; got {tuple(self.weights.shape)} for {self.names}"
+                f"{', '.join(FEATURES)}; got {tuple(self.weights.shape)} for "
+                f"{described(self.names)}"
             )
         if self.momenta.dim() != 2 or self.momenta.shape[1] != 4:
             raise ValueError(

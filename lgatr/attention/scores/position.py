@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.positions import Positions
+from lgatr.attention.real_numbers import check_real_table
 from lgatr.attention.scores.base import Bias, check_heads
 from lgatr.attention.shapes import Layout
 from lgatr.attention.whole_numbers import whole_number
+from lgatr.utils.devices import checked_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +35,11 @@ class ALiBi(Bias):
     def geometric(cls, heads: int, device: torch.device | str = "cpu") -> ALiBi:
         """Slopes :math:`2^{-8h/H}` for h = 1 … H, as in the paper."""
         heads = whole_number(heads, "heads", 1)
-        exponents = torch.arange(1, heads + 1, device=device, dtype=torch.float32)
+        exponents = torch.arange(1, heads + 1, device=checked_device(device), dtype=torch.float32)
         return cls(torch.exp2(-8.0 * exponents / heads))
 
     def __post_init__(self) -> None:
-        if self.slopes.dim() != 1 or not self.slopes.is_floating_point():
-            raise ValueError(
-                f"slopes of ALiBi are floating-point numbers (heads,), not {self.slopes.dtype} of "
-                f"shape {tuple(self.slopes.shape)}"
-            )
+        check_real_table(self.slopes, "slopes of ALiBi", "(heads,)", (1,))
 
     def check(self, layout: Layout) -> None:
         """One slope for each head."""
@@ -68,10 +66,7 @@ class RelativePosition(Bias):
     feature = "relative_position"
 
     def __post_init__(self) -> None:
-        if not self.table.is_floating_point():
-            raise ValueError(
-                f"a table of relative positions has floating-point numbers, not {self.table.dtype}"
-            )
+        check_real_table(self.table, "relative positions", "(heads, 2 n + 1)")
         if self.table.dim() != 2 or self.table.shape[1] % 2 == 0:
             raise ValueError(
                 f"a table of relative positions is (heads, 2 n + 1), not {tuple(self.table.shape)}"

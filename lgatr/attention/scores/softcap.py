@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.positions import Positions
+from lgatr.attention.real_numbers import check_real_table, real_number
 from lgatr.attention.scores.base import ScoreMod
+from lgatr.utils.described import described
+from lgatr.utils.lengths import is_readable
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,16 @@ class SoftCap(ScoreMod):
     feature = "softcap"
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.cap, (float, int, Tensor)) and 0.0 < self.cap < math.inf):
-            raise ValueError(f"the cap of scores is above zero, not {self.cap}")
+        if isinstance(self.cap, Tensor):
+            check_real_table(self.cap, "caps of SoftCap", "()")
+            if self.cap.numel() != 1:
+                raise ValueError(f"one cap serves all scores, not {described(self.cap)}")
+        else:
+            object.__setattr__(self, "cap", real_number(self.cap, "the cap of scores"))
+        # A tensor on a device is not waited for.
+        known = not isinstance(self.cap, Tensor) or is_readable(self.cap)
+        if known and not 0.0 < self.cap < math.inf:
+            raise ValueError(f"the cap of scores is above zero, not {float(self.cap)}")
 
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
         """See :class:`ScoreMod`."""
