@@ -16,9 +16,16 @@ def start(cfg: Any, resumption: Any = None) -> float | None:
     cli.one_line_warnings()
     with cli.one_line_errors():
         # Imported here, so that a mistake on the command line is answered at once.
+        from experiments.errors import UserError
+        from experiments.options.search import is_search
         from experiments.runner import run
 
         best: float | None = run(cfg, resumption).get("best_val_auc")
+        if best is None and is_search():
+            raise UserError(
+                "this run validated nothing, and a search maximises the validation AUC; give it a "
+                "model that is trained by steps, and validations"
+            )
     return best
 
 

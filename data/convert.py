@@ -17,7 +17,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,17 +182,33 @@ def convert(source: Path, target: Path, limit: int | None = None, compress: bool
         )
     plan = (plan_folder if form.has_files else plan_file)(source, target, form, limit)
     locked = target if form.has_files else target.parent
+    places = [locked, *(job.place.parent for job in plan.jobs)]
+    made = {new for place in places for new in (place, *place.parents) if not new.exists()}
     if not target.exists() or not form.has_files:
         locked.mkdir(parents=True, exist_ok=True)
     if not locked.is_dir():
         raise DataError(f"{target}: exists and is no folder; choose another name")
     options = {"format": form.name, "version": packed.VERSION, "limit": limit, "compress": compress}
     with _locked(locked):
-        for folder in {locked, *(job.place.parent for job in plan.jobs)}:
+        for folder in set(places):
             remove_leftovers(folder, None if plan.folders else (target.stem, target.name))
         manifest = Manifest(plan.manifest, options)
         _check_target(plan, manifest, target)
-        return _write(plan, manifest, compress)
+        try:
+            return _write(plan, manifest, compress)
+        except BaseException:
+            _remove_if_nothing_done(plan, manifest, made)
+            raise
+
+
+def _remove_if_nothing_done(plan: Plan, manifest: Manifest, made: set[Path]) -> None:
+    """Leave neither notes nor new folders of a conversion that wrote no file."""
+    if manifest.files or any(job.place.exists() for job in plan.jobs):
+        return
+    manifest.path.unlink(missing_ok=True)
+    for folder in sorted(made, key=lambda place: len(place.parts), reverse=True):
+        with suppress(OSError):  # not made after all, or not empty
+            folder.rmdir()
 
 
 def _write(plan: Plan, manifest: Manifest, compress: bool) -> int:
@@ -245,7 +261,8 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
         sys.exit(f"error: {describe(error) if isinstance(error, OSError) else error}")
-    print(f"{options.target}: {written:,} jets written")
+    done = f"{written:,} jets written" if written else "up to date, nothing to do"
+    print(f"{options.target}: {done}")
 
 
 if __name__ == "__main__":

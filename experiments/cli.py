@@ -113,6 +113,8 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", ".*IterableDataset. has .__len__. defined.*")
     # Metrics are of all processes' jets already.
     warnings.filterwarnings("ignore", ".*recommended to use .self.log.*sync_dist=True.*")
+    # Short trainings log at validations and at the end.
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
     # Models that learn in one go, such as trees, have no optimizer.
     warnings.filterwarnings("ignore", ".*this fit will run with no optimizer.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*", module="lightning.*")

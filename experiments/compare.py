@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +26,10 @@ from experiments import rundir
 from experiments.cli import one_line_errors
 from experiments.ensemble import ensemble_metrics
 from experiments.errors import UserError
+from experiments.outputs import check_figure
 from experiments.plots.efficiency import plot_data_efficiency
 from experiments.report.html import published, value_with_error
-from experiments.saved_config import load_config, read_json
+from experiments.saved_config import load_config, read_metrics
 
 _SEEDS = ("seed", "random_state")
 _IGNORED = (*_SEEDS, "run_dir", "ckpt_path", "logger", "paths")
@@ -63,7 +65,7 @@ class Run:
         # Nothing is built from it, so that models of any package can stand in a table.
         cfg: Any = OmegaConf.to_container(load_config(folder, ("model",), build=False))
         target = str(cfg["model"].get("_target_")).rpartition(".")[2]
-        results = read_json(metrics)
+        results = read_metrics(metrics)
         name, task = f"{cfg.get('name')}, {target}", str(cfg.get("published"))
         setup = dict(_options(cfg, str(cfg.get("run_dir"))))
         return cls(name, task, setup, results, folder, cfg.get("task") or {})
@@ -215,6 +217,34 @@ def table(
     return header, body
 
 
+def _folders(given: Sequence[Path]) -> list[Path]:
+    """Folders of runs, without those that a --multirun leaves beside them.
+
+    Raises
+    ------
+    UserError
+        If a run is given twice, which would count as two.
+    """
+    folders = [run for run in given if not (run / "multirun.yaml").is_file()]
+    rundir.check_different(folders)
+    return folders
+
+
+def _notes(body: list[list[str]], runs: list[Run], ensemble: bool) -> Iterator[str]:
+    """What a reader of the table must know."""
+    cells = [row[0] for row in body]
+    if any(cell.endswith("* (published)") for cell in cells):
+        yield "* Lorentz-equivariant."
+    if any(cell.endswith("(published)") for cell in cells):
+        data = sorted({str(run.results.get("data")) for run in runs})
+        yield (
+            f"Published figures are of the public data set; these runs were tested on "
+            f"{', '.join(data)}. Compare them only if that is the same sample."
+        )
+    if ensemble and not any(cell.endswith(", ensemble") for cell in cells):
+        yield "--ensemble: no row has two or more runs that differ in their seed alone."
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
     parser = Parser("experiments.compare", __doc__)
@@ -225,13 +255,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--curve", type=Path, metavar="FILE", help="plot of data efficiency")
     options = parser.parse_args(arguments)
     with one_line_errors():
-        # A --multirun leaves a folder of its own beside those of its runs.
-        folders = [run for run in options.runs if not (run / "multirun.yaml").is_file()]
-        runs = [Run.read(run) for run in folders]
+        if options.curve is not None:
+            check_figure(options.curve, "--curve")
+        runs = [Run.read(run) for run in _folders(options.runs)]
         header, body = table(runs, not options.no_published, options.ensemble)
         if options.curve is not None:
             plot_data_efficiency(data_efficiency(runs), "AUC", options.curve)
     print((latex if options.latex else markdown)(header, body))
+    for note in _notes(body, runs, options.ensemble):
+        print(f"note: {note}", file=sys.stderr)
 
 
 if __name__ == "__main__":

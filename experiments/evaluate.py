@@ -2,7 +2,8 @@
 
     python -m experiments.evaluate RUN --data FILE [--name NAME]
 
-takes the best weights of the run and the test jets of FILE, prints the figures of merit, and
+takes the weights that the run tested (the best of its validations, or the last if there were none)
+and the test jets of FILE, prints the figures of merit, and
 writes them to ``RUN/evaluation_NAME.json`` (NAME is that of the file unless given). Results are
 never overwritten: those of a second sample of the same name have a number. Trees have no weights to
 keep: they are grown again from the jets of the run, the same as then.
@@ -32,6 +33,7 @@ from experiments.errors import UserError
 from experiments.report.html import value_with_error
 from experiments.saved_config import load_config
 from experiments.tasks.classification import Classification
+from experiments.trust import check_trust
 from lgatr.utils.memory import keep_freed_memory
 
 _LIMITS = ("limit", "eval_limit")
@@ -58,6 +60,8 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     """
     if not (run / rundir.CONFIG).is_file():
         raise UserError(f"{run}: no trained run; it lacks {rundir.CONFIG}")
+    if not (run / rundir.METRICS).is_file():
+        raise UserError(f"{run}: is not finished; first {rundir.go_on_by(run)}")
     needs = ("data.module", "task", "model", "optimizer", "scheduler")
     trained = load_config(run, needs, trust)
     # A run keeps its configuration resolved: what counts is what the module is given.
@@ -77,16 +81,18 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
     )
+    weights: dict[str, Any] = {}
     if hasattr(task.model, "fit"):
         own = instantiate(trained.data.module)
         own.setup("fit")
         task.model.fit(own.train_pass())
     else:
-        _load_best(run, task)
+        weights = _load_weights(run, task)
     trainer = Trainer(accelerator="auto", devices=1, logger=False, enable_checkpointing=False)
     trainer.test(task, datamodule, verbose=False)
     return {
         **task.test_metrics,
+        **weights,
         "data": data,
         "jets": {"test": datamodule.num_jets()["test"]},
         "seed": cfg.seed,
@@ -95,13 +101,16 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def _load_best(run: Path, task: Classification) -> None:
-    best = run / rundir.BEST
-    if not best.is_file():
-        raise UserError(f"{run}: no trained run; it lacks {rundir.BEST}")
-    checkpoint = read_checkpoint(best)
-    check_fits(task, {**checkpoint, "optimizer_states": []}, best)
+def _load_weights(run: Path, task: Classification) -> dict[str, Any]:
+    """Load what the run's own test took; returns the name of the checkpoint, and its step."""
+    found = rundir.tested_checkpoint(run)
+    checkpoint = read_checkpoint(found)
+    check_fits(task, {**checkpoint, "optimizer_states": []}, found)
     task.load_state_dict(checkpoint["state_dict"])
+    return {
+        "checkpoint": found.relative_to(run).as_posix(),
+        "step": int(checkpoint.get("global_step", 0)),
+    }
 
 
 def check_name(name: str) -> str:
@@ -181,6 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
         name = None if options.name is None else check_name(options.name)
         if name is not None and (options.run / f"evaluation_{name}.json").exists():
             raise UserError(f"evaluation_{name}.json: exists; choose another --name")
+        check_trust(options.trust)
         results = evaluate(options.run, options.data, options.trust)
         target = write_results(options.run, name, options.data, results)
     for name in [n for n in results if f"{n}_error" in results]:

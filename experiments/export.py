@@ -36,7 +36,9 @@ from experiments.cli import add_trust, one_line_errors
 from experiments.errors import UserError
 from experiments.models.dense import PaddedTagger
 from experiments.models.finetune import FineTuned
+from experiments.outputs import check_folder
 from experiments.saved_config import load_config
+from experiments.trust import check_trust
 
 TOLERANCE = 1e-4
 ONNX = "tagger.onnx"
@@ -176,7 +178,6 @@ def export(run: Path, folder: Path, trust: Sequence[str] = ()) -> tuple[list[Pat
     step = _Steps()
     tagger = load_tagger(run, trust)
     network = getattr(tagger.tagger, "network", None)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.partial-") as name:
         temporary = Path(name)
         try:
@@ -209,12 +210,15 @@ def main() -> None:
     """Command line; see the text of this file."""
     parser = Parser("experiments.export", __doc__)
     parser.add_argument("run_dir", type=Path, help="folder of a finished run")
-    parser.add_argument("--out", type=Path, help="where to write (default: RUN_DIR/export)")
+    parser.add_argument("--out", help="where to write (default: RUN_DIR/export)")
     add_trust(parser)
     options = parser.parse_args()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with one_line_errors():
-        folder = options.out or options.run_dir / "export"
+        folder = options.run_dir / "export" if options.out is None else Path(options.out)
+        if options.out is not None:
+            check_folder(folder, "--out")
+        check_trust(options.trust)
         files, deviation = export(options.run_dir, folder, options.trust)
     for file in files:
         print(file)

@@ -57,8 +57,11 @@ def _delta_r(k: Kinematics) -> Tensor:
 
 def _column(name: str, k: Kinematics) -> Tensor:
     if name not in k.columns:
-        known = ", ".join(k.columns) or "none"
-        raise ValueError(f"the sample has no column {name!r} of its particles, only: {known}")
+        known = ", ".join(k.columns) or "none; features of four-momenta are the set kinematics"
+        raise ValueError(
+            f"the feature {name!r} needs a column of that name, and the sample does not have it; "
+            f"columns of its particles: {known}"
+        )
     return k.columns[name]
 
 

@@ -8,7 +8,7 @@ import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +107,7 @@ class _TotalOnly(ModuleTracker):
     such as class tokens, while gradients are off.
     """
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> _TotalOnly:
         return self
 
     def __exit__(self, *_: Any) -> None:

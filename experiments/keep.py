@@ -19,8 +19,8 @@ from experiments.cli import one_line_errors
 from experiments.errors import UserError
 from experiments.plots.curves import read_curves
 from experiments.reproduce import RUNS
-from experiments.rundir import CONFIG, METRICS
-from experiments.saved_config import load_config, read_json
+from experiments.rundir import CONFIG, METRICS, check_different
+from experiments.saved_config import load_config, read_metrics
 
 CURVES = ("auc", "loss", "accuracy")
 """Of the validations."""
@@ -51,9 +51,10 @@ def keep(run: Path, name: str, data: str, task: str | None = None) -> Path:
     """
     if not ((run / METRICS).is_file() and (run / CONFIG).is_file()):
         raise UserError(f"{run}: no finished run; it lacks {METRICS} or {CONFIG}")
-    if not name or Path(name).name != name or (task and Path(task).name != task):
-        raise UserError(f"{task or name}: a name of a folder, without slashes, is needed")
-    results = read_json(run / METRICS)
+    for option, value in (("--name", name), ("--task", task)):
+        if value is not None and (not value.strip() or Path(value).name != value):
+            raise UserError(f"{option} {value!r}: a name of a folder, without slashes, is needed")
+    results = read_metrics(run / METRICS)
     try:
         seed = int(results["seed"])
     except (ValueError, TypeError, KeyError) as error:
@@ -96,6 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--task", help="default: the name of the run's experiment")
     options = parser.parse_args(arguments)
     with one_line_errors():
+        check_different(options.runs)
         for run in options.runs:
             print(keep(run, options.name, options.data, options.task))
 

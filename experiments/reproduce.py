@@ -18,7 +18,9 @@ from typing import Any
 
 from data.command import Parser
 from data.signals import one_line_interrupts
+from experiments.cli import one_line_errors
 from experiments.compare import Run, heading, markdown, rows
+from experiments.outputs import check_folder
 from experiments.plots.curves import Curve, plot_learning
 from experiments.report.html import all_published
 
@@ -93,6 +95,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser("experiments.reproduce", __doc__)
     parser.add_argument("--curves", type=Path, metavar="FOLDER", help="folder for the plots")
     options = parser.parse_args(arguments)
+    if options.curves is not None:
+        with one_line_errors():
+            check_folder(options.curves, "--curves")
     known = all_published()
     print("\n".join(table(task, entry) for task, entry in known.items()))
     for folder in sorted(RUNS.iterdir()):

@@ -10,6 +10,7 @@ import platform
 import shlex
 import subprocess
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,40 @@ def find_last_run(parent: Path) -> Path:
         raise UserError(f"ckpt_path=last: no run in {parent}")
     newest = max(marks, key=lambda mark: mark.stat().st_mtime)
     return newest.parents[1] if newest.name == LAST.name else newest.parent
+
+
+def check_different(folders: Sequence[Path]) -> None:
+    """Refuse the folder of a run that is given twice.
+
+    Raises
+    ------
+    UserError
+        At the first one, also where two names lead to it.
+    """
+    seen: set[Path] = set()
+    for folder in folders:
+        if (real := folder.resolve()) in seen:
+            raise UserError(f"{folder}: given twice; name each run once")
+        seen.add(real)
+
+
+def tested_checkpoint(run: Path) -> Path:
+    """The weights that a finished run was tested with.
+
+    The best of its validations, or the last where nothing was validated.
+
+    Raises
+    ------
+    UserError
+        If the run kept none of them.
+    """
+    best, last = run / BEST, run / LAST
+    if best.is_file():
+        return best
+    validated = not (run / METRICS).is_file() or read_json(run / METRICS).get("best_val_auc")
+    if validated or not last.is_file():
+        raise UserError(f"{run}: no trained run; it lacks {LAST if not validated else BEST}")
+    return last
 
 
 def go_on_by(directory: Path) -> str:

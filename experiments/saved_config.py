@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from experiments.trust import check_targets
 
 CONFIG = "config.yaml"
 RESUMES = "resumes.json"
+_FIGURES = {"accuracy", "accuracy_error", "auc", "auc_error", "loss", "calibration_error"}
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
 
@@ -46,6 +48,25 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged ({error}); restore it, or run again") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: damaged (holds no JSON object); restore it, or run again")
+    return found
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """The figures of a finished run; null is a figure that is undefined.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged, or a figure is anything but a finite number.
+    """
+    found = read_json(path)
+    for name, value in found.items():
+        if name in _FIGURES or name.startswith("rejection_"):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (number and math.isfinite(value)):
+                raise UserError(
+                    f"{path}: {name} is {value!r}, no finite number; restore it, or run again"
+                )
     return found
 
 

@@ -7,6 +7,7 @@ from somebody else must not be able to call anything but the parts that runs are
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from types import FunctionType, ModuleType
@@ -51,6 +52,23 @@ KINDS = frozenset(
 OWN = ("data", "experiments", "lgatr")
 FUNCTIONS = ("experiments.schedules",)
 """Modules whose functions may be named."""
+
+
+def check_trust(packages: Sequence[str]) -> None:
+    """Refuse names of packages that are not installed.
+
+    Raises
+    ------
+    UserError
+        At the first, which is misspelt or missing.
+    """
+    for name in packages:
+        try:
+            there = bool(name) and importlib.util.find_spec(name) is not None
+        except (ImportError, ValueError):
+            there = False
+        if not there:
+            raise UserError(f"--trust {name!r}: no package of this name is installed here")
 
 
 def _inside(name: str, packages: Sequence[str]) -> bool:

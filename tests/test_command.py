@@ -12,7 +12,7 @@ import pytest
 from experiments.cli import ROOT
 
 # It runs in the environment of another library, without ours.
-ALONE = {"benchmarks.compare_peer", "lgatr.attention.__main__"}
+ALONE = {"benchmarks.compare_peer"}
 FOLDERS = ("data", "experiments", "benchmarks", "lgatr")
 RESUME = "experiments.resume"
 PROGRAMS = sorted(
@@ -25,7 +25,7 @@ MAINS = [p for p in PROGRAMS if p.startswith(("data.", "experiments.")) and p !=
 
 
 def test_all_programs_have_one_parser():
-    """But for the library, which knows nothing of ours, and for ``resume``, which reads on."""
+    """But for ``resume``, which leaves all arguments but ``--trust`` to Hydra."""
     others = [
         program
         for program in PROGRAMS
@@ -44,6 +44,13 @@ def test_wrong_options_end_in_one_line(program, arguments, monkeypatch, capsys):
     shown = capsys.readouterr()
     assert caught.value.code == 2 and not shown.out
     assert re.fullmatch(r"error: .+; see --help\n", shown.err)
+
+
+def test_wrong_options_of_the_library_end_in_one_line(capsys):
+    with pytest.raises(SystemExit) as caught:
+        importlib.import_module("lgatr.attention.__main__").main(["--no-such-option"])
+    shown = capsys.readouterr().err
+    assert caught.value.code == 2 and re.fullmatch(r"error: .+; see --help\n", shown)
 
 
 def test_help_shows_the_text():

@@ -286,3 +286,45 @@ class TestKeep:
         with pytest.raises(UserError, match="without slashes"):
             keep.keep(self.run(tmp_path / "run"), names[0], "jets", names[1])
         assert not kept.exists()
+
+
+@pytest.mark.parametrize("program", ["compare", "keep"])
+def test_a_run_given_twice_is_refused(runs, program, tmp_path, capsys, monkeypatch):
+    (tmp_path / "link").symlink_to(runs[0])
+    monkeypatch.setattr(keep, "RUNS", tmp_path / "kept")
+    named = ["--name", "A", "--data", "x"] if program == "keep" else []
+    command = {"compare": main, "keep": keep.main}[program]
+    for again in (runs[0], f"{runs[0]}/", str(tmp_path / "link")):
+        with pytest.raises(SystemExit):
+            command([runs[0], runs[1], again, *named])
+        assert "given twice" in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", '"high"', "true", "[1]"])
+@pytest.mark.parametrize("name", ["auc", "rejection_at_0.5", "accuracy_error"])
+def test_figures_that_are_no_numbers_are_refused(runs, value, name, capsys):
+    file = Path(runs[0]) / "metrics.json"
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps({**found, name: 0}).replace(f'"{name}": 0', f'"{name}": {value}'))
+    with pytest.raises(SystemExit):
+        main(runs)
+    assert f"{file}: {name} is" in capsys.readouterr().err
+
+
+def test_what_a_reader_must_know_is_noted(runs, capsys):
+    main([runs[0], runs[3], "--ensemble"])
+    notes = capsys.readouterr().err
+    assert "* Lorentz-equivariant" in notes and "of the public data set" in notes
+    assert "no row has two or more runs" in notes
+    main([*runs, "--no-published"])
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--name", ""], ["--name", " "], ["--name", "x", "--task", ""]]
+)
+def test_empty_names_are_refused(runs, options, capsys):
+    with pytest.raises(SystemExit):
+        keep.main([runs[0], *options, "--data", "x"])
+    assert f"error: {options[-2]} {options[-1]!r}: a name" in capsys.readouterr().err

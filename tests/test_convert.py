@@ -262,3 +262,29 @@ def test_checksums_are_needed(source, tmp_path):
     os.truncate(path, path.stat().st_size - 4)
     with pytest.raises(DataError, match="has no checksums.*version 2.*docs/data.md"):
         find_format(path).read(path, "train")
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_nothing_is_left_of_a_refused_source(source, tmp_path, kind):
+    """Not even folders that were made for it; what was done before a damaged file stays."""
+    if kind == "file":
+        shutil.rmtree(source)
+        one_file(tmp_path / "source.npz")
+        source = tmp_path / "source.npz"
+        damaged = [source]
+    else:
+        damaged = sorted(source.iterdir())
+    for file in damaged:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    refused(source, tmp_path / "new" / "deep" / "target", match="error")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_second_conversion_says_that_nothing_is_to_do(source, tmp_path, capsys):
+    convert([str(source), str(tmp_path / "target")])
+    assert "jets written" in capsys.readouterr().out
+    convert([str(source), str(tmp_path / "target")])
+    assert "up to date, nothing to do" in capsys.readouterr().out

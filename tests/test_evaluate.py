@@ -33,6 +33,7 @@ def test_all_jets_of_the_sample(run, capsys):
     main([str(run), "--data", SAMPLE, "--name", "again"])
     found = json.loads((run / "evaluation_again.json").read_text())
     assert found["jets"]["test"] == 2000
+    assert found["checkpoint"] == "checkpoints/best.ckpt" and found["step"] > 0
     trained = json.loads((run / "metrics.json").read_text())
     # Of 300 jets there, of 2000 here.
     assert abs(found["auc"] - trained["auc"]) < 4 * trained["auc_error"]
@@ -108,6 +109,29 @@ def test_flipped_numbers_are_noticed(run, tmp_path, capsys):
         main([str(folder), "--data", SAMPLE, "--name", "damaged"])
     assert "best.ckpt is damaged" in capsys.readouterr().err
     assert not (folder / "evaluation_damaged.json").exists()
+
+
+def test_a_run_without_validation(run, tmp_path, capsys):
+    """Its last weights are taken, as its own test took them; of others the best are needed."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / "checkpoints/best.ckpt").unlink()
+    with pytest.raises(SystemExit):
+        main([str(folder), "--data", SAMPLE])
+    assert "lacks checkpoints/best.ckpt" in capsys.readouterr().err
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "best_val_auc": None}))
+    main([str(folder), "--data", SAMPLE, "--name", "last"])
+    found = json.loads((folder / "evaluation_last.json").read_text())
+    assert (found["checkpoint"], found["step"]) == ("checkpoints/last.ckpt", metrics["steps"])
+
+
+def test_an_unfinished_run_is_refused(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / "metrics.json").unlink()
+    with pytest.raises(SystemExit):
+        main([str(folder), "--data", SAMPLE])
+    error = capsys.readouterr().err
+    assert "is not finished" in error and f"python run.py resume={folder}" in error
 
 
 def test_errors(run, tmp_path, capsys):

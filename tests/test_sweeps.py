@@ -53,6 +53,20 @@ def test_search(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "options", ["trainer.val_check_interval=9", "callbacks.best=null", "model=bdt"]
+)
+def test_a_search_without_validation_ends_in_one_line(tmp_path, options):
+    """Before the first trial where it can be known, else after it; never 20 failed trials."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    done = run("search=optuna", options, cwd=tmp_path)
+    assert done.returncode == 2 and "Return value" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "a search maximises the validation AUC" in errors[0]
+    if options != "model=bdt":
+        assert not list((tmp_path / "runs" / "toptagging").glob("*/config.yaml"))
+
+
 STAND_INS = {
     "sbatch": """
         script="${@: -1}"

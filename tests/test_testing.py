@@ -240,3 +240,9 @@ class TestErrors:
     def test_too_few_representations(self):
         with pytest.raises(ValueError, match="2 values, but representations of 1"):
             equivariance_error(torch.add, (torch.ones(4),) * 2, boost(1), "vector", "vector")
+
+
+def test_outputs_that_are_not_finite_are_called_undefined():
+    found = report(lambda p: p[..., 0].log().sum(-1), inputs="vector", outputs="scalar")
+    assert "inf" not in str(found) and "undefined: some transformed inputs" in str(found)
+    assert "O(1,3)" not in found.holds

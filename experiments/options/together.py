@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.models.attention import AttentionChoice
-from experiments.options import trainer
+from experiments.options import search, trainer
 from experiments.options.markers import did_you_mean
 from experiments.options.signatures import find
 from lgatr import Packing
@@ -31,6 +31,7 @@ def problems(cfg: DictConfig) -> list[str]:
         *_checkpoints(plain),
         *_monitors(plain),
         *_backbone(plain["model"]),
+        *search.problems(plain),
     ]
     return found or [*_attention(plain)]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -21,9 +21,17 @@ from lgatr.attention.packing import Packing
 from lgatr.attention.table import markdown, text
 
 
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, as of all our programs."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {' '.join(message.split())}; see --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m lgatr.attention", description=__doc__)
+    parser = _Parser(prog="python -m lgatr.attention", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=device, help=f"cpu, cuda … (default {device})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ class SymmetryReport:
     def __str__(self) -> str:
         rows = [("group", "meaning", "deviation", "")]
         rows += [
-            (name, GROUPS[name].meaning, f"{error:.1e}", "yes" if name in self.holds else "no")
+            (name, GROUPS[name].meaning, _shown(error), "yes" if name in self.holds else "no")
             for name, error in self.errors.items()
         ]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
@@ -62,9 +63,18 @@ class SymmetryReport:
         ]
         lines.insert(1, "  ".join("-" * w for w in widths))
         lines.append(f"symmetry: {self.symmetry} (deviations up to {self.tolerance:.0e} count)")
+        if not all(map(math.isfinite, self.errors.values())):
+            lines.append(
+                "undefined: some transformed inputs give outputs that are not finite, as do "
+                "logarithms of energies after time reversal"
+            )
         if self.trivial:
             lines.append("the outputs do not depend on the inputs, so this says nothing")
         return "\n".join(line.rstrip() for line in lines)
+
+
+def _shown(error: float) -> str:
+    return f"{error:.1e}" if math.isfinite(error) else "undefined"
 
 
 def _in_float64(function: Any, arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:

@@ -1,0 +1,40 @@
+"""Searches for hyperparameters need a figure of validation from every run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+_NEEDS = "a search maximises the validation AUC"
+
+
+def is_search() -> bool:
+    """Whether this run is a trial of a search."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
+        return False
+    # Hydra's own sweeper runs given values and optimises nothing.
+    return "basic_sweeper" not in str(HydraConfig.get().sweeper.get("_target_"))
+
+
+def problems(plain: dict[str, Any]) -> Iterator[str]:
+    """Why a trial of a search would end without validation AUC.
+
+    Parameters
+    ----------
+    plain
+        The configuration as plain containers.
+    """
+    if not is_search():
+        return
+    trainer = plain["trainer"]
+    interval, steps = trainer.get("val_check_interval"), trainer.get("max_steps")
+    if isinstance(interval, int) and isinstance(steps, int) and interval > steps > 0:
+        yield (
+            f"trainer.val_check_interval={interval} is more than trainer.max_steps={steps}, and "
+            f"{_NEEDS}; validate at least once"
+        )
+    if plain["callbacks"].get("best") is None:
+        yield f"callbacks.best is null, and {_NEEDS}, which it keeps; leave it on"

@@ -1,0 +1,67 @@
+"""Where commands may write, checked before they compute anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from experiments.errors import UserError
+
+FIGURES = (".pdf", ".png", ".svg")
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Refuse a folder that cannot be written, or that would be made among missing ones.
+
+    Parameters
+    ----------
+    folder
+        Exists, or its parent does.
+    option
+        That names it, for the message.
+
+    Raises
+    ------
+    UserError
+        If it is empty, a file, not writable, or its parent does not exist.
+    """
+    # ``Path("")`` is the working directory, which nobody means by an empty name.
+    if str(folder) in ("", "."):
+        raise UserError(f"{option} needs the name of a folder")
+    place = folder if folder.exists() else folder.absolute().parent
+    if not place.exists():
+        raise UserError(f"{option} {folder}: {place} does not exist; make it, or choose another")
+    if not place.is_dir():
+        raise UserError(f"{option} {folder}: {place} is a file; choose a folder")
+    if not _can_write(place):
+        raise UserError(f"{option} {folder}: {place} cannot be written to; choose another folder")
+
+
+def check_figure(file: Path, option: str) -> None:
+    """Refuse the name of a figure that cannot be written.
+
+    Raises
+    ------
+    UserError
+        If its suffix is not one of :data:`FIGURES`, or its folder does not exist.
+    """
+    if file.suffix.lower() not in FIGURES:
+        raise UserError(f"{option} {file}: must end in {', '.join(FIGURES)}")
+    if file.is_dir():
+        raise UserError(f"{option} {file}: is a folder; name a file in it")
+    parent = file.absolute().parent
+    if not parent.is_dir():
+        raise UserError(f"{option} {file}: {parent} is no folder; make it, or choose another")
+    if not _can_write(parent):
+        raise UserError(f"{option} {file}: {parent} cannot be written to; choose another folder")
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether a file can be made; permissions alone do not tell, as in ``/proc``."""
+    probe = folder / f".{os.getpid()}.probe"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True
