@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from experiments.cli import ROOT, check_command_line
+from run import start
 
 COMMON = ("experiment=toptagging", "model=transformer_small", "debug=fast")
 
@@ -53,18 +54,32 @@ def test_search(tmp_path):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "options", ["trainer.val_check_interval=9", "callbacks.best=null", "model=bdt"]
-)
-def test_a_search_without_validation_ends_in_one_line(tmp_path, options):
-    """Before the first trial where it can be known, else after it; never 20 failed trials."""
+@pytest.mark.parametrize("options", ["trainer.val_check_interval=9", "callbacks.best=null"])
+def test_a_search_without_validation_is_refused(tmp_path, options):
+    """Before the first trial, instead of 20 failed ones."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     done = run("search=optuna", options, cwd=tmp_path)
     assert done.returncode == 2 and "Return value" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "a search maximises the validation AUC" in errors[0]
-    if options != "model=bdt":
-        assert not list((tmp_path / "runs" / "toptagging").glob("*/config.yaml"))
+    assert not list((tmp_path / "runs" / "toptagging").glob("*/config.yaml"))
+
+
+@pytest.mark.parametrize("searching", [False, True])
+def test_a_trial_without_validation_ends_a_search(searching, monkeypatch, capsys):
+    """Whatever the reason, as with models that are not trained by steps."""
+    monkeypatch.setattr("experiments.runner.run", lambda *_: {"best_val_auc": None})
+    monkeypatch.setattr("experiments.options.search.is_search", lambda: searching)
+    # These change warnings of the whole process.
+    monkeypatch.setattr("experiments.cli.quiet_libraries", lambda: None)
+    monkeypatch.setattr("experiments.cli.one_line_warnings", lambda: None)
+    if not searching:
+        assert start(None) is None
+        return
+    with pytest.raises(SystemExit) as caught:
+        start(None)
+    assert caught.value.code == 2
+    assert "a search maximises the validation AUC" in capsys.readouterr().err
 
 
 STAND_INS = {
