@@ -76,8 +76,8 @@ def test_a_folder_is_tried_without_trace(tmp_path):
     assert composed().trainer.plugins[0]._target_ == PLUGINS[0]["_target_"]
 
 
-def test_a_cut_that_leaves_no_particle():
+def test_a_cut_that_drops_all_particles():
     file = ROOT / "data" / "toptagging_mini.h5"
     data = JetData(str(file), 8, 0, 1000, [], 0, [], 20, 0, 1, smallest_component=1e30)
-    with pytest.raises(DataError, match=r"data.smallest_component=1e\+30: leaves no particle"):
+    with pytest.raises(DataError, match=r"data.smallest_component=1e\+30: leaves one particle"):
         data.setup()

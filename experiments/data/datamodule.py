@@ -100,11 +100,13 @@ class JetData(lightning.LightningDataModule):
             if split not in self._splits and split in wanted.get(stage or "", self.limits):
                 jets = read_jets(self.path, split, limit or None)
                 if self.smallest_component:
+                    particles = len(jets.constituents)
                     jets = jets.without_small_components(self.smallest_component)
-                    if not len(jets.constituents):
+                    # Every jet keeps a particle, however small.
+                    if len(jets.constituents) == len(jets) < particles:
                         raise DataError(
-                            f"data.smallest_component={self.smallest_component}: leaves no "
-                            f"particle of {self.path}; lower it"
+                            f"data.smallest_component={self.smallest_component}: leaves one "
+                            f"particle in each jet of {self.path}; lower it"
                         )
                 self._splits[split] = JetDataset(jets, self.prepare.unchanged())
         if len(found := {dataset.jets.classes for dataset in self._splits.values()}) > 1:
