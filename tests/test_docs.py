@@ -98,6 +98,7 @@ def test_every_module_is_in_the_reference():
         "lgatr.interface.components", "lgatr.nets.slim_base", "lgatr.attention.shapes",
         "lgatr.attention.xformers_shapes", "lgatr.attention.whole_numbers",
         "lgatr.attention.ranges", "lgatr.attention.arguments", "lgatr.attention.continued",
+        "lgatr.attention.real_numbers", "lgatr.attention.kernel_keywords", "lgatr.attention.pages",
         # Paths of the reference library, to what stands elsewhere here.
         "lgatr.nets.lgatr_slim", "lgatr.nets.conditional_lgatr_slim",
     }  # fmt: skip
