@@ -144,7 +144,7 @@ def test_columns_of_the_sample():
     found = compute_features(p, packing, ["d0", "d0_error"], columns)
     expected = torch.tensor([[math.tanh(0.5), 0.2], [math.tanh(-3.0), 1.0]])
     torch.testing.assert_close(found, expected)
-    with pytest.raises(ValueError, match="no column 'charge' of its particles, only: d0, d0_error"):
+    with pytest.raises(ValueError, match="'charge' needs a column.*: d0, d0_error"):
         compute_features(p, packing, ["pid"], columns)
 
 

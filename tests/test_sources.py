@@ -35,12 +35,13 @@ def npz_file(folder):
     write_npz(folder / "jets.npz", {s: random_jets(60, n) for n, s in enumerate(SPLITS)})
 
 
-def jetclass(folder):
+def jetclass(folder, part=0):
     pytest.importorskip("uproot")
     for seed, split in enumerate(("train_100M", "val_5M", "test_20M")):
         for number, label in enumerate(CLASSES):
-            particles = random_particles(12, 10 * seed + number)
-            write_root(folder / split / f"{label}_000.root", particles, label, list(CLASSES))
+            particles = random_particles(12, 100 * part + 10 * seed + number)
+            file = folder / split / f"{label}_{part:03d}.root"
+            write_root(file, particles, label, list(CLASSES))
 
 
 def toptagxl(folder):
@@ -95,6 +96,7 @@ def test_trains_from_the_source(experiment, write, name, tmp_path):
 def test_a_corrupt_file_among_many_is_named_or_counted(tmp_path, share, skipped):
     source = tmp_path / "source"
     jetclass(source)
+    jetclass(source, part=1)  # without a jet of Hcc there would be nothing to train
     broken = source / "train_100M" / "Hcc_000.root"
     broken.write_bytes(broken.read_bytes()[: int(share * broken.stat().st_size)])
     common = ("experiment=jetclass", *SMALL, "data.limit=0", f"data.path={source}")
@@ -107,4 +109,4 @@ def test_a_corrupt_file_among_many_is_named_or_counted(tmp_path, share, skipped)
     assert "Hcc_000.root" in done.stderr
     results = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert results["skipped"] == skipped
-    assert results["jets"]["train"] == (10 - skipped["files"]) * 12
+    assert results["jets"]["train"] == (20 - skipped["files"]) * 12

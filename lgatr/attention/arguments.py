@@ -19,8 +19,9 @@ from lgatr.attention.whole_numbers import whole_number
 from lgatr.utils.described import described
 
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
-_LIMITS = ("max_seqlen_q", "max_seqlen_k")
-_WITH_CACHE = ("packing", "mask", "score", "score_mod", "scale", "compute_dtype", *_LIMITS)
+LIMITS = ("max_seqlen_q", "max_seqlen_k")
+"""Keywords that say how long an event may be."""
+_WITH_CACHE = ("packing", "mask", "score", "score_mod", "scale", "compute_dtype", *LIMITS)
 
 # The classes that a keyword may be of, and how to get one.
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
@@ -70,7 +71,7 @@ def given_keywords(**keywords: Any) -> dict[str, Any]:
     for name, value in given.items():
         if name in _KINDS and not isinstance(value, _KINDS[name][0]):
             raise TypeError(f"{name} is {_KINDS[name][1]}, not {described(value)}")
-    for name in ("head_width", *_LIMITS):
+    for name in ("head_width", *LIMITS):
         if name in given:
             given[name] = whole_number(given[name], name, 1)
     function = given.get("score_mod")
@@ -152,15 +153,19 @@ def pattern_of(given: dict[str, Any]) -> AttentionSpec:
 
 def check_limits(given: dict[str, Any], spec: AttentionSpec) -> None:
     """Raise ``ValueError`` if an event is longer than ``max_seqlen`` says."""
-    for name, packing in zip(_LIMITS, (spec.packing, spec.key_packing), strict=True):
+    for name, packing in zip(LIMITS, (spec.packing, spec.key_packing), strict=True):
         if name not in given:
             continue
         if packing is None:
             raise ValueError(
                 f"{name} goes with packed events; give packing, or cu_seqlens_q and cu_seqlens_k"
             )
-        # The lengths of a traced program are data; no kernel there needs the limit.
-        if not torch.compiler.is_compiling() and packing.max_length > given[name]:
+        if torch.compiler.is_compiling():
+            raise ValueError(
+                f"{name} is compared with lengths, which an exported program does not know; leave "
+                "it out, it is not needed"
+            )
+        if packing.max_length > given[name]:
             raise ValueError(
                 f"{name}={given[name]} is below the {packing.max_length} tokens of the longest "
                 "event; leave it out, it is not needed"

@@ -10,28 +10,31 @@ Legend: T new tokens, U places for tokens, H heads, K key-value heads, D head wi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lgatr.attention.continued import ContinuedScore, continued_mask
-from lgatr.attention.dispatch import Attention, prepare_attention
 from lgatr.attention.keys import PagedKeys
-from lgatr.attention.masks import Causal
-from lgatr.attention.packing import Packing
 from lgatr.attention.pages import Pages, SequencePages
-from lgatr.attention.partial import merge_attentions
 from lgatr.attention.shapes import check_formats
-from lgatr.attention.spec import AttentionSpec
 from lgatr.attention.whole_numbers import check_whole_table, whole_number, whole_numbers
 from lgatr.utils.described import described
 from lgatr.utils.lengths import MAX_TOKENS
 
-_LIMITS = ("max_seqlen_q", "max_seqlen_k")
-_OPTIONS = ("backend", "strict", "compute_dtype", "head_width", *_LIMITS)
+
+@dataclass
+class Growth:
+    """What a sequence was before it grew."""
+
+    sequence: SequencePages
+    pages: int
+    last_page: int | None
+    length: int
+    undone: bool = False
 
 
 class PagedCache:
@@ -53,11 +56,17 @@ class PagedCache:
         self._sequences: dict[int, SequencePages] = {}
         self._next = 0
         self._storage: list[tuple[Tensor, Tensor]] = []
+        self._journal: list[Growth] | None = None
 
     @property
     def free_pages(self) -> int:
         """Pages that no sequence uses."""
         return self._pages.free
+
+    @property
+    def layers(self) -> int:
+        """Layers that have been written to."""
+        return len(self._storage)
 
     def length(self, sequence: int) -> int:
         """Tokens of a sequence."""
@@ -149,6 +158,10 @@ class PagedCache:
             )
         places: list[int] = []
         for sequence, count in zip(chosen, counts, strict=True):
+            if self._journal is not None:
+                pages = sequence.pages
+                last = pages[-1] if pages else None
+                self._journal.append(Growth(sequence, len(pages), last, sequence.length))
             if self._writes_to_shared(sequence, count):
                 self._own_last_page(sequence)
             end = sequence.length + count
@@ -157,6 +170,43 @@ class PagedCache:
             places += [self._place(sequence, i) for i in range(sequence.length, end)]
             sequence.length = end
         return torch.tensor(places, dtype=torch.int64)
+
+    @contextmanager
+    def undone_on_error(self) -> Iterator[list[Growth]]:
+        """Whatever raises inside, no sequence has grown and no layer been added afterwards.
+
+        Yields
+        ------
+        Growth of sequences inside, for :meth:`undo`.
+        """
+        outer, layers = self._journal, len(self._storage)
+        journal: list[Growth] = []
+        self._journal = journal
+        try:
+            yield journal
+        except BaseException:
+            self.undo(journal, layers)
+            raise
+        finally:
+            self._journal = outer
+        if outer is not None:
+            outer += journal
+
+    def undo(self, journal: Sequence[Growth], layers: int) -> None:
+        """Make all as it was before ``journal`` was written, with storage of ``layers``."""
+        # Backwards: a page may have been copied for one sequence after another.
+        for growth in reversed(journal):
+            if growth.undone:
+                continue
+            pages = growth.sequence.pages
+            while len(pages) > growth.pages:
+                self._pages.release(pages.pop())
+            if growth.last_page is not None and pages[-1] != growth.last_page:
+                self._pages.release(pages[-1])
+                pages[-1] = growth.last_page
+                self._pages.share(growth.last_page)
+            growth.sequence.length, growth.undone = growth.length, True
+        del self._storage[layers:]
 
     def shorten(self, sequences: Sequence[int], counts: Sequence[int]) -> None:
         """Forget the last ``counts`` tokens of these sequences."""
@@ -230,121 +280,11 @@ class PagedCache:
         return PagedKeys(torch.tensor(table, dtype=torch.int32), self.page_size, lengths)
 
 
-class CachedAttention(Attention):
-    """Attention of new tokens to all tokens of their sequences; made by :func:`decoding`."""
-
-    def __init__(self, whole: Attention, parts: tuple[Attention, ...], cache: PagedCache,
-                 places: Tensor) -> None:  # fmt: skip
-        super().__init__(**{f.name: getattr(whole, f.name) for f in fields(whole)})
-        object.__setattr__(self, "_state", (parts, cache, places, [0]))
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Store the new keys and values, then attend; layers are counted by the calls."""
-        if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
-            raise ValueError("a cache has no gradients; decode under torch.no_grad()")
-        parts, cache, places, calls = self._state  # type: ignore[attr-defined]
-        if not len(q) == len(k) == len(v) == len(places):
-            raise ValueError(
-                f"the packing describes {len(places)} new tokens, but there are {len(q)} queries, "
-                f"{len(k)} keys and {len(v)} values"
-            )
-        keys, values = cache.write(calls[0], places.to(k.device), k, v)
-        calls[0] += 1
-        if not parts:
-            return super().__call__(q, keys, values)
-        outputs, lses = zip(*(part.partial(q, keys, values) for part in parts), strict=True)
-        return merge_attentions(outputs, lses)[0]
-
-    def partial(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """A step is whole: raises ``ValueError``."""
-        raise ValueError("cache is for whole attention; partial attention takes none")
-
-
-def decoding(
-    cache: tuple[PagedCache, Sequence[int]],
-    pattern: AttentionSpec,
-    options: Mapping[str, Any],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> CachedAttention:
-    """Attention for one step of a causal decoder.
-
-    Networks call this when they are given ``cache=(cache, sequences)``. What all sequences begin
-    with is attended to once for all of them, and merged with the rest, where neither a mask nor a
-    score depends on the position.
-
-    Parameters
-    ----------
-    cache
-        Where keys and values are kept, and the numbers of the sequences, one for each event of the
-        pattern. Room for the new tokens is made here.
-    pattern
-        Packing of the new tokens; mask and score as for the whole sequences, which no query sees
-        beyond itself; scale.
-    options
-        ``backend``, ``strict``, ``compute_dtype``, ``head_width``, ``max_seqlen_q`` and
-        ``max_seqlen_k``, of :func:`lgatr.attention.prepare_attention`.
-    device, dtype
-        Of the queries.
-
-    Raises
-    ------
-    ValueError
-        If sequences and events do not fit, there is no room, or no backend runs the pattern;
-        the cache stays as it was.
-    """
-    pages, sequences = _checked(cache, pattern)
-    assert pattern.packing is not None
-    counts = pattern.packing.lengths
-    places = pages.extend(sequences, counts)
-    try:
-        whole, parts = _step(pages, sequences, pattern, options, device, dtype)
-    except Exception:
-        pages.shorten(sequences, counts)
-        raise
-    return CachedAttention(whole, parts, pages, places)
-
-
-def _checked(cache: Any, pattern: AttentionSpec) -> tuple[PagedCache, list[int]]:
-    pair = isinstance(cache, tuple) and len(cache) == 2 and isinstance(cache[0], PagedCache)
-    if not pair or not isinstance(cache[1], Iterable):
-        raise TypeError("cache is a pair (PagedCache, numbers of its sequences)")
-    pages, sequences = cache[0], list(cache[1])
-    assert pattern.packing is not None
-    if pattern.packing.num_events != len(sequences):
-        raise ValueError(
-            f"cache has {len(sequences)} sequences for {pattern.packing.num_events} events"
-        )
-    return pages, sequences
-
-
-def _step(
-    cache: PagedCache,
-    sequences: list[int],
-    pattern: AttentionSpec,
-    options: Mapping[str, Any],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> tuple[Attention, tuple[Attention, ...]]:
-    """Attention to all tokens; and to the common beginning and the rest, where that is less."""
-    options = {name: options[name] for name in _OPTIONS if name in options}
-    limits = {name: options.pop(name) for name in _LIMITS if name in options}
-    mask = continued_mask(pattern.mask)
-    score = None if pattern.score is None else ContinuedScore(pattern.score)
-    spec = replace(pattern, kv_packing=cache.keys(sequences), mask=mask, score=score)
-    whole = prepare_attention(device, dtype, spec=spec, **options, **limits)
-    shared = cache.shared_pages(sequences) if len(sequences) > 1 else []
-    if not shared or score is not None or mask != Causal(bottom_right=True):
-        return whole, ()
-    assert pattern.packing is not None
-    own = replace(spec, kv_packing=cache.keys(sequences, len(shared)))
-    everyone = Packing.from_lengths([pattern.packing.num_tokens], pattern.packing.device)
-    table = torch.tensor([shared], dtype=torch.int32)
-    length = len(shared) * cache.page_size
-    beginning = AttentionSpec(
-        packing=everyone,
-        kv_packing=PagedKeys(table, cache.page_size, (length,)),
-        scale=pattern.scale,
-    )
-    parts = (prepare_attention(device, dtype, spec=s, **options) for s in (beginning, own))
-    return whole, tuple(parts)
+@contextmanager
+def undone_on_error(caches: Sequence[Any]) -> Iterator[None]:
+    """Whatever raises inside, these values of the keyword ``cache`` are as they were before."""
+    with ExitStack() as stack:
+        for given in caches:
+            if isinstance(given, tuple) and given and isinstance(given[0], PagedCache):
+                stack.enter_context(given[0].undone_on_error())
+        yield

@@ -5,6 +5,7 @@ Legend: T tokens, H heads, D head width.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,10 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.arguments import (
+    LIMITS,
     compute_format,
+    given_keywords,
+    pattern_of,
     read_keywords,
 )
 from lgatr.attention.backends.base import Backend
@@ -20,7 +24,7 @@ from lgatr.attention.kernel_keywords import spelled_out, translated
 from lgatr.attention.keys import KeyStorage
 from lgatr.attention.masks import Mask
 from lgatr.attention.packing import Packing
-from lgatr.attention.registry import backends, select_backend
+from lgatr.attention.registry import backends, may_be_traced, select_backend
 from lgatr.attention.scores import ScoreMod
 from lgatr.attention.shapes import check_formats
 from lgatr.attention.spec import AttentionSpec
@@ -59,12 +63,27 @@ class Attention:
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend; see :meth:`lgatr.attention.backends.base.Backend.attend`."""
+        if torch.compiler.is_dynamo_compiling() and not self.fits_one_graph(q):
+            from lgatr.attention.untraced import attend
+
+            return attend(self, q, k, v)
+        return self._attend(q, k, v)
+
+    def fits_one_graph(self, q: Tensor) -> bool:
+        """Whether a traced program can hold it, without the numbers of each event."""
+        return self.spec.fits_one_graph(q.dim())
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         self._check(q, k, v)
         with full_precision(q.device.type):
             return self.backend.attend(*self._lowered(q, k, v), self.plan).to(q.dtype)
 
     def partial(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Attend to a part; see :meth:`lgatr.attention.backends.base.Backend.attend_partial`."""
+        if torch.compiler.is_dynamo_compiling():
+            from lgatr.attention.untraced import attend_partial
+
+            return attend_partial(self, q, k, v)
         self._check(q, k, v)
         if "partial" not in self.backend.capabilities.features:
             able = [n for n, b in backends().items() if "partial" in b.capabilities.features]
@@ -87,9 +106,6 @@ class Attention:
         return q, k, v, spec
 
     def _check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
-        # A traced program does not know the numbers; there the operator itself compares them.
-        if torch.compiler.is_compiling():
-            return
         check_formats(q, k, v, exact=self.dtype is None)
         self.spec.check(q.shape, k.shape, v.shape)
         width = max(q.shape[-1], v.shape[-1])
@@ -109,6 +125,7 @@ class Attention:
 
     def check_tokens(self, queries: int, keys: int) -> None:
         """Raise ``ValueError`` unless the pattern is made for so many packed tokens."""
+        # A traced program does not know the lengths; there the operator itself compares them.
         if self.spec.packing is not None and not torch.compiler.is_compiling():
             self.spec.check_tokens(queries, keys)
 
@@ -190,7 +207,7 @@ def prepare_attention(
     cache
         ``(PagedCache, sequences)`` for a step of a causal decoder, with ``packing`` of the new
         tokens; ``mask``, ``score`` and ``score_mod`` count positions in the whole sequences. See
-        :func:`lgatr.attention.cache.decoding`.
+        :func:`lgatr.attention.decoding.decoding`.
     **others
         Keywords of other libraries; see :mod:`lgatr.attention.kernel_keywords`.
 
@@ -212,23 +229,39 @@ def prepare_attention(
     device = checked_device(device)
     if dtype not in FLOATS:
         raise ValueError(f"dtype is a format such as torch.float32, not {described(dtype)}")
-    with spelled_out(others):
+    if torch.compiler.is_dynamo_compiling() and (others or not _fits_one_graph(keywords)):
+        from lgatr.attention.untraced import prepare
+
+        return prepare(device, dtype, keywords, others)
+    return prepared(device, dtype, keywords, others)
+
+
+def _fits_one_graph(keywords: dict[str, Any]) -> bool:
+    """Whether a program that torch.compile traces can hold the preparation."""
+    given = given_keywords(**keywords)
+    traced = may_be_traced(given.get("backend", "auto"), given.get("strict", False))
+    if given.keys() & {"cache", *LIMITS} or not traced:
+        return False
+    return pattern_of(given).fits_one_graph()
+
+
+def prepared(
+    device: torch.device, dtype: torch.dtype, keywords: dict[str, Any], others: dict[str, Any]
+) -> Attention:
+    """:func:`prepare_attention` with its keywords, and those of other libraries."""
+    with spelled_out(others) if others else nullcontext():
         given, pattern = read_keywords(keywords | translated(others, keywords))
         inside, name = compute_format(given.get("compute_dtype")), given.get("backend", "auto")
-        if cache is not None:
-            from lgatr.attention.cache import decoding
+        if "cache" in given:
+            from lgatr.attention.decoding import decoding
 
-            return decoding(cache, pattern, given, device, dtype)
+            return decoding(given["cache"], pattern, given, device, dtype)
     lowered, _ = _positive_scale(pattern)
+    strict, width = given.get("strict", False), given.get("head_width")
     planner, executor = select_backend(
-        name,
-        lowered,
-        device,
-        inside or dtype,
-        strict=given.get("strict", False),
-        width=given.get("head_width"),
+        name, lowered, device, inside or dtype, strict=strict, width=width
     )
     plan = planner.plan(lowered, device)
     if executor is not planner:
         plan = executor.plan(lowered, device)
-    return Attention(pattern, name, executor, plan, inside, given.get("head_width"))
+    return Attention(pattern, name, executor, plan, inside, width)

@@ -6,13 +6,19 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.positions import Positions
+from lgatr.kernels.derivatives import needs_plain_formula
 
 _MASK = 0xFFFFFFFF
 
 
-def draw_seed() -> int:
-    """A seed from torch's default generator on the CPU, so that no device is waited for."""
-    return int(torch.randint(0, 2**31 - 1, (1,)))
+def draw_seed() -> int | Tensor:
+    """A seed from torch's default generator on the CPU, so that no device is waited for.
+
+    Inside transformations of :mod:`torch.func` it is a tensor: ``vmap`` with
+    ``randomness="different"`` has a seed for each of its samples.
+    """
+    seed = torch.randint(0, 2**31 - 1, ())
+    return seed if needs_plain_formula() else int(seed)
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -79,10 +79,11 @@ class KeyStorage(ABC):
 
 
 def _ranges(starts: list[int], lengths: tuple[int, ...]) -> Tensor:
-    counts = torch.tensor(lengths)
+    total = sum(lengths)
     before = torch.tensor([0, *accumulate(lengths)][:-1])
-    shift = (torch.tensor(starts) - before).repeat_interleave(counts)
-    return torch.arange(sum(lengths)) + shift
+    # With the size of the result given, it is no data for a traced program.
+    shift = torch.tensor(starts) - before
+    return torch.arange(total) + shift.repeat_interleave(torch.tensor(lengths), output_size=total)
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,7 @@ class PagedKeys(KeyStorage):
             raise ValueError("a page that holds keys has a number of at least 0 in its block table")
         if int(self._pages.max()) > MAX_TOKENS:
             raise ValueError(f"a page has a number of at most {MAX_TOKENS} in its block table")
+        _ = self.min_places  # now, since a traced program cannot look at tensors
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -235,7 +237,7 @@ class PagedKeys(KeyStorage):
     def _pages(self) -> Tensor:
         """The page of each live key."""
         counts = torch.tensor(self.lengths)
-        event = torch.arange(len(counts)).repeat_interleave(counts)
+        event = torch.arange(len(counts)).repeat_interleave(counts, output_size=sum(self.lengths))
         return self.tables.cpu().long()[event, self._places // self.page_size]
 
     @cached_property

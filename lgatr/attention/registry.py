@@ -50,9 +50,14 @@ def choices() -> tuple[str, ...]:
     return ("auto", *sorted(backends()))
 
 
+def may_be_traced(name: str, strict: bool) -> bool:
+    """Whether a program that torch traces, which cannot look for others, has this backend."""
+    return name in ("auto", "native") or (name == "xformers" and not strict)
+
+
 def _traceable(name: str, strict: bool) -> tuple[Backend, Backend]:
-    """The backend of a program that torch traces, which cannot look for others."""
-    if name not in ("auto", "native", "xformers") or (strict and name == "xformers"):
+    """The backend of a program that torch traces."""
+    if not may_be_traced(name, strict):
         raise ValueError(f"attention={name}: only native runs in a compiled or exported network")
     from lgatr.attention.backends.native import NativeBackend
 

@@ -34,11 +34,14 @@ _KEPT = 4 * BUDGET
 class Pattern:
     """How the scores of one call are changed: mask, modification, scale, dropout with its seed."""
 
-    def __init__(self, spec: AttentionSpec, device: torch.device, width: int, seed: int) -> None:
+    def __init__(
+        self, spec: AttentionSpec, device: torch.device, width: int, seed: int | Tensor
+    ) -> None:
         self.mask: Mask | None = None if spec.mask is None else spec.mask.to(device)
         self.score: ScoreMod | None = None if spec.score is None else spec.score.to(device)
         self.scale = 1.0 / math.sqrt(width) if spec.scale is None else spec.scale
-        self.dropout, self.seed = spec.dropout, seed
+        self.dropout = spec.dropout
+        self.seed = seed.to(device) if isinstance(seed, Tensor) else seed
 
     def may_need_gradients(self, *tensors: Tensor) -> bool:
         """Whether gradients may be wanted, of these tensors or of any that a score holds.

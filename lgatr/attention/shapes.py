@@ -49,25 +49,30 @@ def check_shapes(q: torch.Size, k: torch.Size, v: torch.Size, packed: bool) -> N
     packed
         Whether the batch is packed.
     """
-    told = _told(q=q, k=k, v=v)
+
+    def told() -> str:
+        return _told(q=q, k=k, v=v)
+
     if packed and not len(q) == len(k) == len(v) == 3:
         raise ValueError(
-            f"packed attention takes (tokens, heads, width), not {told}; {FOR_XFORMERS}"
+            f"packed attention takes (tokens, heads, width), not {told()}; {FOR_XFORMERS}"
         )
     if min(len(q), len(k), len(v)) < 3:
-        raise ValueError(f"attention takes (..., items, heads, width), not {told}; {FOR_XFORMERS}")
+        raise ValueError(
+            f"attention takes (..., items, heads, width), not {told()}; {FOR_XFORMERS}"
+        )
     if k[:-1] != v[:-1]:
-        raise ValueError(f"keys and values differ in more than their width: {told}")
+        raise ValueError(f"keys and values differ in more than their width: {told()}")
     if q[-1] != k[-1]:
-        raise ValueError(f"queries and keys have different widths: {told}")
+        raise ValueError(f"queries and keys have different widths: {told()}")
     if not q[-2] or not q[-1]:
-        raise ValueError(f"attention takes at least one head, at least one number wide: {told}")
+        raise ValueError(f"attention takes at least one head, at least one number wide: {told()}")
     if not packed and q[:-3] != k[:-3]:
-        raise ValueError(f"queries and keys come from different batches: {told}; {FOR_XFORMERS}")
+        raise ValueError(f"queries and keys come from different batches: {told()}; {FOR_XFORMERS}")
     if k[-2] < 1 or q[-2] % k[-2]:
         raise ValueError(
             f"{q[-2]} heads of queries cannot share {k[-2]} heads of keys evenly; the number of "
-            f"key heads must divide that of query heads ({told}; {FOR_XFORMERS})"
+            f"key heads must divide that of query heads ({told()}; {FOR_XFORMERS})"
         )
 
 

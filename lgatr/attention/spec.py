@@ -16,6 +16,7 @@ from lgatr.attention.packing import BoundedPacking, Packing
 from lgatr.attention.real_numbers import real_number
 from lgatr.attention.scores import DenseBias, ScoreMod
 from lgatr.attention.shapes import Layout, check_shapes
+from lgatr.utils.lengths import check_token_count
 
 STORAGE_FEATURES = {"PaddedKeys": "padded_keys", "GappyKeys": "gappy_keys"}
 
@@ -131,6 +132,27 @@ class AttentionSpec:
         """Whether the mask is plain causality from the first query and key."""
         return isinstance(self.mask, Causal) and not self.mask.bottom_right
 
+    def fits_one_graph(self, dims: int = 4) -> bool:
+        """Whether a traced program, where lengths of events are data, can hold the pattern.
+
+        Parameters
+        ----------
+        dims
+            Dimensions of the queries.
+        """
+        plain = self.mask is None or self.causal
+        if self.packing is not None:
+            return plain and self.score is None and self.dropout == 0.0
+        table: Tensor | None = None
+        if isinstance(self.mask, DenseMask) and self.score is None:
+            table = self.mask.table
+        elif isinstance(self.score, DenseBias) and self.mask is None:
+            table = self.score.table
+        if table is None:
+            return plain and self.score is None
+        # Events of several batch dimensions may be counted through.
+        return dims <= 4 or table.dim() != 4 or table.shape[0] == 1
+
     def features(self) -> frozenset[str]:
         """Names of the capabilities that a backend needs to run this."""
         wanted = {
@@ -152,13 +174,16 @@ class AttentionSpec:
         """Raise ``ValueError`` unless shapes of queries, keys and values fit the pattern."""
         check_shapes(q, k, v, packed=self.packing is not None)
         if self.packing is not None:
-            self.check_tokens(q[0], k[0])
             if self.storage is not None:
                 self.storage.check_keys(k[0])
+            if torch.compiler.is_compiling():
+                return  # lengths are data; the operator compares them with the tokens
+            self.check_tokens(q[0], k[0])
         if self.mask is None and self.score is None:
             return  # without a look at the lengths, which may have to be waited for
         if self.packing is None:
-            events = q[:-3].numel()
+            # A traced program may have any number of events, all of one length.
+            events = 1 if torch.compiler.is_compiling() else q[:-3].numel()
             layout = Layout((q[-3],) * events, (k[-3],) * events, q[-2], tuple(q[:-3]))
         else:
             if isinstance(self.packing, BoundedPacking) and self.packing.ptr.is_cuda:
@@ -172,17 +197,9 @@ class AttentionSpec:
     def check_tokens(self, queries: int, keys: int) -> None:
         """Raise ``ValueError`` unless a packed pattern is made for so many tokens."""
         assert self.packing is not None
-        self._check_tokens(self.packing.num_tokens, queries)
+        check_token_count(self.packing.num_tokens, queries)
         if self.storage is None:
             assert isinstance(self.key_packing, Packing)
-            self._check_tokens(self.key_packing.num_tokens, keys)
+            check_token_count(self.key_packing.num_tokens, keys)
         else:
             self.storage.check_size(keys)
-
-    @staticmethod
-    def _check_tokens(described: int, tokens: int) -> None:
-        if described != tokens:
-            raise ValueError(
-                f"the packing describes {described} tokens, but there are {tokens}; "
-                "give packed events as (tokens, channels, ...)"
-            )

@@ -20,7 +20,7 @@ from lgatr.kernels.efficient import efficient_attention
 from lgatr.kernels.empty_rows import open_empty_rows
 from lgatr.kernels.events import EventsStage
 from lgatr.kernels.runs import RunsStage
-from lgatr.utils.lengths import checked_offsets
+from lgatr.utils.lengths import check_token_count, checked_offsets
 
 
 def reorder(x: Tensor, order: tuple[Tensor, Tensor]) -> Tensor:
@@ -189,10 +189,7 @@ class _Offsets:
 
     def __init__(self, ptr: Tensor, tokens: int) -> None:
         self.ptr, self.lengths = ptr.int(), checked_offsets(ptr)
-        if sum(self.lengths) != tokens:
-            raise ValueError(
-                f"the packing describes {sum(self.lengths)} tokens, but there are {tokens}"
-            )
+        check_token_count(sum(self.lengths), tokens)
         self.max_length = max(self.lengths)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lgatr.attention import Attention
+from lgatr.attention.cache import undone_on_error
 from lgatr.utils.arguments import check_counts, check_flags, check_probability, plain_arguments
 from lgatr.utils.autocast import is_naive, naive_amp
 from lgatr.utils.compile import compile_model, compiled
@@ -202,11 +203,28 @@ def _call(block: nn.Module, method: str, naive: bool, *inputs: Any) -> Any:
         return getattr(block, method)(*inputs)
 
 
+def _caches(*arguments: Any) -> list[Any]:
+    """What is given as ``cache`` in these keyword arguments of attention."""
+    found = [given.get("cache") for given in arguments if isinstance(given, Mapping)]
+    return [cache for cache in found if cache is not None]
+
+
 def own_precision(forward: F) -> F:
-    """Decorate ``forward`` of a network: everything in it follows the network's ``naive_amp``."""
+    """Decorate ``forward`` of a network.
+
+    Everything in it follows the network's ``naive_amp``, and if it raises, caches that it was given
+    are as they were before.
+    """
 
     @functools.wraps(forward)
     def wrapped(self: Network, *args: Any, **kwargs: Any) -> Any:
+        caches = _caches(kwargs, *args, *kwargs.values())
+        if caches:
+            with undone_on_error(caches):
+                return in_format(self, *args, **kwargs)
+        return in_format(self, *args, **kwargs)
+
+    def in_format(self: Network, *args: Any, **kwargs: Any) -> Any:
         if not self.naive_amp:
             return forward(self, *args, **kwargs)
         with naive_amp():

@@ -83,6 +83,15 @@ def is_readable(ptr: Tensor) -> bool:
     return not torch.compiler.is_compiling() and type(ptr) is Tensor and ptr.device.type == "cpu"
 
 
+def check_token_count(described: int, tokens: int) -> None:
+    """Raise ``ValueError`` unless a packing describes as many tokens as there are."""
+    if described != tokens:
+        raise ValueError(
+            f"the packing describes {described} tokens, but there are {tokens}; "
+            "give packed events as (tokens, channels, ...)"
+        )
+
+
 def checked_offsets(ptr: Tensor) -> tuple[int, ...]:
     """Lengths of the events with offsets ``ptr``, which are waited for.
 

@@ -330,7 +330,7 @@ class FlexBackend(Backend):
             # Kernels drop no weights. Leaving scores out and normalising by the sum over all of
             # them is the same.
             _, lse = flex(q, k, v, score_mod=score_mod, return_lse=True, **options)
-            seed = torch.full((), draw_seed(), dtype=torch.int64, device=q.device)
+            seed = torch.full((), int(draw_seed()), dtype=torch.int64, device=q.device)
             drop = plan.score_mod(locate, seed)
             dropping = _function(plan.signature + " dropout", compiler)
             out, some = dropping(q, k, v, score_mod=drop, return_lse=True, **options)

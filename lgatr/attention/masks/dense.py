@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,21 +28,25 @@ def entry(table: Tensor, at: Positions) -> Tensor:
     return table[place]
 
 
+def _broadcasts(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether a tensor of this shape can be expanded to ``wanted``."""
+    # Sizes are compared before 1 is: a traced program then stays one for all sizes.
+    sizes = zip(reversed(shape), reversed(wanted), strict=False)
+    return len(shape) <= len(wanted) and all(n == m or n == 1 for n, m in sizes)
+
+
 def check_table(table: Tensor, layout: Layout) -> None:
     """Raise ``ValueError`` unless a table broadcasts to the scores of a dense batch."""
-    events = (len(layout.queries),)
-    if not events[0]:
+    if not layout.queries:
         return
+    batch = (len(layout.queries),) if layout.batch is None else layout.batch
     scores = (layout.heads, layout.queries[0], layout.keys[0])
-    for batch in {events, layout.batch or ()}:
-        try:
-            if torch.broadcast_shapes(table.shape, (*batch, *scores)) == (*batch, *scores):
-                return
-        except RuntimeError:
-            continue
+    # Events of several batch dimensions may be counted through.
+    if any(_broadcasts(table.shape, (*b, *scores)) for b in ((math.prod(batch),), batch)):
+        return
     raise ValueError(
         f"a tensor with an entry for each score broadcasts to (events, heads, queries, keys) = "
-        f"{(*(layout.batch or events), *scores)}, not {tuple(table.shape)}; {FOR_XFORMERS}"
+        f"{(*(batch or (1,)), *scores)}, not {tuple(table.shape)}; {FOR_XFORMERS}"
     )
 
 

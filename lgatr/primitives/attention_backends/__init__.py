@@ -5,6 +5,7 @@ New code says ``backend=`` where it calls a network; see :mod:`lgatr.attention`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -47,7 +48,18 @@ def attention_by(backend: str) -> Callable[..., Tensor]:
             query, key, value, **{"backend": backend, **given, **kwargs}
         )
 
+    attention.__signature__ = _signature(attention, names)  # type: ignore[attr-defined]
     return attention
+
+
+def _signature(function: Callable[..., Tensor], names: tuple[str, ...]) -> inspect.Signature:
+    """The signature of ``function`` with ``names`` in the place of its ``*args``."""
+    *tensors, _, keywords = inspect.signature(function).parameters.values()
+    further = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+        for name in names
+    ]
+    return inspect.Signature([*tensors, *further, keywords])
 
 
 def get_attention_backend(**kwargs: Any) -> Callable[..., Tensor]:
