@@ -25,6 +25,7 @@ from experiments.errors import UserError
 from experiments.options.command import RUN_DIR
 from experiments.resume_checks import check_nothing_saved, read_metrics
 from experiments.saved_config import changed, load_config, read_json, read_resumes
+from experiments.trust import check_trust
 
 LENGTHS = ("trainer.max_steps", "trainer.max_time")
 HARMLESS = (
@@ -120,6 +121,7 @@ def _trusted(arguments: list[str]) -> tuple[list[str], list[str]]:
     parser = argparse.ArgumentParser(add_help=False)
     add_trust(parser)
     options, others = parser.parse_known_args(arguments)
+    check_trust(options.trust)
     return options.trust, others
 
 

@@ -95,6 +95,14 @@ def test_a_shared_page_is_copied_before_it_is_written():
     assert cache.shared_pages([first, second]) == [0]
 
 
+@pytest.mark.parametrize("place", [-1, 16])
+def test_nothing_is_written_outside_of_the_storage(place):
+    cache = PagedCache(4, 4)
+    k = torch.ones(1, 1, 1)
+    with pytest.raises(ValueError, match="^places"):
+        cache.write(0, torch.tensor([place]), k, k)
+
+
 def test_the_last_user_of_a_shared_page_needs_no_copy():
     cache = PagedCache(2, 4)
     first = cache.new()

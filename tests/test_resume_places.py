@@ -101,3 +101,8 @@ def test_which_run_is_said_once(finished, more, words):  # noqa: F811
     with pytest.raises(UserError, match=words):
         resume.plan([f"resume={finished}", *more])
     assert resume.plan([f"resume={finished}", "ckpt_path=best"])[1].checkpoint is not None
+
+
+def test_a_misspelt_package_is_named(finished):  # noqa: F811
+    with pytest.raises(UserError, match="--trust 'no_such': no package"):
+        resume.plan([f"resume={finished}", LONGER, "--trust", "no_such"])

@@ -241,13 +241,13 @@ class PagedCache:
         check_whole_table(places, "places", (1,))
         if not len(places) == len(k) == len(v):
             raise ValueError(f"{len(places)} places for {len(k)} keys and {len(v)} values")
+        room = self._pages.count * self.page_size
+        if places.device.type == "cpu" and bool((places >= room).any()):
+            raise ValueError(f"places must be below {room}, the size of the cache")
         if layer > len(self._storage):
             raise ValueError(f"layer {layer} is written before layer {len(self._storage)}")
         if layer == len(self._storage):
-            places_in_all = self._pages.count * self.page_size
-            self._storage.append(
-                (k.new_zeros(places_in_all, *k.shape[1:]), v.new_zeros(places_in_all, *v.shape[1:]))
-            )
+            self._storage.append((k.new_zeros(room, *k.shape[1:]), v.new_zeros(room, *v.shape[1:])))
         keys, values = self._storage[layer]
         for storage, new in ((keys, k), (values, v)):
             expected = storage.shape[1:], storage.dtype, storage.device
