@@ -20,7 +20,7 @@ import lgatr
 from benchmarks.machine import ceilings
 from benchmarks.speed import MODELS, batch_lengths
 from lgatr.kernels import events as events_kernel
-from lgatr.kernels import native
+from lgatr.ops._runtime import cpu as native
 
 GROUPS = {
     "matrix products": ("_linear_pointwise", "aten::mm", "aten::addmm", "aten::bmm"),

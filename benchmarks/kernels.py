@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.machine import description
 from data.command import Parser
-from lgatr.kernels.tuning import seconds_on_gpu
+from lgatr.ops._runtime.tuning import seconds_on_gpu
 from lgatr.layout import Sectors
 
 CHANNELS, SCALARS = 32, 64  # inside the blocks of the published network
@@ -35,7 +35,9 @@ def _numbers(*states: Sectors) -> int:
 
 def cases(tokens: int) -> dict[str, tuple[Callable[[], Any], int]]:
     """Kernels by name: what launches one, and how many numbers it must move."""
-    from lgatr.kernels import triton_gate, triton_norm, triton_products
+    from lgatr.ops.gate import triton as triton_gate
+    from lgatr.ops.norm import triton as triton_norm
+    from lgatr.ops.product import triton as triton_products
 
     x, y, grad, out, other = (_state(tokens, CHANNELS) for _ in range(5))
     wide, wide_grad = (_state(tokens, CHANNELS, SCALARS) for _ in range(2))

@@ -45,7 +45,7 @@ def ceilings() -> dict[str, float]:
 
     The product is the faster of the libraries that torch has.
     """
-    from lgatr.kernels.matmul import product
+    from lgatr.ops._runtime.matmul import product
 
     n = 2048
     a, b = torch.randn(n, n), torch.randn(n, n)

@@ -18,7 +18,7 @@ from torch.utils.module_tracker import ModuleTracker
 from experiments.batch import EventBatch
 from experiments.features import SETS, compute_features
 from lgatr import Packing
-from lgatr.kernels.native_build import SWITCH
+from lgatr.ops._runtime.build import SWITCH
 from lgatr.testing import SymmetryReport, report
 
 

@@ -35,7 +35,7 @@ def no_measured_choice(tmp_path, monkeypatch) -> None:
 @pytest.fixture(autouse=True)
 def matrix_products_of_large_batches(monkeypatch) -> None:
     """Tests are small; what they prove shall hold for the products of real batches."""
-    from lgatr.kernels import matmul
+    from lgatr.ops._runtime import matmul
 
     monkeypatch.setattr(matmul, "_SMALLEST", 1 << 15)
 
@@ -43,7 +43,7 @@ def matrix_products_of_large_batches(monkeypatch) -> None:
 @pytest.fixture(params=["native", "torch"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to compute on a CPU."""
-    from lgatr.kernels.native import has_native_kernels
+    from lgatr.ops._runtime.cpu import has_native_kernels
 
     if request.param == "torch":
         monkeypatch.setenv("LGATR_NATIVE", "0")

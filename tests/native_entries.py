@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lgatr.kernels import native
+from lgatr.ops._runtime import cpu as native
 
 called: set[str] = set()
 _entry = native._entry

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lgatr import algebra
-from lgatr.kernels.products import signed_products, signed_products_reference
+from lgatr.ops.product.stage import signed_products, signed_products_reference
 from lgatr.layout import from_sectors, to_sectors
 from lgatr.primitives import (
     geometric_product,

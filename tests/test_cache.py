@@ -138,7 +138,7 @@ def test_no_place_at_all(home, monkeypatch):
     with pytest.raises(OSError):
         cache.cache_directory()
     from lgatr.attention import choice
-    from lgatr.kernels.tuning import Tuned
+    from lgatr.ops._runtime.tuning import Tuned
 
     monkeypatch.setattr(choice, "path", cache.cache_directory)
     choice._table.cache_clear()

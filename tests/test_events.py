@@ -7,7 +7,7 @@ import torch
 
 from lgatr.kernels import events
 from lgatr.kernels.events import EventsStage
-from lgatr.kernels.native import has_native_kernels
+from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.kernels.packed import attention_of_events
 
 pytestmark = pytest.mark.usefixtures("kernels")

@@ -24,7 +24,7 @@ from experiments.graphs import (
 from lgatr import Packing
 from lgatr.attention import BoundedPacking, prepare_attention
 from lgatr.attention.backends.native import NativeBackend
-from lgatr.kernels.stage import Stage
+from lgatr.ops._runtime.stage import Stage
 
 LENGTHS = (30, 1, 17, 22)
 PACKED = ["lgatr_small", "lgatr_slim_small", "transformer_small"]

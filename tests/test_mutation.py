@@ -53,7 +53,7 @@ def checks():
         if "kernels" not in name:
             del sys.modules[name]
     import lgatr
-    products = importlib.import_module("lgatr.kernels.products")
+    products = importlib.import_module("lgatr.ops.product.stage")
     products.PAIR_PRODUCTS = algebra.PAIR_PRODUCTS
     products._PRODUCT_TABLE = products._dense_table(products.PRODUCT_ROLES)
     from lgatr import primitives
@@ -118,7 +118,7 @@ def flips(name):
 
 assert not fails(), "the checks fail without a flip"
 name = sys.argv[1]
-owner = importlib.import_module("lgatr.kernels.weyl") if name.startswith("LEFT") else algebra
+owner = importlib.import_module("lgatr.ops.product.formula") if name.startswith("LEFT") else algebra
 original = getattr(owner, name)
 survivors = []
 for i, flipped in enumerate(flips(name)):
@@ -142,7 +142,7 @@ TABLES = {
     "PAIR_SIGNS": 16,
     "PAIR_METRIC": 8,
     "PAIR_PRODUCTS": 256,
-    "LEFT": 16,  # of lgatr.kernels.weyl
+    "LEFT": 16,  # of lgatr.ops.product.formula
     "LEFT_DAGGER": 16,
 }
 

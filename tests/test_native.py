@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from lgatr import LGATr, Packing
-from lgatr.kernels import native_build
-from lgatr.kernels.native import _entry, has_native_kernels
+from lgatr.ops._runtime import build as native_build
+from lgatr.ops._runtime.cpu import _entry, has_native_kernels
 from lgatr.utils.cache import warn_once
 
-FAST = "import torch; from lgatr.kernels.native import has_native_kernels as has"
+FAST = "import torch; from lgatr.ops._runtime.cpu import has_native_kernels as has"
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from lgatr.kernels import native_build, native_store
+from lgatr.ops._runtime import build as native_build
+from lgatr.ops._runtime import store as native_store
 from lgatr.utils.cache import warn_once
 
 SOURCE = 'extern "C" int answer() { return 42; }\n'
@@ -27,7 +28,7 @@ from pathlib import Path
 for name in ("lgatr", "lgatr.kernels", "lgatr.utils"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [str(Path(sys.argv[3], *name.split(".")))]
-from lgatr.kernels import native_build
+from lgatr.ops._runtime import build as native_build
 native_build._SOURCES, native_build._HEADER = (Path(sys.argv[1]),), Path(sys.argv[2])
 found = native_build.library("float")
 print(found and found.answer())

@@ -12,9 +12,10 @@ import native_fuzz
 import pytest
 import torch
 
-from lgatr.kernels import native, native_build
-from lgatr.kernels.native_arguments import Array, Heads, Real, Size, State
-from lgatr.kernels.native_signatures import FALLIBLE, SIGNATURES
+from lgatr.ops._runtime import cpu as native
+from lgatr.ops._runtime import build as native_build
+from lgatr.ops._runtime.arguments import Array, Heads, Real, Size, State
+from lgatr.ops._runtime.kernel import FALLIBLE, SIGNATURES
 
 KINDS = {"State*": State, "T*": Array, "Heads*": Heads, "Index": Size, "double": Real}
 

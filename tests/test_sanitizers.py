@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lgatr.kernels import native_build
-from lgatr.kernels.native_signatures import SIGNATURES
+from lgatr.ops._runtime import build as native_build
+from lgatr.ops._runtime.kernel import SIGNATURES
 
 HERE = Path(__file__).parent
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1 -O1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lgatr.kernels.native import has_native_kernels
+from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.primitives import vectors as primitives
 from lgatr.primitives.vectors import VectorMatrices
 from lgatr.utils.nonlinearities import get_nonlinearity

@@ -10,13 +10,14 @@ import torch
 from torch.nn import functional as F
 
 from lgatr import Packing
-from lgatr.kernels import matmul, weyl
-from lgatr.kernels.from_heads import FromHeadsStage
-from lgatr.kernels.heads import HeadsStage
-from lgatr.kernels.linear import Placement
-from lgatr.kernels.products import ProductStage, signed_products_reference
-from lgatr.kernels.scratch import scratch
-from lgatr.kernels.stage import Stage, Then
+from lgatr.ops._runtime import matmul
+from lgatr.ops.product import formula as weyl
+from lgatr.ops.heads.from_heads import FromHeadsStage
+from lgatr.ops.heads.stage import HeadsStage
+from lgatr.ops.linear.stage import Placement
+from lgatr.ops.product.stage import ProductStage, signed_products_reference
+from lgatr.ops._runtime.scratch import scratch
+from lgatr.ops._runtime.stage import Stage, Then
 from lgatr.layout import Sectors
 from lgatr.primitives import attention, linear, nonlinearities, normalization
 from lgatr.primitives.linear import LINEAR, SectorMatrices
@@ -214,7 +215,7 @@ def test_every_stage_is_tested():
         return [k for child in kind.__subclasses__() for k in (child, *below(child))]
 
     from lgatr.kernels.events import EventsStage
-    from lgatr.kernels.linear import PlacementStage
+    from lgatr.ops.linear.stage import PlacementStage
     from lgatr.kernels.runs import RunsStage
 
     elsewhere = {PlacementStage, RunsStage, EventsStage}  # below; tests/test_events.py

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from lgatr.kernels.tuning import Tuned, path
+from lgatr.ops._runtime.tuning import Tuned, path
 
 CANDIDATES = ({"BLOCK": 256}, {"BLOCK": 128}, {"BLOCK": 512})
 SECONDS = {256: 3.0, 128: 1.0, 512: 2.0}

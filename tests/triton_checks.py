@@ -8,9 +8,9 @@ import networks
 import pytest
 import torch
 
-from lgatr.kernels.linear import GatedLinearStage
-from lgatr.kernels.products import signed_products_reference
-from lgatr.kernels.tuning import Tuned
+from lgatr.ops.linear.stage import GatedLinearStage
+from lgatr.ops.product.stage import signed_products_reference
+from lgatr.ops._runtime.tuning import Tuned
 from lgatr.layout import Sectors
 from lgatr.primitives import nonlinearities
 from lgatr.primitives.attention import sector_heads, sectors_from_heads
@@ -20,12 +20,12 @@ LAYER_NORM = 1e-5
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MISSING = {"reason": "Triton is not installed: pip install triton", "exc_type": ImportError}
-triton_norm = pytest.importorskip("lgatr.kernels.triton_norm", **MISSING)
-triton_gate = pytest.importorskip("lgatr.kernels.triton_gate", **MISSING)
-triton_heads = pytest.importorskip("lgatr.kernels.triton_heads", **MISSING)
-triton_linear = pytest.importorskip("lgatr.kernels.triton_linear", **MISSING)
-triton_placement = pytest.importorskip("lgatr.kernels.triton_placement", **MISSING)
-triton_products = pytest.importorskip("lgatr.kernels.triton_products", **MISSING)
+triton_norm = pytest.importorskip("lgatr.ops.norm.triton", **MISSING)
+triton_gate = pytest.importorskip("lgatr.ops.gate.triton", **MISSING)
+triton_heads = pytest.importorskip("lgatr.ops.heads.triton", **MISSING)
+triton_linear = pytest.importorskip("lgatr.ops.linear.triton", **MISSING)
+triton_placement = pytest.importorskip("lgatr.ops.linear.triton_matrices", **MISSING)
+triton_products = pytest.importorskip("lgatr.ops.product.triton", **MISSING)
 
 
 TUNED = [
@@ -227,7 +227,8 @@ class TestLinear:
         agree(out, [a @ m.double().cpu() for a, m in zip(exact(grad), matrices, strict=True)], 2e-5)
 
     def test_gates_while_reading(self, tokens, c, s, out_c, out_s, monkeypatch):
-        from lgatr.kernels import gate, linear
+        from lgatr.ops.gate import stage as gate
+        from lgatr.ops.linear import stage as linear
 
         x = state(tokens, c, s)
         matrices, bias = linear_map(x, out_c, out_s)
@@ -284,8 +285,12 @@ def test_results_do_not_depend_on_launch_options(number, monkeypatch):
 @pytest.mark.parametrize("kind", networks.KINDS)
 def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch):
     """Everything as on CUDA, but in the interpreter where there is none."""
-    from lgatr.kernels import gate, heads, linear, norm, products
-    from lgatr.kernels.stage import Stage
+    from lgatr.ops.gate import stage as gate
+    from lgatr.ops.heads import stage as heads
+    from lgatr.ops.linear import stage as linear
+    from lgatr.ops.norm import stage as norm
+    from lgatr.ops.product import stage as products
+    from lgatr.ops._runtime.stage import Stage
 
     # In single precision, for which alone there are kernels on CUDA.
     net = networks.build(kind).to(DEVICE, torch.float32)

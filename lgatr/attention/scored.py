@@ -23,7 +23,7 @@ from lgatr.attention.scores import ScoreMod
 from lgatr.attention.scores.base import checked_scores
 from lgatr.attention.spec import AttentionSpec
 from lgatr.kernels.arrangement import Arrangement, arrangement_of
-from lgatr.kernels.derivatives import needs_plain_formula
+from lgatr.ops._runtime.derivatives import needs_plain_formula
 from lgatr.kernels.empty_rows import open_empty_rows
 from lgatr.kernels.packed import reorder
 

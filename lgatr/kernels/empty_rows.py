@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lgatr.kernels.derivatives import needs_plain_formula
+from lgatr.ops._runtime.derivatives import needs_plain_formula
 
 
 def open_empty_rows(table: Tensor) -> tuple[Tensor, Tensor | None]:

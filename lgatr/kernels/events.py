@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgatr.kernels.native import call, has_native_kernels
-from lgatr.kernels.stage import Optionals, Stage, Tensors
+from lgatr.ops._runtime.cpu import call, has_native_kernels
+from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 
 _LONGEST = 2048
 """Keys of an event whose scores for a block of queries still fit the caches."""
@@ -67,7 +67,7 @@ class EventsStage(Stage):
         )
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.kernels.stage.Stage`."""
+        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         return (self.formula(*inputs),)
 
     def _problem(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
@@ -83,7 +83,7 @@ class EventsStage(Stage):
         return queries, keys, *sizes, scale, self.causal
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        """See :class:`~lgatr.kernels.stage.Stage`."""
+        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         q, k, v = _side_by_side(inputs)
         problem = self._problem(q, k, v)
         out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
@@ -93,7 +93,7 @@ class EventsStage(Stage):
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        """See :class:`~lgatr.kernels.stage.Stage`."""
+        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         q, k, v, out, grad = _side_by_side((*inputs, *outputs, *grads))
         if len(q) == len(k):  # side by side, as they came from one projection
             gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lgatr.kernels.stage import Optionals, Stage, Tensors
+from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 
 _FLASH: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 _FLASH_BACKWARD: Any = getattr(
@@ -56,7 +56,7 @@ class RunsStage(Stage):
         )
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.kernels.stage.Stage`."""
+        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         with sdpa_kernel(SDPBackend.MATH):  # the one whose derivatives have derivatives
             return (self.formula(*inputs),)
 
@@ -79,7 +79,7 @@ class RunsStage(Stage):
             q_start, k_start = q_start + events * n, k_start + events * m
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        """See :class:`~lgatr.kernels.stage.Stage`."""
+        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         q, k, v = inputs
         assert q is not None and k is not None and v is not None
         out = torch.empty(q.shape, dtype=q.dtype)
@@ -93,7 +93,7 @@ class RunsStage(Stage):
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        """See :class:`~lgatr.kernels.stage.Stage`."""
+        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         q, k, v = inputs
         assert q is not None and k is not None and v is not None
         if len(q) == len(k):  # side by side, as they came from one projection

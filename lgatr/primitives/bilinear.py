@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgatr.kernels.products import ProductStage, signed_products
-from lgatr.kernels.stage import Then
+from lgatr.ops.product.stage import ProductStage, signed_products
+from lgatr.ops._runtime.stage import Then
 from lgatr.layout import Sectors, from_sectors, to_sectors
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.primitives.linear import LINEAR, SectorMatrices

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lgatr.kernels.gate import GateStage
-from lgatr.kernels.linear import GatedLinearStage
+from lgatr.ops.gate.stage import GateStage
+from lgatr.ops.linear.stage import GatedLinearStage
 from lgatr.layout import Sectors
 from lgatr.primitives.linear import LINEAR, SectorMatrices
 from lgatr.utils.inputs import broadcast, check_multivectors, check_real

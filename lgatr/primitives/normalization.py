@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lgatr.kernels.norm import NormOfOutputs, NormStage
-from lgatr.kernels.stage import Then
+from lgatr.ops.norm.stage import NormOfOutputs, NormStage
+from lgatr.ops._runtime.stage import Then
 from lgatr.layout import Sectors
 from lgatr.primitives.invariants import abs_squared_norm, sector_squared_norm
 from lgatr.primitives.linear import LINEAR, SectorMatrices

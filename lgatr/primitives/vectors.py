@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from lgatr.algebra import METRIC
-from lgatr.kernels.matmul import linear
-from lgatr.kernels.slim_glu import SlimGLUOfLinear, SlimGLUStage
-from lgatr.kernels.slim_heads import (
+from lgatr.ops._runtime.matmul import linear
+from lgatr.ops.slim_glu.stage import SlimGLUOfLinear, SlimGLUStage
+from lgatr.ops.slim_heads.stage import (
     SlimFromHeadsStage,
     SlimHeadsOfLinear,
     SlimHeadsStage,
     SlimLinearOfHeads,
 )
-from lgatr.kernels.slim_linear import SlimLinearStage
-from lgatr.kernels.slim_norm import SlimNormStage
+from lgatr.ops.slim_linear.stage import SlimLinearStage
+from lgatr.ops.slim_norm.stage import SlimNormStage
 from lgatr.layout import constant
 from lgatr.utils.autocast import full_precision, keeps_precision
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lgatr.attention.masks.base import Movable, check_broadcast
 from lgatr.attention.positions import Positions
 from lgatr.attention.shapes import Layout
-from lgatr.kernels.derivatives import needs_plain_formula
+from lgatr.ops._runtime.derivatives import needs_plain_formula
 from lgatr.utils.described import described
 
 

@@ -1,0 +1,106 @@
+"""Gates on CUDA: each multivector times its gate, in one pass forward and one backward.
+
+The same interface as in :mod:`lgatr.ops._runtime.cpu`. A lane of a program is one (token, channel).
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from lgatr.ops._runtime.triton import FUSED, strides
+from lgatr.ops._runtime.tuning import Options, Tuned
+from lgatr.layout import Sectors
+
+# Blocks of 128 to 1024 lanes differ by less than the noise on an H200.
+_CANDIDATES = ({"BLOCK": 256, "num_warps": 4},)
+_FORWARD = Tuned("gate", _CANDIDATES)
+_BACKWARD = Tuned("gate gradient", _CANDIDATES)
+
+
+@triton.jit
+def _row(x, at, gate, out, to, c, mask):
+    """Both halves of a row."""
+    p, i = tl.load(x + at, mask=mask), tl.load(x + at + c, mask=mask)
+    tl.store(out + to, p * gate, mask=mask)
+    tl.store(out + to + c, i * gate, mask=mask)
+
+
+@triton.jit
+def _row_gradient(x, at, g, at_g, gate, out, to, c, mask):
+    """The same for gradients; returns this row's part of the gradient of the gate."""
+    p, i = tl.load(x + at, mask=mask, other=0.0), tl.load(x + at + c, mask=mask, other=0.0)
+    gp, gi = tl.load(g + at_g, mask=mask, other=0.0), tl.load(g + at_g + c, mask=mask, other=0.0)
+    tl.store(out + to, gp * gate, mask=mask)
+    tl.store(out + to + c, gi * gate, mask=mask)
+    return gp * p + gi * i
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _gate_kernel(
+    z, v, b, gates, oz, ov, ob,
+    z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t, tokens, channels, BLOCK: tl.constexpr,
+):  # fmt: skip
+    lane = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    t, c = lane // channels, lane % channels
+    mask = t < tokens
+    gate = tl.load(gates + lane, mask=mask)
+    _row(z, t * z_t + c, gate, oz, t * oz_t + c, channels, mask)
+    for k in tl.static_range(4):
+        _row(v, k * v_i + t * v_t + c, gate, ov, k * ov_i + t * ov_t + c, channels, mask)
+    for k in tl.static_range(3):
+        _row(b, k * b_i + t * b_t + c, gate, ob, k * ob_i + t * ob_t + c, channels, mask)
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _gradient_kernel(
+    z, v, b, gates, gz, gv, gb, oz, ov, ob, of_gates,
+    z_t, v_i, v_t, b_i, b_t, gz_t, gv_i, gv_t, gb_i, gb_t, oz_t, ov_i, ov_t, ob_i, ob_t,
+    tokens, channels, BLOCK: tl.constexpr,
+):  # fmt: skip
+    lane = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    t, c = lane // channels, lane % channels
+    mask = t < tokens
+    gate = tl.load(gates + lane, mask=mask)
+    at, at_g, to = t * z_t + c, t * gz_t + c, t * oz_t + c
+    total = _row_gradient(z, at, gz, at_g, gate, oz, to, channels, mask)
+    for k in tl.static_range(4):
+        at, at_g, to = k * v_i + t * v_t + c, k * gv_i + t * gv_t + c, k * ov_i + t * ov_t + c
+        total += _row_gradient(v, at, gv, at_g, gate, ov, to, channels, mask)
+    for k in tl.static_range(3):
+        at, at_g, to = k * b_i + t * b_t + c, k * gb_i + t * gb_t + c, k * ob_i + t * ob_t + c
+        total += _row_gradient(b, at, gb, at_g, gate, ob, to, channels, mask)
+    tl.store(of_gates + lane, total, mask=mask)
+
+
+def gate(x: Sectors, gates: Tensor, out: Sectors) -> None:
+    """Multiply each multivector by its gate ``(T, C)``; auxiliary scalars are left out."""
+    if not gates.numel():
+        return
+
+    def launch(options: Options) -> None:
+        _gate_kernel[(triton.cdiv(gates.numel(), options["BLOCK"]),)](
+            *x, gates, *out, *strides(x, out), *gates.shape, **options, **FUSED
+        )
+
+    _FORWARD(gates, (gates.shape[1],), launch)
+
+
+def gate_gradient(x: Sectors, gates: Tensor, grad: Sectors, out: Sectors) -> Tensor:
+    """Write the gradient of the state at fixed gates into ``out``; return that of the gates."""
+    of_gates = torch.empty_like(gates)
+
+    def launch(options: Options) -> None:
+        _gradient_kernel[(triton.cdiv(gates.numel(), options["BLOCK"]),)](
+            *x, gates, *grad, *out, of_gates, *strides(x, grad, out), *gates.shape,
+            **options, **FUSED,
+        )  # fmt: skip
+
+    if gates.numel():
+        _BACKWARD(gates, (gates.shape[1],), launch)
+    return of_gates
+
+
+__all__ = ["gate", "gate_gradient"]
