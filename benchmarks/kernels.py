@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.machine import description
 from data.command import Parser
-from lgatr.ops._runtime.tuning import seconds_on_gpu
 from lgatr.layout import Sectors
+from lgatr.ops._runtime.tuning import seconds_on_gpu
 
 CHANNELS, SCALARS = 32, 64  # inside the blocks of the published network
 

@@ -19,10 +19,10 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from lgatr.layout import Sectors
 from lgatr.ops._runtime import cpu as native
 from lgatr.ops._runtime.arguments import Array, Heads, Size, State
 from lgatr.ops._runtime.kernel import SIGNATURES, Signature
-from lgatr.layout import Sectors
 
 REAL = (torch.float32, torch.float64)
 GUARD = 7.25

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lgatr import algebra
-from lgatr.ops.product.stage import signed_products, signed_products_reference
 from lgatr.layout import from_sectors, to_sectors
+from lgatr.ops.product.stage import signed_products, signed_products_reference
 from lgatr.primitives import (
     geometric_product,
     grade_involute,

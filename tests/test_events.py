@@ -7,8 +7,8 @@ import torch
 
 from lgatr.kernels import events
 from lgatr.kernels.events import EventsStage
-from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.kernels.packed import attention_of_events
+from lgatr.ops._runtime.cpu import has_native_kernels
 
 pytestmark = pytest.mark.usefixtures("kernels")
 

@@ -20,12 +20,12 @@ from lgatr.ops._runtime import store as native_store
 from lgatr.utils.cache import warn_once
 
 SOURCE = 'extern "C" int answer() { return 42; }\n'
-ROOT = Path(native_build.__file__).parents[2]
+ROOT = Path(native_build.__file__).parents[3]
 # The package itself would bring torch along, for seconds.
 PROGRAM = """
 import sys, types
 from pathlib import Path
-for name in ("lgatr", "lgatr.kernels", "lgatr.utils"):
+for name in ("lgatr", "lgatr.ops", "lgatr.ops._runtime", "lgatr.utils"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [str(Path(sys.argv[3], *name.split(".")))]
 from lgatr.ops._runtime import build as native_build

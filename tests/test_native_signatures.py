@@ -12,8 +12,8 @@ import native_fuzz
 import pytest
 import torch
 
-from lgatr.ops._runtime import cpu as native
 from lgatr.ops._runtime import build as native_build
+from lgatr.ops._runtime import cpu as native
 from lgatr.ops._runtime.arguments import Array, Heads, Real, Size, State
 from lgatr.ops._runtime.kernel import FALLIBLE, SIGNATURES
 
@@ -61,7 +61,7 @@ def fuzz(trials, seed):
         [sys.executable, native_fuzz.__file__, str(trials), str(seed)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(native_build.__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(native_build.__file__).parents[3])},
     )
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     print(done.stdout.strip())

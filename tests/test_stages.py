@@ -10,15 +10,15 @@ import torch
 from torch.nn import functional as F
 
 from lgatr import Packing
+from lgatr.layout import Sectors
 from lgatr.ops._runtime import matmul
-from lgatr.ops.product import formula as weyl
+from lgatr.ops._runtime.scratch import scratch
+from lgatr.ops._runtime.stage import Stage, Then
 from lgatr.ops.heads.from_heads import FromHeadsStage
 from lgatr.ops.heads.stage import HeadsStage
 from lgatr.ops.linear.stage import Placement
+from lgatr.ops.product import formula as weyl
 from lgatr.ops.product.stage import ProductStage, signed_products_reference
-from lgatr.ops._runtime.scratch import scratch
-from lgatr.ops._runtime.stage import Stage, Then
-from lgatr.layout import Sectors
 from lgatr.primitives import attention, linear, nonlinearities, normalization
 from lgatr.primitives.linear import LINEAR, SectorMatrices
 
@@ -215,12 +215,12 @@ def test_every_stage_is_tested():
         return [k for child in kind.__subclasses__() for k in (child, *below(child))]
 
     from lgatr.kernels.events import EventsStage
-    from lgatr.ops.linear.stage import PlacementStage
     from lgatr.kernels.runs import RunsStage
+    from lgatr.ops.linear.stage import PlacementStage
 
     elsewhere = {PlacementStage, RunsStage, EventsStage}  # below; tests/test_events.py
     # tests/test_slim_stages.py
-    elsewhere |= {k for k in below(Stage) if k.__module__.startswith("lgatr.kernels.slim")}
+    elsewhere |= {k for k in below(Stage) if k.__module__.startswith("lgatr.ops.slim")}
     tested = {type(make()[0]) for make in CASES.values()}
     assert set(below(Stage)) <= tested | elsewhere
 

@@ -9,13 +9,13 @@ triton = pytest.importorskip("triton", reason="Triton is not installed: pip inst
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from lgatr.ops.gate import triton as triton_gate
-from lgatr.ops.heads import triton as triton_heads
-from lgatr.ops.linear import triton as triton_linear
-from lgatr.ops.norm import triton as triton_norm
-from lgatr.ops.linear import triton_matrices as triton_placement
-from lgatr.ops.product import triton as triton_products
 from lgatr.ops._runtime.triton import FUSED  # noqa: E402
+from lgatr.ops.gate import triton as triton_gate  # noqa: E402
+from lgatr.ops.heads import triton as triton_heads  # noqa: E402
+from lgatr.ops.linear import triton as triton_linear  # noqa: E402
+from lgatr.ops.linear import triton_matrices as triton_placement  # noqa: E402
+from lgatr.ops.norm import triton as triton_norm  # noqa: E402
+from lgatr.ops.product import triton as triton_products  # noqa: E402
 
 GAINS = {"HAS_WEIGHT": True, "HAS_WEIGHT_S": True, "BLOCK_C": 16, "BLOCK_S": 32}
 NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S": 0}

@@ -8,10 +8,10 @@ import networks
 import pytest
 import torch
 
+from lgatr.layout import Sectors
+from lgatr.ops._runtime.tuning import Tuned
 from lgatr.ops.linear.stage import GatedLinearStage
 from lgatr.ops.product.stage import signed_products_reference
-from lgatr.ops._runtime.tuning import Tuned
-from lgatr.layout import Sectors
 from lgatr.primitives import nonlinearities
 from lgatr.primitives.attention import sector_heads, sectors_from_heads
 from lgatr.primitives.normalization import EPSILON, _plain_norm
@@ -285,12 +285,12 @@ def test_results_do_not_depend_on_launch_options(number, monkeypatch):
 @pytest.mark.parametrize("kind", networks.KINDS)
 def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch):
     """Everything as on CUDA, but in the interpreter where there is none."""
+    from lgatr.ops._runtime.stage import Stage
     from lgatr.ops.gate import stage as gate
     from lgatr.ops.heads import stage as heads
     from lgatr.ops.linear import stage as linear
     from lgatr.ops.norm import stage as norm
     from lgatr.ops.product import stage as products
-    from lgatr.ops._runtime.stage import Stage
 
     # In single precision, for which alone there are kernels on CUDA.
     net = networks.build(kind).to(DEVICE, torch.float32)

@@ -23,9 +23,9 @@ from lgatr.attention.scores import ScoreMod
 from lgatr.attention.scores.base import checked_scores
 from lgatr.attention.spec import AttentionSpec
 from lgatr.kernels.arrangement import Arrangement, arrangement_of
-from lgatr.ops._runtime.derivatives import needs_plain_formula
 from lgatr.kernels.empty_rows import open_empty_rows
 from lgatr.kernels.packed import reorder
+from lgatr.ops._runtime.derivatives import needs_plain_formula
 
 # Scores of all blocks kept for the backward pass at most; beyond, they are computed again.
 _KEPT = 4 * BUDGET

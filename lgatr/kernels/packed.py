@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lgatr.kernels.arrangement import Arrangement, Runs, arrangement_of
-from lgatr.ops._runtime.derivatives import needs_plain_formula
 from lgatr.kernels.efficient import efficient_attention
 from lgatr.kernels.empty_rows import open_empty_rows
 from lgatr.kernels.events import EventsStage
 from lgatr.kernels.runs import RunsStage
+from lgatr.ops._runtime.derivatives import needs_plain_formula
 from lgatr.utils.lengths import check_token_count, checked_offsets
 
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from lgatr.algebra import INNER_SIGNS, PAIR_METRIC
 from lgatr.attention import prepare_attention
-from lgatr.ops.heads.from_heads import FromHeadsStage
-from lgatr.ops._runtime.stage import Then
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
+from lgatr.ops._runtime.stage import Then
+from lgatr.ops.heads.from_heads import FromHeadsStage
 from lgatr.primitives.linear import LINEAR, SectorMatrices
 from lgatr.primitives.normalization import inverse_norm
 from lgatr.utils.inputs import check_multivectors, check_real, check_scalars

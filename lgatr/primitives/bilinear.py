@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgatr.ops.product.stage import ProductStage, signed_products
-from lgatr.ops._runtime.stage import Then
 from lgatr.layout import Sectors, from_sectors, to_sectors
+from lgatr.ops._runtime.stage import Then
+from lgatr.ops.product.stage import ProductStage, signed_products
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.primitives.linear import LINEAR, SectorMatrices
 from lgatr.utils.inputs import broadcast, check_multivectors

@@ -20,9 +20,9 @@ from lgatr.algebra import (
     NUM_GRADES,
     REVERSE_SIGNS,
 )
-from lgatr.ops.linear.stage import LinearStage, Placement, PlacementStage
-from lgatr.ops._runtime.matmul import linear
 from lgatr.layout import Sectors, constant, from_sectors, to_sectors
+from lgatr.ops._runtime.matmul import linear
+from lgatr.ops.linear.stage import LinearStage, Placement, PlacementStage
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.autocast import full_precision, keeps_precision
 from lgatr.utils.inputs import check_multivectors, check_real

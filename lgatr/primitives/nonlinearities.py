@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from lgatr.layout import Sectors
 from lgatr.ops.gate.stage import GateStage
 from lgatr.ops.linear.stage import GatedLinearStage
-from lgatr.layout import Sectors
 from lgatr.primitives.linear import LINEAR, SectorMatrices
 from lgatr.utils.inputs import broadcast, check_multivectors, check_real
 from lgatr.utils.nonlinearities import NONLINEARITIES, get_nonlinearity

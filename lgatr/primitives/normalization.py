@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lgatr.ops.norm.stage import NormOfOutputs, NormStage
-from lgatr.ops._runtime.stage import Then
 from lgatr.layout import Sectors
+from lgatr.ops._runtime.stage import Then
+from lgatr.ops.norm.stage import NormOfOutputs, NormStage
 from lgatr.primitives.invariants import abs_squared_norm, sector_squared_norm
 from lgatr.primitives.linear import LINEAR, SectorMatrices
 from lgatr.utils.arguments import check_floor

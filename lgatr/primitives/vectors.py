@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lgatr.algebra import METRIC
+from lgatr.layout import constant
 from lgatr.ops._runtime.matmul import linear
 from lgatr.ops.slim_glu.stage import SlimGLUOfLinear, SlimGLUStage
 from lgatr.ops.slim_heads.stage import (
@@ -24,7 +25,6 @@ from lgatr.ops.slim_heads.stage import (
 )
 from lgatr.ops.slim_linear.stage import SlimLinearStage
 from lgatr.ops.slim_norm.stage import SlimNormStage
-from lgatr.layout import constant
 from lgatr.utils.autocast import full_precision, keeps_precision
 
 EPSILON = 0.01

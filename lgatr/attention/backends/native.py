@@ -25,13 +25,13 @@ from lgatr.attention.offsets import leaves_queries_alone
 from lgatr.attention.scored import Pattern, scored_attention
 from lgatr.attention.scores import DenseBias
 from lgatr.attention.spec import AttentionSpec
-from lgatr.ops._runtime.derivatives import needs_plain_formula
 from lgatr.kernels.efficient import efficient_attention
 from lgatr.kernels.packed import (
     attention_of_events,
     dense_attention,
     packed_attention,
 )
+from lgatr.ops._runtime.derivatives import needs_plain_formula
 
 
 @lru_cache(maxsize=8)

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lgatr.ops.heads.stage import HeadsStage
 from lgatr.layers.linear import EquiLinear
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, from_sectors
+from lgatr.ops.heads.stage import HeadsStage
 from lgatr.primitives.attention import sector_heads
 from lgatr.primitives.linear import SectorMatrices, sector_linear, sector_matrices
 from lgatr.primitives.normalization import EPSILON

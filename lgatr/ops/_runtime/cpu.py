@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgatr.layout import Sectors
 from lgatr.ops._runtime.build import is_wanted, library
 from lgatr.ops._runtime.kernel import FALLIBLE, SIGNATURES, Signature
-from lgatr.layout import Sectors
 
 _NAMES = {torch.float32: "float", torch.float64: "double"}
 # As in native.h.

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgatr.ops._runtime import cpu as native
-from lgatr.ops._runtime.triton import has_triton_kernels
-from lgatr.ops._runtime.function_values import Function, FunctionValues
-from lgatr.ops._runtime.cpu import has_native_kernels
-from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 from lgatr.layout import Sectors, flat
+from lgatr.ops._runtime import cpu as native
+from lgatr.ops._runtime.cpu import has_native_kernels
+from lgatr.ops._runtime.function_values import Function, FunctionValues
+from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
+from lgatr.ops._runtime.triton import has_triton_kernels
 
 
 @dataclass(frozen=True, eq=False)

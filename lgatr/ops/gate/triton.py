@@ -10,9 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lgatr.layout import Sectors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
-from lgatr.layout import Sectors
 
 # Blocks of 128 to 1024 lanes differ by less than the noise on an H200.
 _CANDIDATES = ({"BLOCK": 256, "num_warps": 4},)

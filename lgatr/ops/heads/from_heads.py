@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
+from lgatr.layout import NUM_VECTORS, Sectors, flat
+from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 from lgatr.ops._runtime.triton import has_triton_kernels
 from lgatr.ops.heads.rows import ROWS, copy_short, fused_kernels, present
-from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
-from lgatr.layout import NUM_VECTORS, Sectors, flat
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS
 from lgatr.ops._runtime import cpu as native
-from lgatr.ops._runtime.triton import has_triton_kernels
 from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS
+from lgatr.ops._runtime.triton import has_triton_kernels
 
 ROWS = 1 + NUM_VECTORS + NUM_BIVECTORS
 VECTORS, BIVECTORS = slice(1, 1 + NUM_VECTORS), slice(1 + NUM_VECTORS, ROWS)

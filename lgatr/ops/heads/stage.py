@@ -17,6 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
+from lgatr.ops._runtime.matmul import input_gradient, product
+from lgatr.ops._runtime.scratch import scratch
+from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 from lgatr.ops._runtime.triton import has_triton_kernels
 from lgatr.ops.heads.rows import (
     BIVECTORS,
@@ -31,10 +35,6 @@ from lgatr.ops.heads.rows import (
     signed_squares,
     spread,
 )
-from lgatr.ops._runtime.matmul import input_gradient, product
-from lgatr.ops._runtime.scratch import scratch
-from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
-from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
 
 _LAYER_NORM = 1e-5
 _TOKENS = 1024

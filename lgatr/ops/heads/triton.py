@@ -14,9 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lgatr.layout import Sectors
 from lgatr.ops._runtime.triton import FUSED
 from lgatr.ops._runtime.tuning import Options, Tuned
-from lgatr.layout import Sectors
 
 
 @triton.jit

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgatr.ops._runtime.triton import has_triton_kernels
-from lgatr.ops.gate.stage import GateStage
+from lgatr.layout import Sectors, flat, unflat
 from lgatr.ops._runtime.matmul import as_rows, input_gradient, product, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors, Then
-from lgatr.layout import Sectors, flat, unflat
+from lgatr.ops._runtime.triton import has_triton_kernels
+from lgatr.ops.gate.stage import GateStage
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
-from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
 
 _LIBRARY: Options = {"BLOCK_T": 0}
 """Stands for the products of the library; first, so taken where nothing can be measured."""

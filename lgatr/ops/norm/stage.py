@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgatr.ops._runtime import cpu as native
-from lgatr.ops._runtime.triton import has_triton_kernels
-from lgatr.ops._runtime.matmul import as_rows
-from lgatr.ops._runtime.cpu import has_native_kernels
-from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, flat, unflat
+from lgatr.ops._runtime import cpu as native
+from lgatr.ops._runtime.cpu import has_native_kernels
+from lgatr.ops._runtime.matmul import as_rows
+from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
+from lgatr.ops._runtime.triton import has_triton_kernels
 
 _LAYER_NORM = 1e-5
 

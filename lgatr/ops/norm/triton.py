@@ -14,9 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lgatr.layout import Sectors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
-from lgatr.layout import Sectors
 
 # One warp is two to four times as fast as four with 16 and 32 channels; wide states want more.
 _CANDIDATES = ({"num_warps": 1}, {"num_warps": 4})

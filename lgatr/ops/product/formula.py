@@ -33,8 +33,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lgatr.ops._runtime.scratch import scratch
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
+from lgatr.ops._runtime.scratch import scratch
 
 _PLANE = 1 << 17
 """Numbers of a plane that are worked on at a time, so that all planes stay in the caches."""

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from lgatr.algebra import NUM_PAIRS, PAIR_PRODUCTS
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant, flat
 from lgatr.ops._runtime import cpu as native
-from lgatr.ops.product import formula as weyl
-from lgatr.ops._runtime.triton import has_triton_kernels
 from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
-from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant, flat
+from lgatr.ops._runtime.triton import has_triton_kernels
+from lgatr.ops.product import formula as weyl
 
 Roles = tuple[int, int, int]
 """Which entry of a term (0 left, 1 right, 2 out) the operands and the result stand for."""

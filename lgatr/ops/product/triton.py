@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lgatr.layout import Sectors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
-from lgatr.layout import Sectors
 
 # Blocks of 128 to 512 lanes and 4 or 8 warps differ by 3 % on an H200.
 _FORWARD = Tuned("product", ({"BLOCK": 256, "num_warps": 4},))

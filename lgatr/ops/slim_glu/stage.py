@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from lgatr.ops._runtime import cpu as native
-from lgatr.ops._runtime.function_values import Function, FunctionValues
 from lgatr.ops._runtime.cpu import has_native_kernels
-from lgatr.ops.slim_linear.stage import SlimLinearStage
+from lgatr.ops._runtime.function_values import Function, FunctionValues
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors, Then
+from lgatr.ops.slim_linear.stage import SlimLinearStage
 
 
 @dataclass(frozen=True, eq=False)

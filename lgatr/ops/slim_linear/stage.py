@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lgatr.ops._runtime.matmul import as_rows, input_gradient, product, weight_gradient
 from lgatr.ops._runtime.cpu import has_native_kernels
+from lgatr.ops._runtime.matmul import as_rows, input_gradient, product, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 
 
