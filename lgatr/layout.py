@@ -66,8 +66,8 @@ class Sectors(NamedTuple):
 
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """A small table of the algebra as a tensor, made once per device and dtype."""
-    # Traced programs hold the numbers themselves.
-    if torch.compiler.is_compiling():
+    # Traced programs hold the numbers themselves; those of fake tensors are no numbers.
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return torch.tensor(values, device=device, dtype=dtype)
     return _cached_constant(values, device, dtype)
 

@@ -395,3 +395,9 @@ def test_slim_initialisation_keeps_the_scale():
         weight = layer.linear_s.weight
         assert weight.std().item() * math.sqrt(3 * 100) == pytest.approx(factor, rel=0.02)
         assert not layer.linear_s.bias.any() and "v=200->300" in repr(layer)
+
+
+def test_a_norm_with_gains_for_scalars_is_called_without_any():
+    norm, x = EquiLayerNorm(3, 9, elementwise_affine=True), torch.randn(5, 3, 16)
+    torch.testing.assert_close(norm(x)[0], norm(x, torch.randn(5, 9))[0])
+    assert norm(x)[1] is None

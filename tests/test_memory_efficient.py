@@ -397,3 +397,18 @@ def test_refused_in_one_line(arguments, words):
     with pytest.raises(ValueError, match=words) as caught:
         memory_efficient_attention(*arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("parts", [([1], [2]), (None, None), ([], []), ([Q], [None])])
+def test_parts_that_are_no_tensors(parts):
+    with pytest.raises(TypeError, match="_split is a list of tensors"):
+        ours.merge_attentions(*parts)
+
+
+@pytest.mark.parametrize("p", ["a", torch.zeros(2), None])
+def test_dropout_that_is_no_number(p):
+    out, lse = ours.memory_efficient_attention_partial(Q, Q, Q)
+    with pytest.raises(TypeError, match="^p"):
+        ours.memory_efficient_attention_partial(Q, Q, Q, p=p)
+    with pytest.raises(TypeError, match="^p"):
+        ours.memory_efficient_attention_backward(Q, out, lse, Q, Q, Q, p=p)

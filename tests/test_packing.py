@@ -56,6 +56,7 @@ class TestRefused:
         "lengths",
         [
             [5.9, 5.9],
+            {3: 1},
             [5.0],
             "55",
             b"55",

@@ -81,8 +81,8 @@ def sorted_blocks(
 ) -> Iterator[Block]:
     """Blocks of short events put in another order."""
     lengths = [tuple(table[i] for i in order) for table in (queries, keys)]
-    starts = [torch.tensor([0, *accumulate(table)]) for table in (queries, keys)]
-    numbers = torch.tensor(order)
+    starts = [torch.tensor([0, *accumulate(table)], device="cpu") for table in (queries, keys)]
+    numbers = torch.tensor(order, device="cpu")
     for block in blocks_of(lengths[0], lengths[1], heads, None):
         chosen = numbers[block.events.start : block.events.stop]
         yield block._replace(originals=(chosen, starts[0][chosen], starts[1][chosen]))

@@ -169,7 +169,7 @@ class PagedCache:
                 sequence.pages.append(self._pages.take())
             places += [self._place(sequence, i) for i in range(sequence.length, end)]
             sequence.length = end
-        return torch.tensor(places, dtype=torch.int64)
+        return torch.tensor(places, dtype=torch.int64, device="cpu")
 
     @contextmanager
     def undone_on_error(self) -> Iterator[list[Growth]]:
@@ -247,7 +247,9 @@ class PagedCache:
         if layer > len(self._storage):
             raise ValueError(f"layer {layer} is written before layer {len(self._storage)}")
         if layer == len(self._storage):
-            self._storage.append((k.new_zeros(room, *k.shape[1:]), v.new_zeros(room, *v.shape[1:])))
+            with torch.inference_mode(False):  # a later step may be outside of it
+                k_room, v_room = (x.new_zeros(room, *x.shape[1:]) for x in (k, v))
+            self._storage.append((k_room, v_room))
         keys, values = self._storage[layer]
         for storage, new in ((keys, k), (values, v)):
             expected = storage.shape[1:], storage.dtype, storage.device
@@ -277,7 +279,9 @@ class PagedCache:
         lists = [sequence.pages[skip_pages:] for sequence in chosen]
         widest = max(map(len, lists), default=0)
         table = [pages + [0] * (widest - len(pages)) for pages in lists]
-        return PagedKeys(torch.tensor(table, dtype=torch.int32), self.page_size, lengths)
+        return PagedKeys(
+            torch.tensor(table, dtype=torch.int32, device="cpu"), self.page_size, lengths
+        )
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def _step(
     assert pattern.packing is not None
     own = replace(spec, kv_packing=cache.keys(sequences, len(shared)))
     everyone = Packing.from_lengths([pattern.packing.num_tokens], pattern.packing.device)
-    table = torch.tensor([shared], dtype=torch.int32)
+    table = torch.tensor([shared], dtype=torch.int32, device="cpu")
     length = len(shared) * cache.page_size
     beginning = AttentionSpec(
         packing=everyone,

@@ -98,11 +98,11 @@ class Attention:
         self, q: Tensor, k: Tensor, v: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, AttentionSpec]:
         """The tensors in the format to compute in, and the pattern for them."""
+        if self.dtype is not None:
+            q, k, v = q.to(self.dtype), k.to(self.dtype), v.to(self.dtype)
         spec, factor = _positive_scale(self.spec)
         if spec is not self.spec:
             q = q * factor
-        if self.dtype is not None:
-            q, k, v = q.to(self.dtype), k.to(self.dtype), v.to(self.dtype)
         return q, k, v, spec
 
     def _check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -138,7 +138,9 @@ def _positive_scale(spec: AttentionSpec) -> tuple[AttentionSpec, float]:
     """
     if spec.scale is None or spec.scale > 0.0:
         return spec, 1.0
-    return replace(spec, scale=1.0), spec.scale
+    if spec.scale == 0.0:
+        return replace(spec, scale=1.0), 0.0
+    return replace(spec, scale=-spec.scale), -1.0  # exact in every format
 
 
 def prepare_attention(

@@ -80,10 +80,11 @@ class KeyStorage(ABC):
 
 def _ranges(starts: list[int], lengths: tuple[int, ...]) -> Tensor:
     total = sum(lengths)
-    before = torch.tensor([0, *accumulate(lengths)][:-1])
+    before = torch.tensor([0, *accumulate(lengths)][:-1], device="cpu")
     # With the size of the result given, it is no data for a traced program.
-    shift = torch.tensor(starts) - before
-    return torch.arange(total) + shift.repeat_interleave(torch.tensor(lengths), output_size=total)
+    shift = torch.tensor(starts, device="cpu") - before
+    counts = torch.tensor(lengths, device="cpu")
+    return torch.arange(total, device="cpu") + shift.repeat_interleave(counts, output_size=total)
 
 
 @dataclass(frozen=True)
@@ -236,8 +237,10 @@ class PagedKeys(KeyStorage):
     @cached_property
     def _pages(self) -> Tensor:
         """The page of each live key."""
-        counts = torch.tensor(self.lengths)
-        event = torch.arange(len(counts)).repeat_interleave(counts, output_size=sum(self.lengths))
+        counts = torch.tensor(self.lengths, device="cpu")
+        event = torch.arange(len(counts), device="cpu").repeat_interleave(
+            counts, output_size=sum(self.lengths)
+        )
         return self.tables.cpu().long()[event, self._places // self.page_size]
 
     @cached_property

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from lgatr.attention.dispatch import prepare_attention
 from lgatr.attention.partial import merge_attentions as _merge
+from lgatr.attention.real_numbers import real_number
 from lgatr.attention.shapes import check_tensors
 from lgatr.attention.xformers_shapes import by_xformers, check_op, prepared, wider
+from lgatr.utils.described import described
 
 
 def memory_efficient_attention(
@@ -102,6 +104,13 @@ def memory_efficient_attention_forward(
     )  # fmt: skip
 
 
+def _check_no_dropout(p: Any) -> None:
+    if real_number(p, "p") != 0.0:
+        raise NotImplementedError(
+            "dropout goes with gradients of its own; call memory_efficient_attention"
+        )
+
+
 def _with_lse(
     name: str,
     query: Tensor,
@@ -113,10 +122,7 @@ def _with_lse(
     op: Any,
     output_dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    if p != 0.0:
-        raise NotImplementedError(
-            "dropout goes with gradients of its own; call memory_efficient_attention"
-        )
+    _check_no_dropout(p)
     arguments = (query, key, value, attn_bias, p, scale)
     found = by_xformers(name, op, query, *arguments, output_dtype=output_dtype)
     if found is not None:
@@ -215,10 +221,7 @@ def memory_efficient_attention_backward(
     """
     check_op(op, pair=False, single=True)
     check_tensors(grad, output, lse, query, key, value)
-    if p != 0.0:
-        raise NotImplementedError(
-            "dropout goes with gradients of its own; call memory_efficient_attention"
-        )
+    _check_no_dropout(p)
     rest = (attn_bias, p, scale)
     name, given = "memory_efficient_attention_backward", (grad, output, lse, query, key, value)
     found = by_xformers(name, op, query, *given, *rest)
@@ -270,7 +273,7 @@ def merge_attentions(
     output_dtype
         Format of the merged output; None is that of the parts.
     """
-    outputs, lses = list(attn_split), list(lse_split)
+    outputs, lses = _parts("attn_split", attn_split), _parts("lse_split", lse_split)
     for out, lse in zip(outputs, lses, strict=False):
         if out.dim() not in (4, 5) or lse.shape != (out.shape[0], *out.shape[2:-1], out.shape[1]):
             raise ValueError(
@@ -279,3 +282,10 @@ def merge_attentions(
             )
     merged, total = _merge(outputs, [x.movedim(-1, 1) for x in lses], write_lse, output_dtype)
     return merged, None if total is None else total.movedim(1, -1)
+
+
+def _parts(name: str, given: Any) -> list[Tensor]:
+    parts = list(given) if isinstance(given, (Tensor, Sequence)) else []
+    if not parts or not all(isinstance(part, Tensor) for part in parts):
+        raise TypeError(f"{name} is a list of tensors or a stack of them, not {described(given)}")
+    return parts

@@ -23,7 +23,7 @@ from lgatr.attention.scores import ScoreMod
 from lgatr.attention.scores.base import checked_scores
 from lgatr.attention.spec import AttentionSpec
 from lgatr.kernels.arrangement import Arrangement, arrangement_of
-from lgatr.kernels.empty_rows import open_empty_rows
+from lgatr.kernels.empty_rows import in_format, open_empty_rows
 from lgatr.kernels.packed import reorder
 from lgatr.ops._runtime.derivatives import needs_plain_formula
 
@@ -78,7 +78,7 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, at: Positions) -> 
     table = _allowed(pattern, at)
     if bias is not None:
         check_broadcast(bias, at, f"the bias of {type(pattern.score).__name__}")
-        bias = bias.to(q.dtype)
+        bias = in_format(bias, q.dtype)
         table = bias if table is None else bias.masked_fill(~table, -math.inf)
     if table is None:
         return F.scaled_dot_product_attention(q, k, v, scale=pattern.scale)
@@ -124,7 +124,9 @@ def _attend_block(
     if not len(block.k):
         # Replaced, not made anew, so that a gradient of zeros flows.
         empty = q[..., :1].masked_fill(torch.ones((), dtype=torch.bool, device=q.device), 0.0)
-        return empty.expand(*q.shape[:2], v.shape[-1]), empty.squeeze(-1).float() - math.inf
+        return empty.expand(*q.shape[:2], v.shape[-1]), empty.squeeze(-1).to(
+            torch.promote_types(q.dtype, torch.float32)
+        ) - math.inf
     at = block.positions(heads, q.device)
     q, k, v = (_heads_first(x, events, heads) for x in (q, k, v))
     out = None if want_lse else _fused(q, k, v, pattern, at)

@@ -51,14 +51,14 @@ _BYTE = 1.0 / 2.0e9
 
 def _token_order(lengths: tuple[int, ...], order: list[int]) -> tuple[Tensor, Tensor]:
     """Tokens with events in ``order``, and the order that undoes it."""
-    ptr = torch.tensor([0, *accumulate(lengths)])
-    chosen = torch.tensor(order)
+    ptr = torch.tensor([0, *accumulate(lengths)], device="cpu")
+    chosen = torch.tensor(order, device="cpu")
     counts = ptr.diff()[chosen]
     after = torch.cat([counts.new_zeros(1), counts.cumsum(0)])[:-1]
     shift = (ptr[chosen] - after).repeat_interleave(counts)
-    forth = torch.arange(len(shift)) + shift
+    forth = torch.arange(len(shift), device="cpu") + shift
     back = torch.empty_like(forth)
-    back[forth] = torch.arange(len(forth))
+    back[forth] = torch.arange(len(forth), device="cpu")
     return forth, back
 
 

@@ -26,7 +26,7 @@ _LONGEST = 2048
 def _offsets(lengths: tuple[int, ...]) -> tuple[Tensor, int]:
     """Offsets of the events, and how many tokens they have."""
     with torch.inference_mode(False):
-        offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int64)
+        offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int64, device="cpu")
     return offsets, int(offsets[-1])
 
 

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lgatr.kernels.arrangement import Arrangement, Runs, arrangement_of
 from lgatr.kernels.efficient import efficient_attention
-from lgatr.kernels.empty_rows import open_empty_rows
+from lgatr.kernels.empty_rows import in_format, open_empty_rows
 from lgatr.kernels.events import EventsStage
 from lgatr.kernels.runs import RunsStage
 from lgatr.ops._runtime.derivatives import needs_plain_formula
@@ -66,7 +66,9 @@ def dense_attention(
         k, v = (x.repeat_interleave(heads // x.shape[-3], dim=-3) for x in (k, v))
     empty: Tensor | None = None
     if mask is not None:
-        mask, empty = open_empty_rows(mask if mask.dtype == torch.bool else mask.to(q.dtype))
+        mask, empty = open_empty_rows(
+            mask if mask.dtype == torch.bool else in_format(mask, q.dtype)
+        )
     with sdpa_kernel(SDPBackend.MATH) if needs_plain_formula() else nullcontext():
         out = F.scaled_dot_product_attention(
             q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale

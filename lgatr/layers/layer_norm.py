@@ -60,7 +60,8 @@ class EquiLayerNorm(PointwiseModule):
 
     def forward_sectors(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""
-        return sector_layer_norm(x, self.weight_mv, self.weight_s, self.epsilon, self.gain)
+        weight_s = self.weight_s if x.s_channels else None  # called without scalars
+        return sector_layer_norm(x, self.weight_mv, weight_s, self.epsilon, self.gain)
 
     def forward(
         self, multivectors: Tensor, scalars: Tensor | None = None

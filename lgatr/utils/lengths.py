@@ -5,7 +5,7 @@ Legend: B events.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from operator import index
 from typing import Any
@@ -28,7 +28,7 @@ def checked_lengths(lengths: Iterable[Any] | Tensor) -> tuple[int, ...]:
             lengths = whole_numbers("lengths", lengths, "(events,)").tolist()
         except (RuntimeError, NotImplementedError) as error:
             raise ValueError(f"lengths have no values to read: {described(lengths)}") from error
-    if isinstance(lengths, (str, bytes)) or not isinstance(lengths, Iterable):
+    if isinstance(lengths, (str, bytes, Mapping)) or not isinstance(lengths, Iterable):
         raise TypeError(
             f"lengths must be whole numbers, one for each event; got {described(lengths)}"
         )
@@ -114,5 +114,5 @@ def checked_offsets(ptr: Tensor) -> tuple[int, ...]:
 
 def offsets_of_lengths(lengths: tuple[int, ...], device: torch.device | str) -> Tensor:
     """Offsets ``(B + 1,)`` of events with these lengths."""
-    ptr = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    ptr = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device="cpu")
     return on_device(ptr, device, non_blocking=True)

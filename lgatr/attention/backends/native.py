@@ -26,6 +26,7 @@ from lgatr.attention.scored import Pattern, scored_attention
 from lgatr.attention.scores import DenseBias
 from lgatr.attention.spec import AttentionSpec
 from lgatr.kernels.efficient import efficient_attention
+from lgatr.kernels.empty_rows import in_format
 from lgatr.kernels.packed import (
     attention_of_events,
     dense_attention,
@@ -50,11 +51,15 @@ def _is_empty(q: Tensor, k: Tensor) -> bool:
     return 0 in (*q.shape[:-2], k.shape[-3])
 
 
-def _nothing(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _nothing(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Zeros, and a log-sum-exp of minus infinity."""
-    # Multiplied, not made anew, so that a gradient of zeros flows.
-    none = q[..., :1] * 0.0
-    return none.expand(*q.shape[:-1], v.shape[-1]), none.squeeze(-1).float() - math.inf
+    # Replaced, not made anew, so that gradients of zeros flow.
+    everything = torch.ones((), dtype=torch.bool, device=q.device)
+    none = q[..., :1].masked_fill(everything, 0.0)
+    for x in (k, v):
+        none = none + x.masked_fill(everything, 0.0).sum()
+    lse = none.squeeze(-1).to(torch.promote_types(q.dtype, torch.float32))
+    return none.expand(*q.shape[:-1], v.shape[-1]), lse - math.inf
 
 
 class NativeBackend(Backend):
@@ -132,7 +137,7 @@ class NativeBackend(Backend):
     def _dense(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
         tracing = torch.compiler.is_compiling()
         if not tracing and _is_empty(q, k):
-            return _nothing(q, v)[0]
+            return _nothing(q, k, v)[0]
         ours = spec.dropout > 0.0 and q.device.type == "cpu" and not tracing
         if not ours:
             table: Tensor | None = None
@@ -140,7 +145,7 @@ class NativeBackend(Backend):
             if isinstance(spec.mask, DenseMask) and spec.score is None:
                 simple, table = True, spec.mask.table
             elif isinstance(spec.score, DenseBias) and spec.mask is None:
-                simple, table = True, spec.score.table.to(q.dtype)
+                simple, table = True, in_format(spec.score.table, q.dtype)
             if table is not None and table.dim() == 4 and table.shape[0] != 1 and q.dim() > 4:
                 simple = False  # events of several batch dimensions, counted through
             if simple:
@@ -158,7 +163,7 @@ class NativeBackend(Backend):
             lengths = spec.packing.lengths, spec.key_packing.lengths
             return scored_attention(q, k, v, *lengths, pattern, want_lse)
         if _is_empty(q, k):
-            return _nothing(q, v)
+            return _nothing(q, k, v)
         batch, items = q.shape[:-3], q.shape[-3]
         events = batch.numel()
         lengths = (items,) * events, (k.shape[-3],) * events

@@ -23,6 +23,7 @@ from lgatr.attention.offsets import leaves_queries_alone
 from lgatr.attention.packing import BoundedPacking, Packing
 from lgatr.attention.scores import DenseBias
 from lgatr.attention.spec import AttentionSpec
+from lgatr.kernels.empty_rows import in_format
 
 # The kernels read rows in groups of eight.
 _STEP = 8
@@ -344,7 +345,7 @@ class XformersBackend(Backend):
         # Pad the storage, keep the shape.
         width = -(-shape[-1] // _STEP) * _STEP
         storage = q.new_zeros(*shape[:-1], width)
-        storage[..., : shape[-1]] = mask.to(q.dtype).expand(shape)
+        storage[..., : shape[-1]] = in_format(mask, q.dtype).expand(shape)
         return storage[..., : shape[-1]]
 
 

@@ -30,7 +30,9 @@ class PrefixLM(Mask):
     def __post_init__(self) -> None:
         if isinstance(self.prefix, (list, tuple)):
             prefixes = whole_numbers(self.prefix, "prefix of PrefixLM", 0)
-            object.__setattr__(self, "prefix", torch.tensor(prefixes, dtype=torch.int64))
+            object.__setattr__(
+                self, "prefix", torch.tensor(prefixes, dtype=torch.int64, device="cpu")
+            )
         if isinstance(self.prefix, Tensor) and self.prefix.dim():
             check_whole_table(self.prefix, "prefix of PrefixLM", (1,))
         else:

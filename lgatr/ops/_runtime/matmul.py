@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lgatr.ops._runtime.derivatives import needs_plain_formula
+from lgatr.ops._runtime.derivatives import gradients_are_batched, needs_plain_formula
 
 _SMALLEST = 1 << 21
 """Multiply-adds below which MKL is faster: its call costs 5 microseconds, oneDNN's 20."""
@@ -110,7 +110,7 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         rows = grad.reshape(-1, grad.shape[-1])
-        if torch.is_grad_enabled():  # for second derivatives
+        if torch.is_grad_enabled() or gradients_are_batched():
             gx = linear(grad, weight.t()) if needs_x else None
             gw = rows.t() @ x.reshape(-1, x.shape[-1]) if needs_weight else None
         else:

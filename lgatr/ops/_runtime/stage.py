@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lgatr.ops._runtime.derivatives import needs_plain_formula
+from lgatr.ops._runtime.derivatives import gradients_are_batched, needs_plain_formula
 
 Tensors = tuple[Tensor, ...]
 Optionals = Sequence[Tensor | None]
@@ -76,20 +76,24 @@ class _Run(torch.autograd.Function):
         n, m = ctx.counts
         saved = ctx.saved_tensors
         inputs, outputs, kept = saved[:n], saved[n : n + m], saved[n + m :]
-        if torch.is_grad_enabled():  # for second derivatives
-            return None, *_differentiable(ctx.stage, inputs, grads, ctx.needs_input_grad[1:])
+        if torch.is_grad_enabled() or gradients_are_batched():
+            return None, *_by_formula(ctx.stage, inputs, grads, ctx.needs_input_grad[1:])
         return None, *ctx.stage.backward(inputs, outputs, kept, grads)
 
 
-def _differentiable(
+def _by_formula(
     stage: Stage, inputs: Optionals, grads: Tensors, needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """The gradients as functions that can be differentiated again."""
-    wanted = [x for x, need in zip(inputs, needed, strict=True) if need and x is not None]
+    """The gradients by automatic differentiation: differentiable again, or of batched ``grads``."""
+    second = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views end the path of this gradient: one input may be computed from another, and hooks
+        # that the user has put on them belong to the outer pass.
+        own = [None if x is None else x.view_as(x) for x in inputs]
+        wanted = [x for x, need in zip(own, needed, strict=True) if need and x is not None]
+        outputs = stage.plain(*own)
     found = iter(
-        torch.autograd.grad(
-            stage.plain(*inputs), wanted, grads, create_graph=True, allow_unused=True
-        )
+        torch.autograd.grad(outputs, wanted, grads, create_graph=second, allow_unused=True)
     )
     return [
         next(found) if need and x is not None else None

@@ -26,7 +26,7 @@ VECTORS, BIVECTORS = slice(1, 1 + NUM_VECTORS), slice(1 + NUM_VECTORS, ROWS)
 def collect(groups: int, width: int, value: float, dtype: torch.dtype) -> Tensor:
     """``(N width, N)``: the sum over each group's entries, times ``value``."""
     with torch.inference_mode(False):
-        return (value * torch.eye(groups, dtype=dtype)).repeat_interleave(width, 0)
+        return (value * torch.eye(groups, dtype=dtype, device="cpu")).repeat_interleave(width, 0)
 
 
 @cache
@@ -38,8 +38,8 @@ def spread(
     One table is for scalars and the first vector row, one for all later rows.
     """
     with torch.inference_mode(False):
-        eye = torch.eye(heads * len(metric), dtype=dtype).repeat_interleave(width, 1)
-        sign = torch.tensor([-1.0 if part else 1.0 for part in metric], dtype=dtype)
+        eye = torch.eye(heads * len(metric), dtype=dtype, device="cpu").repeat_interleave(width, 1)
+        sign = torch.tensor([-1.0 if part else 1.0 for part in metric], dtype=dtype, device="cpu")
         sign = sign.repeat_interleave(heads)[:, None].expand(-1, width // 2)
         one = torch.ones_like(sign)
         first, later = torch.cat([one, sign], 1), torch.cat([sign, one], 1)

@@ -138,7 +138,9 @@ class Placement:
     ) -> None:
         # Ask the map itself: it gets the number of each entry, and shows where that arrives.
         self.sizes = [0 if s is None else s.numel() for s in shapes]
-        numbers = torch.arange(1, sum(self.sizes) + 1, dtype=torch.float64).split(self.sizes)
+        numbers = torch.arange(1, sum(self.sizes) + 1, dtype=torch.float64, device="cpu").split(
+            self.sizes
+        )
         probes = [None if s is None else n.view(s) for n, s in zip(numbers, shapes, strict=True)]
         found = [out for out in formula(*probes) if out is not None]
         self.out_shapes = [out.shape for out in found]
@@ -155,7 +157,7 @@ class Placement:
         entries = self.source[places] - 1
         counts = torch.bincount(entries, minlength=count)
         first = counts.cumsum(0) - counts
-        rank = torch.arange(len(entries)) - first[entries]
+        rank = torch.arange(len(entries), device="cpu") - first[entries]
         most = int(counts.max()) if count else 0
         target = torch.full((most, count), len(self.source))
         sign = torch.zeros(most, count, dtype=self.sign.dtype)

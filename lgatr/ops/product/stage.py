@@ -20,6 +20,7 @@ from lgatr.algebra import NUM_PAIRS, PAIR_PRODUCTS
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant, flat
 from lgatr.ops._runtime import cpu as native
 from lgatr.ops._runtime.cpu import has_native_kernels
+from lgatr.ops._runtime.derivatives import gradients_are_batched
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 from lgatr.ops._runtime.triton import has_triton_kernels
 from lgatr.ops.product import formula as weyl
@@ -139,6 +140,17 @@ def _gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     return (*gx, *gy, None)
 
 
+def _batched_gradients(
+    tensors: Sequence[Tensor], grads: Sequence[Tensor], roles: Roles
+) -> tuple[Tensor, ...]:
+    """The gradients for several ``grads`` at once, which only torch's own operations take."""
+    second = torch.is_grad_enabled()
+    with torch.enable_grad():
+        own = [x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in tensors]
+        outputs = signed_products_reference(Sectors(*own[:3]), Sectors(*own[3:]), roles)
+    return torch.autograd.grad(outputs, own, grads, create_graph=second)
+
+
 class _SignedProducts(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -153,9 +165,11 @@ class _SignedProducts(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        if gradients_are_batched():
+            return (*_batched_gradients(tensors, grads, ctx.roles), None)
         if ctx.roles != PRODUCT_ROLES or torch.is_grad_enabled():
             return _gradients(ctx, *grads)
-        tensors = ctx.saved_tensors
         x, y = Sectors(*tensors[:3]), Sectors(*tensors[3:])
         of_x, of_y = product_gradients(x, y, Sectors(*grads))
         return (*of_x, *of_y, None)
@@ -236,7 +250,7 @@ def signed_products(x: Sectors, y: Sectors, roles: Roles = PRODUCT_ROLES) -> Sec
         Which places of a term the operands and the result take; the default is the geometric
         product itself.
     """
-    if not torch.compiler.is_compiling():
+    if not (torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack()):
         return Sectors(*_SignedProducts.apply(*x, *y, roles))
     if _is_exporting():
         return signed_products_reference(x, y, roles)
