@@ -30,7 +30,9 @@ TWO = ("trainer=ddp", "trainer.devices=2")
 def start(
     folder: Path, *arguments: str, experiment: str = "toptagging", own_session: bool = False
 ) -> subprocess.Popen:
-    fixed = (f"experiment={experiment}", *COMMON, f"run_dir={folder}")
+    given = {argument.partition("=")[0] for argument in arguments}
+    common = [option for option in COMMON if option.partition("=")[0] not in given]
+    fixed = (f"experiment={experiment}", *common, f"run_dir={folder}")
     command = [sys.executable, str(ROOT / "run.py"), *fixed, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
