@@ -33,7 +33,7 @@ from lgatr.attention import (
     SlidingWindow,
     prepare_attention,
 )
-from lgatr.attention.event_lengths import read_lengths
+from lgatr.attention.tools.event_lengths import read_lengths
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADS = 8

@@ -19,7 +19,7 @@ from torch.profiler import profile as torch_profile
 import lgatr
 from benchmarks.machine import ceilings
 from benchmarks.speed import MODELS, batch_lengths
-from lgatr.kernels import events as events_kernel
+from lgatr.attention.backends.native import cpu as events_kernel
 from lgatr.ops._runtime import cpu as native
 
 GROUPS = {

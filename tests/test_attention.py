@@ -259,7 +259,7 @@ class TestLongEvents:
         event = packing.batch_index()
         q = torch.arange(tokens) - packing.ptr[event]
         lengths = packing.ptr.diff()[event]
-        from lgatr.attention.positions import Positions
+        from lgatr.attention.pattern.positions import Positions
 
         at = Positions(
             event[:, None], torch.arange(heads)[:, None, None], q[:, None], q[None],

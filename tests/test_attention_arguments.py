@@ -14,13 +14,13 @@ from lgatr.attention import (
     PagedCache,
     SlidingWindow,
     SoftCap,
-    kernel_keywords,
     partial_attention,
     prepare_attention,
 )
-from lgatr.attention.dropout import draw_seed, kept, limit_of
-from lgatr.attention.packing import Packing
-from lgatr.attention.positions import block_positions
+from lgatr.attention.backends.dropout import draw_seed, kept, limit_of
+from lgatr.attention.pattern import kernel_keywords
+from lgatr.attention.pattern.packing import Packing
+from lgatr.attention.pattern.positions import block_positions
 
 # As many tokens in each event, so that one reference serves packed and dense batches.
 EVENTS, ITEMS, HEADS, WIDTH = 2, 4, 2, 6

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from lgatr.attention import AttentionSpec, Packing, backends, choice, select_backend
+from lgatr.attention import AttentionSpec, Packing, backends, select_backend
 from lgatr.attention.__main__ import main
-from lgatr.attention.event_lengths import read_lengths
-from lgatr.attention.features import FEATURES, examples
-from lgatr.attention.table import markdown, properties
+from lgatr.attention.pattern.features import FEATURES, examples
+from lgatr.attention.tools import measured_choice as choice
+from lgatr.attention.tools.event_lengths import read_lengths
+from lgatr.attention.tools.table import markdown, properties
 
 CPU = torch.device("cpu")
 

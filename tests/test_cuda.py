@@ -35,7 +35,7 @@ from lgatr.attention import (
     partial_attention,
     prepare_attention,
 )
-from lgatr.attention.masks import MaskMod
+from lgatr.attention.pattern.masks import MaskMod
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),

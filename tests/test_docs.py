@@ -95,10 +95,12 @@ def test_every_module_is_in_the_reference():
         if not path.name.startswith("_")
     }
     internal = {
-        "lgatr.interface.components", "lgatr.nets.slim_base", "lgatr.attention.shapes",
-        "lgatr.attention.xformers_shapes", "lgatr.attention.whole_numbers",
-        "lgatr.attention.ranges", "lgatr.attention.arguments", "lgatr.attention.continued",
-        "lgatr.attention.real_numbers", "lgatr.attention.kernel_keywords", "lgatr.attention.pages",
+        "lgatr.interface.components", "lgatr.nets.slim_base",
+        *(f"lgatr.attention.{name}" for name in ("graph_break", "pages", "xformers_shapes")),
+        *(f"lgatr.attention.pattern.{name}" for name in (
+            "continued", "kernel_keywords", "keywords", "real_numbers", "shapes", "whole_numbers",
+        )),
+        "lgatr.attention.backends.native.ranges",
         # Paths of the reference library, to what stands elsewhere here.
         "lgatr.nets.lgatr_slim", "lgatr.nets.conditional_lgatr_slim",
     }  # fmt: skip

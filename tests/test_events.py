@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lgatr.kernels import events
-from lgatr.kernels.events import EventsStage
-from lgatr.kernels.packed import attention_of_events
+from lgatr.attention.backends.native import cpu as events
+from lgatr.attention.backends.native.cpu import EventsStage
+from lgatr.attention.backends.native.packed import attention_of_events
 from lgatr.ops._runtime.cpu import has_native_kernels
 
 pytestmark = pytest.mark.usefixtures("kernels")

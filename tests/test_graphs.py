@@ -168,7 +168,7 @@ class TestBoundedPacking:
     def test_xformers_reads_the_offsets_themselves(self):
         pytest.importorskip("xformers", reason="xformers is not installed")
         from lgatr.attention.backends.xformers import XformersBackend
-        from lgatr.attention.spec import AttentionSpec
+        from lgatr.attention.pattern.spec import AttentionSpec
 
         ptr = torch.tensor([0, 3, 8], dtype=torch.int32)
         spec = AttentionSpec(packing=BoundedPacking(ptr, 8, 6))

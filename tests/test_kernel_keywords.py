@@ -11,9 +11,9 @@ from lgatr.attention import (
     Causal,
     SlidingWindow,
     SoftCap,
-    kernel_keywords,
     prepare_attention,
 )
+from lgatr.attention.pattern import kernel_keywords
 
 DEVICE = torch.device("cpu")
 SLOPES = torch.tensor([0.5, 0.25], dtype=torch.float64)

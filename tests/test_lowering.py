@@ -19,8 +19,8 @@ from lgatr.attention import (
     backends,
 )
 from lgatr.attention.backends import flash
-from lgatr.attention.foreign import from_bias
-from lgatr.attention.positions import block_positions
+from lgatr.attention.pattern.interop import from_bias
+from lgatr.attention.pattern.positions import block_positions
 
 CUDA = torch.device("cuda")
 CPU = torch.device("cpu")
@@ -299,7 +299,7 @@ class TestNativeOnCuda:
     @both
     @every_mask
     def test_mask_types(self, mask, cross):
-        from lgatr.kernels.efficient import mask_type
+        from lgatr.attention.backends.native.cuda import mask_type
 
         spec, allowed = spec_of(mask, cross)
         band = None if spec.mask is None else spec.mask.band()
@@ -321,7 +321,7 @@ class TestNativeOnCuda:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
     @pytest.mark.parametrize("width", [36, 6])
     def test_schema(self, dtype, width):
-        from lgatr.kernels.efficient import efficient_attention
+        from lgatr.attention.backends.native.cuda import efficient_attention
 
         packing = Packing.from_lengths(LENGTHS)
         q = torch.empty(sum(LENGTHS), 4, width, device="meta", dtype=dtype)

@@ -28,7 +28,7 @@ from lgatr.attention import (
     SoftCap,
     prepare_attention,
 )
-from lgatr.attention.masks import And, Not
+from lgatr.attention.pattern.masks import And, Not
 
 LONG = torch.arange(6)
 SENSELESS = [

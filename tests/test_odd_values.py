@@ -38,7 +38,7 @@ from lgatr.attention import (
     partial_attention,
     prepare_attention,
 )
-from lgatr.attention.scores.base import Chain
+from lgatr.attention.pattern.scores.base import Chain
 
 CPU = torch.device("cpu")
 I32 = torch.int32

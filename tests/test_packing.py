@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lgatr import Packing
 from lgatr.attention import prepare_attention
-from lgatr.attention.packing import BoundedPacking
+from lgatr.attention.pattern.packing import BoundedPacking
 
 I32 = torch.int32
 LIMIT = 2**31 - 1

@@ -26,13 +26,12 @@ from lgatr.attention import (
     ScoreModFunction,
     SlidingWindow,
     SoftCap,
-    blocks,
     partial_attention,
     prepare_attention,
-    scored,
 )
-from lgatr.attention.dropout import draw_seed, kept, limit_of
-from lgatr.attention.positions import block_positions
+from lgatr.attention.backends.dropout import draw_seed, kept, limit_of
+from lgatr.attention.backends.native import blocks, scored
+from lgatr.attention.pattern.positions import block_positions
 
 HEADS, WIDTH = 4, 3
 HEAD_WEIGHTS = torch.linspace(-1, 1, HEADS, dtype=torch.float64).requires_grad_()

@@ -214,9 +214,10 @@ def test_every_stage_is_tested():
     def below(kind):
         return [k for child in kind.__subclasses__() for k in (child, *below(child))]
 
-    from lgatr.kernels.events import EventsStage
-    from lgatr.kernels.runs import RunsStage
-    from lgatr.ops.linear.stage import PlacementStage
+    from lgatr.kernels.linear import PlacementStage
+
+    from lgatr.attention.backends.native.cpu import EventsStage
+    from lgatr.attention.backends.native.grouped import RunsStage
 
     elsewhere = {PlacementStage, RunsStage, EventsStage}  # below; tests/test_events.py
     # tests/test_slim_stages.py

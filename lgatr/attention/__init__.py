@@ -2,9 +2,16 @@
 
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.cache import PagedCache
-from lgatr.attention.dispatch import Attention, prepare_attention
-from lgatr.attention.keys import GappyKeys, KeyStorage, PaddedKeys, PagedKeys
-from lgatr.attention.masks import (
+from lgatr.attention.memory_efficient import (
+    memory_efficient_attention,
+    memory_efficient_attention_backward,
+    memory_efficient_attention_forward,
+    memory_efficient_attention_forward_requires_grad,
+    memory_efficient_attention_partial,
+)
+from lgatr.attention.partial import merge_attentions, partial_attention
+from lgatr.attention.pattern.key_storage import GappyKeys, KeyStorage, PaddedKeys, PagedKeys
+from lgatr.attention.pattern.masks import (
     Causal,
     ColumnRanges,
     DenseMask,
@@ -16,22 +23,8 @@ from lgatr.attention.masks import (
     ShiftedWindows,
     SlidingWindow,
 )
-from lgatr.attention.memory_efficient import (
-    memory_efficient_attention,
-    memory_efficient_attention_backward,
-    memory_efficient_attention_forward,
-    memory_efficient_attention_forward_requires_grad,
-    memory_efficient_attention_partial,
-)
-from lgatr.attention.packing import BoundedPacking, Packing
-from lgatr.attention.partial import merge_attentions, partial_attention
-from lgatr.attention.registry import (
-    AttentionFallbackWarning,
-    backends,
-    choices,
-    select_backend,
-)
-from lgatr.attention.scores import (
+from lgatr.attention.pattern.packing import BoundedPacking, Packing
+from lgatr.attention.pattern.scores import (
     ALiBi,
     DenseBias,
     PairwiseBias,
@@ -40,7 +33,14 @@ from lgatr.attention.scores import (
     ScoreModFunction,
     SoftCap,
 )
-from lgatr.attention.spec import AttentionSpec
+from lgatr.attention.pattern.spec import AttentionSpec
+from lgatr.attention.prepare import Attention, prepare_attention
+from lgatr.attention.registry import (
+    AttentionFallbackWarning,
+    backends,
+    choices,
+    select_backend,
+)
 
 __all__ = [
     "ALiBi",

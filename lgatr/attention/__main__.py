@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 
 import torch
 
-from lgatr.attention import choice
-from lgatr.attention.event_lengths import read_lengths
-from lgatr.attention.measure import Job, attention_job, measure, network_job
-from lgatr.attention.packing import Packing
-from lgatr.attention.table import markdown, text
+from lgatr.attention.pattern.packing import Packing
+from lgatr.attention.tools import measured_choice as choice
+from lgatr.attention.tools.event_lengths import read_lengths
+from lgatr.attention.tools.measure import Job, attention_job, measure, network_job
+from lgatr.attention.tools.table import markdown, text
 
 
 class _Parser(argparse.ArgumentParser):

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgatr.attention.keys import PagedKeys
 from lgatr.attention.pages import Pages, SequencePages
-from lgatr.attention.shapes import check_formats
-from lgatr.attention.whole_numbers import check_whole_table, whole_number, whole_numbers
+from lgatr.attention.pattern.key_storage import PagedKeys
+from lgatr.attention.pattern.shapes import check_formats
+from lgatr.attention.pattern.whole_numbers import check_whole_table, whole_number, whole_numbers
 from lgatr.utils.described import described
 from lgatr.utils.lengths import MAX_TOKENS
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.cache import Growth, PagedCache
-from lgatr.attention.continued import ContinuedScore, continued_mask
-from lgatr.attention.dispatch import Attention, prepare_attention
-from lgatr.attention.keys import PagedKeys
-from lgatr.attention.masks import Causal
-from lgatr.attention.packing import Packing
 from lgatr.attention.partial import merge_attentions
-from lgatr.attention.spec import AttentionSpec
+from lgatr.attention.pattern.continued import ContinuedScore, continued_mask
+from lgatr.attention.pattern.key_storage import PagedKeys
+from lgatr.attention.pattern.masks import Causal
+from lgatr.attention.pattern.packing import Packing
+from lgatr.attention.pattern.spec import AttentionSpec
+from lgatr.attention.prepare import Attention, prepare_attention
 
 _LIMITS = ("max_seqlen_q", "max_seqlen_k")
 _OPTIONS = ("backend", "strict", "compute_dtype", "head_width", *_LIMITS)

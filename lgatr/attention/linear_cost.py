@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lgatr.attention.packing import Packing
+from lgatr.attention.pattern.packing import Packing
 
 
 def _runs(packing: Packing, keys: Packing) -> list[tuple[int, int, int]]:

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgatr.attention.dispatch import prepare_attention
 from lgatr.attention.partial import merge_attentions as _merge
-from lgatr.attention.real_numbers import real_number
-from lgatr.attention.shapes import check_tensors
+from lgatr.attention.pattern.real_numbers import real_number
+from lgatr.attention.pattern.shapes import check_tensors
+from lgatr.attention.prepare import prepare_attention
 from lgatr.attention.xformers_shapes import by_xformers, check_op, prepared, wider
 from lgatr.utils.described import described
 

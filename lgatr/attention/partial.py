@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgatr.attention.dispatch import prepare_attention
-from lgatr.attention.shapes import check_output_format, check_tensors
+from lgatr.attention.pattern.shapes import check_output_format, check_tensors
+from lgatr.attention.prepare import prepare_attention
 from lgatr.utils.described import described
 from lgatr.utils.inputs import check_real
 

@@ -10,12 +10,11 @@ from importlib.metadata import entry_points
 
 import torch
 
-from lgatr.attention import choice
 from lgatr.attention.backends.base import Backend
-from lgatr.attention.spec import AttentionSpec
+from lgatr.attention.pattern.spec import AttentionSpec
+from lgatr.attention.tools import measured_choice as choice
 
 ENTRY_POINT_GROUP = "lgatr.attention_backends"
-_NOT_BACKENDS = {"base"}
 APPROXIMATIONS = {
     "performer": "its random features break Lorentz equivariance",
     "linformer": "its projection of the keys breaks permutation symmetry",
@@ -29,7 +28,7 @@ class AttentionFallbackWarning(UserWarning):
 
 @cache
 def backends() -> dict[str, type[Backend]]:
-    """All known backends by name: the files beside this one, and installed entry points.
+    """All known backends by name: those in :mod:`lgatr.attention.backends`, and entry points.
 
     A third party registers a :class:`~lgatr.attention.backends.base.Backend` subclass under the
     entry-point group ``lgatr.attention_backends``.
@@ -37,8 +36,8 @@ def backends() -> dict[str, type[Backend]]:
     found: dict[str, type[Backend]] = {}
     package = importlib.import_module("lgatr.attention.backends")
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in _NOT_BACKENDS:
-            loaded = importlib.import_module(f"{package.__name__}.{module.name}")
+        loaded = importlib.import_module(f"{package.__name__}.{module.name}")
+        if hasattr(loaded, "BACKEND"):
             found[loaded.BACKEND.name] = loaded.BACKEND
     for point in entry_points(group=ENTRY_POINT_GROUP):
         found[point.name] = point.load()

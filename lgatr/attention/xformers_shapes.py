@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lgatr.attention.dispatch import Attention, prepare_attention
-from lgatr.attention.foreign import from_bias
-from lgatr.attention.shapes import check_formats, check_output_format
-from lgatr.attention.spec import AttentionSpec
+from lgatr.attention.pattern.interop import from_bias
+from lgatr.attention.pattern.shapes import check_formats, check_output_format
+from lgatr.attention.pattern.spec import AttentionSpec
+from lgatr.attention.prepare import Attention, prepare_attention
 
 _SHAPES = "[B, M, K], [B, M, H, K] or [B, M, G, H, K]"
 

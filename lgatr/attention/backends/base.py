@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lgatr.attention.spec import AttentionSpec
+from lgatr.attention.pattern.spec import AttentionSpec
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Capabilities:
     Parameters
     ----------
     features
-        Names out of :data:`lgatr.attention.features.FEATURES`.
+        Names out of :data:`lgatr.attention.pattern.features.FEATURES`.
     devices
         Device types with a kernel.
     dtypes

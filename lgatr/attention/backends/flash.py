@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.backends.base import Backend, Capabilities
-from lgatr.attention.offsets import (
+from lgatr.attention.backends.cu_seqlens import (
     bottom_right_band,
     equally_wide,
     offsets_of,
     refusal,
     window_of,
 )
-from lgatr.attention.scores import ALiBi, SoftCap
-from lgatr.attention.spec import AttentionSpec
+from lgatr.attention.pattern.scores import ALiBi, SoftCap
+from lgatr.attention.pattern.spec import AttentionSpec
 
 VERSION_2, VERSION_3 = "flash_attn", "flash_attn_interface"
 

@@ -23,13 +23,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lgatr.attention.backends.base import Backend, Capabilities
-from lgatr.attention.dropout import draw_seed, kept, limit_of
-from lgatr.attention.features import FEATURES
-from lgatr.attention.masks import Mask
-from lgatr.attention.masks.block_mask import BlockMaskMod
-from lgatr.attention.positions import Positions
-from lgatr.attention.scores import ScoreMod
-from lgatr.attention.spec import AttentionSpec
+from lgatr.attention.backends.dropout import draw_seed, kept, limit_of
+from lgatr.attention.pattern.features import FEATURES
+from lgatr.attention.pattern.masks import Mask
+from lgatr.attention.pattern.masks.block_mask import BlockMaskMod
+from lgatr.attention.pattern.positions import Positions
+from lgatr.attention.pattern.scores import ScoreMod
+from lgatr.attention.pattern.spec import AttentionSpec
 
 BLOCK = 128
 # Kernels want heads at least this wide.

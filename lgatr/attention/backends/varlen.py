@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.backends.base import Backend, Capabilities
-from lgatr.attention.offsets import Offsets, equally_wide, offsets_of, refusal
-from lgatr.attention.spec import AttentionSpec
+from lgatr.attention.backends.cu_seqlens import Offsets, equally_wide, offsets_of, refusal
+from lgatr.attention.pattern.spec import AttentionSpec
 
 
 @cache

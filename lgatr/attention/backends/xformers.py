@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lgatr.attention.backends.base import Backend, Capabilities
-from lgatr.attention.keys import GappyKeys, PaddedKeys, PagedKeys
-from lgatr.attention.masks import Band, DenseMask
-from lgatr.attention.offsets import leaves_queries_alone
-from lgatr.attention.packing import BoundedPacking, Packing
-from lgatr.attention.scores import DenseBias
-from lgatr.attention.spec import AttentionSpec
-from lgatr.kernels.empty_rows import in_format
+from lgatr.attention.backends.cu_seqlens import leaves_queries_alone
+from lgatr.attention.backends.native.empty_rows import in_format
+from lgatr.attention.pattern.key_storage import GappyKeys, PaddedKeys, PagedKeys
+from lgatr.attention.pattern.masks import Band, DenseMask
+from lgatr.attention.pattern.packing import BoundedPacking, Packing
+from lgatr.attention.pattern.scores import DenseBias
+from lgatr.attention.pattern.spec import AttentionSpec
 
 # The kernels read rows in groups of eight.
 _STEP = 8

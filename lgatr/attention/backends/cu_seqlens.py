@@ -1,0 +1,110 @@
+"""A pattern as the arguments of flash-attention kernels: offsets, causality, window.
+
+Their masks count from the bottom right: the last query meets the last key.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lgatr.attention.pattern.masks import Band
+from lgatr.attention.pattern.packing import Packing
+from lgatr.attention.pattern.spec import AttentionSpec
+
+
+class Offsets(NamedTuple):
+    """Arguments of a kernel for packed sequences; a window of -1 has no limit."""
+
+    cu_seqlens_q: Tensor
+    cu_seqlens_k: Tensor
+    max_seqlen_q: int
+    max_seqlen_k: int
+    window: tuple[int, int]
+
+    @property
+    def causal(self) -> bool:
+        """Whether the window ends at the query itself."""
+        return self.window[1] == 0
+
+
+def bottom_right_band(spec: AttentionSpec) -> Band | None:
+    """The mask as a band from the bottom right.
+
+    Raises
+    ------
+    ValueError
+        If the mask is no such band.
+    """
+    if spec.mask is None:
+        return None
+    band = spec.mask.band()
+    if band is None:
+        raise ValueError("masks other than causal ones and windows")
+    if band.bottom_right or _same_lengths(spec):
+        return band._replace(bottom_right=True)
+    raise ValueError("causality or windows from the first key; give bottom_right=True")
+
+
+def _same_lengths(spec: AttentionSpec) -> bool:
+    # Dense batches do not tell here; in cross-attention the lengths might agree by chance.
+    return spec.packing is not None and (
+        spec.kv_packing is None
+        or (isinstance(spec.kv_packing, Packing) and spec.kv_packing == spec.packing)
+    )
+
+
+def leaves_queries_alone(spec: AttentionSpec, band: Band) -> bool:
+    """Whether some query of a packed batch has no key in the band.
+
+    Kernels with offsets write nothing of use there; by definition the output is zero.
+    """
+    if spec.kv_packing is None:
+        return False
+    assert spec.packing is not None and spec.key_packing is not None
+    pairs = zip(spec.packing.lengths, spec.key_packing.lengths, strict=True)
+    if band.bottom_right:
+        return any(m < n for n, m in pairs)
+    return band.left is not None and any(n - band.left > m for n, m in pairs)
+
+
+def refusal(spec: AttentionSpec) -> str | None:
+    """Why a kernel with offsets cannot run ``spec``, or None."""
+    try:
+        bottom_right_band(spec)
+    except ValueError as error:
+        return f"no kernel for {error}"
+    return None
+
+
+def window_of(band: Band | None) -> tuple[int, int]:
+    """Left and right reach, -1 where there is no limit."""
+    if band is None:
+        return -1, -1
+    return -1 if band.left is None else band.left, -1 if band.right is None else band.right
+
+
+def offsets_of(spec: AttentionSpec, device: torch.device) -> Offsets:
+    """Lower a packed pattern."""
+    queries, keys = spec.packing, spec.key_packing
+    assert queries is not None and keys is not None
+    return Offsets(
+        queries.ptr.to(device),
+        keys.ptr.to(device),
+        queries.max_length,
+        keys.max_length,
+        window_of(bottom_right_band(spec)),
+    )
+
+
+def equally_wide(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Padded with zeros to one width that kernels take, and the width of the values before."""
+    widest = max(q.shape[-1], v.shape[-1])
+    widest += -widest % 8
+    q, k, w = (
+        x if x.shape[-1] == widest else F.pad(x, (0, widest - x.shape[-1])) for x in (q, k, v)
+    )
+    return q, k, w, v.shape[-1]

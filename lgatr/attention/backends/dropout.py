@@ -1,0 +1,54 @@
+"""Attention dropout that depends on a seed and on positions alone, not on who computes it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lgatr.attention.pattern.positions import Positions
+from lgatr.ops._runtime.derivatives import needs_plain_formula
+
+_MASK = 0xFFFFFFFF
+
+
+def draw_seed() -> int | Tensor:
+    """A seed from torch's default generator on the CPU, so that no device is waited for.
+
+    Inside transformations of :mod:`torch.func` it is a tensor: ``vmap`` with
+    ``randomness="different"`` has a seed for each of its samples.
+    """
+    seed = torch.randint(0, 2**31 - 1, ())
+    return seed if needs_plain_formula() else int(seed)
+
+
+def _mix(x: Tensor) -> Tensor:
+    # The finaliser of MurmurHash3: every bit of the input changes half of the output's bits.
+    x = x & _MASK
+    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & _MASK
+    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & _MASK
+    return x ^ (x >> 16)
+
+
+def limit_of(probability: float) -> int:
+    """What :func:`kept` compares with, so that weights are dropped with ``probability``."""
+    return int(probability * 2**32)
+
+
+def kept(seed: int | Tensor, at: Positions, limit: int | Tensor) -> Tensor:
+    """Which attention weights survive.
+
+    Parameters
+    ----------
+    seed
+        Whole number.
+    at
+        Where the scores stand.
+    limit
+        See :func:`limit_of`.
+
+    Returns
+    -------
+    Boolean, broadcasting to ``(events, heads, queries, keys)``.
+    """
+    query = _mix(_mix(at.head.long() + seed) + at.q_token)
+    return _mix(query ^ (at.k_token * 0x9E3779B1)) >= limit

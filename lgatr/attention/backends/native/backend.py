@@ -1,0 +1,179 @@
+"""PyTorch's own scaled dot-product attention, on every device, with every mask and score.
+
+Dense batches go to torch as they are. Packed batches are cut into runs of events with equal length;
+each run is one batched call on a view, so nothing is padded and no dense block-diagonal mask is
+ever built. On CUDA a packed batch is one call of torch's memory-efficient kernel, which takes
+offsets in float32 too. Other patterns run block by block; see
+:mod:`lgatr.attention.backends.native.scored`.
+
+While torch traces a program (compilation, export) the lengths are data, not numbers; there packed
+attention is one operator of its own,
+:func:`lgatr.attention.backends.native.packed.packed_attention`.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from lgatr.attention.backends.base import Backend, Capabilities
+from lgatr.attention.backends.cu_seqlens import leaves_queries_alone
+from lgatr.attention.backends.dropout import draw_seed
+from lgatr.attention.backends.native.cuda import efficient_attention
+from lgatr.attention.backends.native.empty_rows import in_format
+from lgatr.attention.backends.native.packed import (
+    attention_of_events,
+    dense_attention,
+    packed_attention,
+)
+from lgatr.attention.backends.native.scored import Pattern, scored_attention
+from lgatr.attention.pattern.features import FEATURES
+from lgatr.attention.pattern.masks import Band, DenseMask
+from lgatr.attention.pattern.scores import DenseBias
+from lgatr.attention.pattern.spec import AttentionSpec
+from lgatr.ops._runtime.derivatives import needs_plain_formula
+
+
+@lru_cache(maxsize=8)
+def _plain_causality(band: Band, queries: tuple[int, ...], keys: tuple[int, ...]) -> bool | None:
+    """Whether these events need torch's causal mask (True), none (False), or more (None)."""
+    equal = queries == keys
+    if band.right == 0 and band.left is None and (equal or not band.bottom_right):
+        return True
+    if band == Band(None, 0, True) and set(queries) == {1}:
+        return False  # one query, the last: it sees all keys
+    return None
+
+
+def _is_empty(q: Tensor, k: Tensor) -> bool:
+    """Whether a dense batch has no events, or events without queries or keys."""
+    return 0 in (*q.shape[:-2], k.shape[-3])
+
+
+def _nothing(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros, and a log-sum-exp of minus infinity."""
+    # Replaced, not made anew, so that gradients of zeros flow.
+    everything = torch.ones((), dtype=torch.bool, device=q.device)
+    none = q[..., :1].masked_fill(everything, 0.0)
+    for x in (k, v):
+        none = none + x.masked_fill(everything, 0.0).sum()
+    lse = none.squeeze(-1).to(torch.promote_types(q.dtype, torch.float32))
+    return none.expand(*q.shape[:-1], v.shape[-1]), lse - math.inf
+
+
+class NativeBackend(Backend):
+    """See the text of this file."""
+
+    name = "native"
+    capabilities = Capabilities(
+        features=frozenset(FEATURES),
+        devices=frozenset({"cpu", "cuda", "mps"}),
+        dtypes=frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16}),
+    )
+
+    def plan(self, spec: AttentionSpec, device: torch.device) -> Tensor | None:
+        """Places of the keys in their storage; all else follows from the lengths."""
+        return None if spec.storage is None else spec.storage.index().to(device)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Tensor | None
+    ) -> Tensor:
+        """See :meth:`Backend.attend`."""
+        if spec.packing is None:
+            return self._dense(q, k, v, spec)
+        if plan is not None:
+            k, v = k.index_select(0, plan), v.index_select(0, plan)
+        if torch.compiler.is_compiling():
+            return self._traced(q, k, v, spec)
+        out = self._by_runs(q, k, v, spec)
+        return self._scored(q, k, v, spec, False)[0] if out is None else out
+
+    def attend_partial(
+        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`Backend.attend_partial`."""
+        if plan is not None:
+            k, v = k.index_select(0, plan), v.index_select(0, plan)
+        out, lse = self._scored(q, k, v, spec, True)
+        assert lse is not None
+        return out, lse
+
+    def _by_runs(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor | None:
+        """Packed attention without mask or causal, or None if the pattern is more than that."""
+        if spec.score is not None or spec.packing is None or spec.key_packing is None:
+            return None
+        on_cuda = q.device.type == "cuda" and not needs_plain_formula()
+        band = None if spec.mask is None else spec.mask.band()
+        if spec.mask is not None and band is None:
+            return None
+        queries, keys = spec.packing, spec.key_packing
+        kernel = on_cuda and q.dtype != torch.float64
+        if kernel and not (band is not None and leaves_queries_alone(spec, band)):
+            out = efficient_attention(q, k, v, queries, keys, band, spec.dropout, spec.scale)
+            if out is not None:
+                return out
+        if spec.dropout > 0.0:
+            return None
+        causal = False
+        if band is not None:
+            needed = _plain_causality(band, queries.lengths, keys.lengths)
+            if needed is None:
+                return None
+            causal = needed
+        return attention_of_events(q, k, v, queries.lengths, keys.lengths, causal, spec.scale)
+
+    @staticmethod
+    def _traced(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
+        assert spec.packing is not None and spec.key_packing is not None
+        if spec.dropout > 0.0:
+            raise ValueError("a compiled network has no dropout of packed attention weights")
+        if spec.score is not None or not (spec.mask is None or spec.causal):
+            raise ValueError("a compiled network has packed attention with Causal() or no mask")
+        return packed_attention(
+            q, k, v, spec.packing.ptr, spec.key_packing.ptr, spec.causal, spec.scale
+        )
+
+    def _dense(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
+        tracing = torch.compiler.is_compiling()
+        if not tracing and _is_empty(q, k):
+            return _nothing(q, k, v)[0]
+        ours = spec.dropout > 0.0 and q.device.type == "cpu" and not tracing
+        if not ours:
+            table: Tensor | None = None
+            simple = spec.score is None and (spec.mask is None or spec.causal)
+            if isinstance(spec.mask, DenseMask) and spec.score is None:
+                simple, table = True, spec.mask.table
+            elif isinstance(spec.score, DenseBias) and spec.mask is None:
+                simple, table = True, in_format(spec.score.table, q.dtype)
+            if table is not None and table.dim() == 4 and table.shape[0] != 1 and q.dim() > 4:
+                simple = False  # events of several batch dimensions, counted through
+            if simple:
+                return dense_attention(q, k, v, table, spec.causal, spec.dropout, spec.scale)
+        if tracing:
+            raise ValueError("a compiled network has Causal(), a tensor, or no mask")
+        return self._scored(q, k, v, spec, False)[0]
+
+    @staticmethod
+    def _scored(
+        q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, want_lse: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        pattern = Pattern(spec, q.device, q.shape[-1], draw_seed() if spec.dropout else 0)
+        if spec.packing is not None and spec.key_packing is not None:
+            lengths = spec.packing.lengths, spec.key_packing.lengths
+            return scored_attention(q, k, v, *lengths, pattern, want_lse)
+        if _is_empty(q, k):
+            return _nothing(q, k, v)
+        batch, items = q.shape[:-3], q.shape[-3]
+        events = batch.numel()
+        lengths = (items,) * events, (k.shape[-3],) * events
+        q, k, v = (
+            x.expand(*batch, *x.shape[-3:]).reshape(events * x.shape[-3], *x.shape[-2:])
+            for x in (q, k, v)
+        )
+        out, lse = scored_attention(q, k, v, *lengths, pattern, want_lse)
+        if lse is not None:
+            lse = lse.view(*batch, items, -1)
+        return out.view(*batch, items, *out.shape[1:]), lse

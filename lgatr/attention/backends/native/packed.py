@@ -1,0 +1,283 @@
+"""Attention inside events that lie end to end, with torch's own dense kernel.
+
+Legend: T query tokens, U key tokens, B events, H heads, K key-value heads (H or 1), D head width.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lgatr.attention.backends.native.cpu import EventsStage
+from lgatr.attention.backends.native.cuda import efficient_attention
+from lgatr.attention.backends.native.empty_rows import in_format, open_empty_rows
+from lgatr.attention.backends.native.grouped import RunsStage
+from lgatr.attention.backends.native.grouping import Arrangement, Runs, arrangement_of
+from lgatr.ops._runtime.derivatives import needs_plain_formula
+from lgatr.utils.lengths import check_token_count, checked_offsets
+
+
+def reorder(x: Tensor, order: tuple[Tensor, Tensor]) -> Tensor:
+    """Tokens in another order ``(forth, back)``."""
+    order = (order[0].to(x.device), order[1].to(x.device))
+    # Plain indexing where derivatives are taken that a custom function does not have.
+    if needs_plain_formula():
+        return x[order[0]]
+    moved: Tensor = _Reorder.apply(x, *order)
+    return moved
+
+
+class _Reorder(torch.autograd.Function):
+    """Tokens in another order. Undoing an order is a look-up too: nothing is added up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, forth: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(forth, back)
+        return x.index_select(0, forth)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        forth, back = ctx.saved_tensors
+        return _Reorder.apply(grad, back, forth), None, None
+
+
+def dense_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention on ``(..., items, heads, D)``; keys and values may share heads."""
+    heads = q.shape[-2]
+    # Torch wants heads before items; keys with one head for all are views, not copies.
+    q, k, v = (x.transpose(-3, -2) for x in (q, k, v))
+    if k.shape[-3] == 1:
+        k, v = (x.expand(*x.shape[:-3], heads, *x.shape[-2:]) for x in (k, v))
+    elif k.shape[-3] != heads:
+        k, v = (x.repeat_interleave(heads // x.shape[-3], dim=-3) for x in (k, v))
+    empty: Tensor | None = None
+    if mask is not None:
+        mask, empty = open_empty_rows(
+            mask if mask.dtype == torch.bool else in_format(mask, q.dtype)
+        )
+    with sdpa_kernel(SDPBackend.MATH) if needs_plain_formula() else nullcontext():
+        out = F.scaled_dot_product_attention(
+            q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale
+        )
+    if empty is not None:
+        out = out.masked_fill(empty, 0.0)
+    return out.transpose(-3, -2)
+
+
+def attention_of_events(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    queries: tuple[int, ...],
+    keys: tuple[int, ...],
+    causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention on ``(T, H, D)`` and ``(U, K, D)``, inside events of these lengths."""
+
+    def formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        per_token = 4 * q.shape[1] * q.shape[2] * q.element_size()
+        arrangement = arrangement_of(queries, keys, per_token)
+        return attention_by_runs(q, k, v, arrangement, causal, 0.0, scale)
+
+    if EventsStage.applies(q, k, v, keys, scale):
+        return EventsStage(formula, queries, keys, causal, scale)(q, k, v)[0]
+    return formula(q, k, v)
+
+
+def attention_by_runs(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    arrangement: Arrangement,
+    causal: bool = False,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention on ``(T, H, D)`` and ``(U, K, D)``, one dense call for each run."""
+    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    if not (needs_grad or needs_plain_formula()):
+        return _without_gradients(q, k, v, arrangement, causal, dropout, scale)
+    runs, q_order, k_order, _ = arrangement
+    if q_order is not None and k_order is not None:
+        q, k, v = reorder(q, q_order), reorder(k, k_order), reorder(v, k_order)
+    if RunsStage.applies(q, k, v) and dropout == 0.0:
+        stage = RunsStage(partial(_joined_runs, runs, causal, 0.0, scale), *runs, causal, scale)
+        (out,) = stage(q, k, v)
+    else:
+        out = _joined_runs(runs, causal, dropout, scale, q, k, v)
+    if q_order is None:
+        return out
+    return reorder(out, (q_order[1], q_order[0]))
+
+
+def _joined_runs(
+    runs: Runs,
+    causal: bool,
+    dropout: float,
+    scale: float | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+) -> Tensor:
+    # One split is one autograd node whose gradient is one concatenation; slices by index
+    # would each allocate and zero-fill a gradient of the whole batch.
+    queries, keys = runs.tokens(runs.queries), runs.tokens(runs.keys)
+    parts = zip(
+        q.split(queries), k.split(keys), v.split(keys), runs.queries, runs.keys, strict=True
+    )
+    outputs = []
+    for run_q, run_k, run_v, n, m in parts:
+        queries_of_run = run_q.unflatten(0, (-1, n))
+        keys_of_run, values_of_run = run_k.unflatten(0, (-1, m)), run_v.unflatten(0, (-1, m))
+        out = dense_attention(
+            queries_of_run, keys_of_run, values_of_run, None, causal, dropout, scale
+        )
+        outputs.append(out.flatten(0, 1))
+    return torch.cat(outputs)
+
+
+def _without_gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    arrangement: Arrangement,
+    causal: bool,
+    dropout: float,
+    scale: float | None,
+) -> Tensor:
+    """The same written run by run into its place: no second copy of anything."""
+    runs, q_order, k_order, _ = arrangement
+    out = q.new_empty(*q.shape[:-1], v.shape[-1])
+    q_start = k_start = 0
+    for events, n, m in zip(*runs, strict=True):
+        q_place = slice(q_start, q_start + events * n)
+        k_place = slice(k_start, k_start + events * m)
+        q_start, k_start = q_place.stop, k_place.stop
+        if q_order is None or k_order is None:
+            parts = q[q_place], k[k_place], v[k_place]
+        else:
+            q_index = q_order[0][q_place].to(q.device)
+            k_index = k_order[0][k_place].to(q.device)
+            parts = q[q_index], k[k_index], v[k_index]
+        run_q, run_k, run_v = (x.unflatten(0, (events, -1)) for x in parts)
+        part = dense_attention(run_q, run_k, run_v, None, causal, dropout, scale).flatten(0, 1)
+        if q_order is None:
+            out[q_place] = part
+        else:
+            out.index_copy_(0, q_index, part)
+    return out
+
+
+class _Offsets:
+    """Offsets of events in a traced program, checked before a kernel follows them.
+
+    The device is waited for: the lengths are not known before.
+    """
+
+    def __init__(self, ptr: Tensor, tokens: int) -> None:
+        self.ptr, self.lengths = ptr.int(), checked_offsets(ptr)
+        check_token_count(sum(self.lengths), tokens)
+        self.max_length = max(self.lengths)
+
+
+# For traced programs: the lengths of events are data there, which only an operator may look at.
+_LIBRARY = torch.library.Library("lgatr", "FRAGMENT")
+_ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor ptr_q, Tensor ptr_k, bool causal, float? scale"
+_LIBRARY.define(f"packed_attention({_ARGUMENTS}) -> Tensor")
+_LIBRARY.define(f"packed_attention_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
+
+
+def packed_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    ptr_q: Tensor,
+    ptr_k: Tensor,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """:func:`attention_of_events` as one operator that torch can trace.
+
+    Parameters
+    ----------
+    q
+        ``(T, H, D)``.
+    k, v
+        ``(U, K, D)``.
+    ptr_q, ptr_k
+        ``(B + 1,)`` offsets of the events.
+    causal, scale
+        As for :func:`torch.nn.functional.scaled_dot_product_attention`.
+    """
+    return torch.ops.lgatr.packed_attention(q, k, v, ptr_q, ptr_k, causal, scale)
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, ptr_q: Tensor, ptr_k: Tensor, causal: bool, scale: float | None
+) -> Tensor:
+    queries, keys = _Offsets(ptr_q, len(q)), _Offsets(ptr_k, len(k))
+    if len(queries.lengths) != len(keys.lengths):
+        raise ValueError(
+            f"queries come from {len(queries.lengths)} events, keys from {len(keys.lengths)}; "
+            "there must be one for each"
+        )
+    if q.is_cuda and q.dtype != torch.float64:
+        out = efficient_attention(
+            q, k, v, queries, keys, (None, 0, False) if causal else None, 0.0, scale
+        )
+        assert out is not None  # it has both masks
+        return out.contiguous()
+    lengths = queries.lengths, keys.lengths
+    return attention_of_events(q, k, v, *lengths, causal, scale).contiguous()
+
+
+def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    # The forward pass is computed again, as flash attention does with its scores.
+    with torch.enable_grad():
+        q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
+        out = _forward(q, k, v, *rest)
+        return tuple(g.contiguous() for g in torch.autograd.grad(out, (q, k, v), grad))
+
+
+def _fake(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
+    return q.new_empty(*q.shape[:-1], v.shape[-1])
+
+
+def _fake_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return tuple(x.new_empty(x.shape) for x in (q, k, v))
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.causal, ctx.scale = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = torch.ops.lgatr.packed_attention_backward(
+        grad, *ctx.saved_tensors, ctx.causal, ctx.scale
+    )
+    return (*grads, None, None, None, None)
+
+
+_LIBRARY.impl("packed_attention", _forward, "CompositeExplicitAutograd")
+_LIBRARY.impl("packed_attention_backward", _backward, "CompositeExplicitAutograd")
+torch.library.register_fake("lgatr::packed_attention", _fake, lib=_LIBRARY)
+torch.library.register_fake("lgatr::packed_attention_backward", _fake_backward, lib=_LIBRARY)
+torch.library.register_autograd(
+    "lgatr::packed_attention", _autograd, setup_context=_setup, lib=_LIBRARY
+)

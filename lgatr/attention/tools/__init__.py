@@ -1,0 +1,1 @@
+"""Tables of what backends can do, and measurements of which is fastest here."""
