@@ -84,7 +84,7 @@ def with_gradients(function, values, probe, more=()):
 
 
 def usable(name, spec, dtype, device="cpu", training=True):
-    problem = backends()[name].problem(spec, torch.device(device), dtype, training)
+    problem = backends()[name].why_unusable(spec, torch.device(device), dtype, training)
     if problem is not None:
         pytest.skip(f"attention={name}: {problem}")
 

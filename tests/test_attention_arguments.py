@@ -17,7 +17,7 @@ from lgatr.attention import (
     partial_attention,
     prepare_attention,
 )
-from lgatr.attention.backends.dropout import draw_seed, kept, limit_of
+from lgatr.attention.backends.dropout import draw_seed, drop_threshold, keep_mask
 from lgatr.attention.pattern import kernel_keywords
 from lgatr.attention.pattern.packing import Packing
 from lgatr.attention.pattern.positions import block_positions
@@ -138,7 +138,7 @@ def definition(q, k, v, effects, causal=False):
             )
             torch.manual_seed(7)
             p = effect["dropout"]
-            weights = weights * kept(draw_seed(), at, limit_of(p)) / (1 - p)
+            weights = weights * keep_mask(draw_seed(), at, drop_threshold(p)) / (1 - p)
     return torch.einsum("ehqk,ekhd->eqhd", weights, v).flatten(0, 1)
 
 

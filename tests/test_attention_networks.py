@@ -104,7 +104,7 @@ class TestErrors:
     def test_head_width(self):
         spec = AttentionSpec(packing=Packing.from_lengths([2]))
         cuda = torch.device("cuda")
-        problem = backends()["varlen"].problem(spec, cuda, torch.bfloat16, True, 300)
+        problem = backends()["varlen"].why_unusable(spec, cuda, torch.bfloat16, True, 300)
         assert problem == "heads are 300 numbers wide, and its kernels end at 256"
         attend = prepare_attention(CPU, torch.float32, spec=spec)
         object.__setattr__(attend, "backend", backends()["varlen"]())

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lgatr.attention.backends.native import cpu as events
-from lgatr.attention.backends.native.cpu import EventsStage
-from lgatr.attention.backends.native.packed import attention_of_events
+from lgatr.attention.backends.native.cpu import MAX_KEYS
+from lgatr.attention.backends.native.packed import attention_of_events, events_stage
 from lgatr.ops._runtime.cpu import has_native_kernels
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -139,10 +138,12 @@ def test_unusual_scales(scale, dtype):
     agree([ours], [definition(*exact(tensors), *lengths, False, scale)], dtype)
 
 
-def test_long_events_go_elsewhere(monkeypatch, kernels):
+def test_what_the_kernels_do_not_take_goes_elsewhere(kernels):
     q, k, v = draw((9,), (9,), 2, 4, torch.float32)
-    assert EventsStage.applies(q, k, v, (9,), None) == has_native_kernels(q)
-    monkeypatch.setattr(events, "_LONGEST", 8)
-    assert not EventsStage.applies(q, k, v, (9,), None)
-    assert not EventsStage.applies(q, k[:, :1], v[:, :1], (4,), None)
-    assert not EventsStage.applies(q.bfloat16(), k.bfloat16(), v.bfloat16(), (4,), None)
+    stage = events_stage((9,), (9,), False, None)
+    assert stage.accepts(q, k, v) == has_native_kernels(q)
+    assert not stage.accepts(q, k[:, :1], v[:, :1])
+    assert not stage.accepts(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    assert events_stage((9,), (MAX_KEYS,), False, None) is not None
+    assert events_stage((9,), (MAX_KEYS + 1,), False, None) is None
+    assert events_stage((9,), (9,), False, -1.0) is None

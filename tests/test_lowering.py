@@ -31,7 +31,7 @@ def refusal(name, spec):
     """Why a backend would not run the pattern on a machine that has its kernels."""
     backend = backends()[name]
     missing = spec.features() - backend.capabilities.features
-    return f"lacks {sorted(missing)}" if missing else backend.refuses(spec)
+    return f"lacks {sorted(missing)}" if missing else backend.unsupported(spec)
 
 
 def spec_of(mask, cross):
@@ -224,8 +224,10 @@ class TestOffsets:
     def test_flash_refuses(self):
         learned = ALiBi(torch.ones(2, requires_grad=True))
         flash_backend = backends()["flash"]
-        assert "gradients" in flash_backend.refuses(AttentionSpec(score=learned))
-        assert "dropout" in flash_backend.refuses(AttentionSpec(score=SoftCap(1.0), dropout=0.1))
+        assert "gradients" in flash_backend.unsupported(AttentionSpec(score=learned))
+        assert "dropout" in flash_backend.unsupported(
+            AttentionSpec(score=SoftCap(1.0), dropout=0.1)
+        )
 
 
 class TestFlex:

@@ -17,7 +17,7 @@ LENGTHS = {
     "very unequal": [1, 150, 1, 1],
     "unsorted repeats": [5, 9, 5, 9, 9],
 }
-AVAILABLE = [name for name, backend in backends().items() if backend.unavailable() is None]
+AVAILABLE = [name for name, backend in backends().items() if backend.import_error() is None]
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lgatr.attention.AttentionFallbackWarning"),

@@ -29,7 +29,7 @@ from lgatr.attention import (
     partial_attention,
     prepare_attention,
 )
-from lgatr.attention.backends.dropout import draw_seed, kept, limit_of
+from lgatr.attention.backends.dropout import draw_seed, drop_threshold, keep_mask
 from lgatr.attention.backends.native import blocks, scored
 from lgatr.attention.pattern.positions import block_positions
 
@@ -222,7 +222,7 @@ def definition(q, k, v, queries, keys, score, mask, scale, dropout):
         safe = torch.where(some, total, 1.0)
         weights = weights / safe
         if dropout:
-            weights = weights * kept(seed, at, limit_of(dropout)) / (1 - dropout)
+            weights = weights * keep_mask(seed, at, drop_threshold(dropout)) / (1 - dropout)
         outs.append(torch.einsum("hqk,khd->qhd", weights[0], c))
         lses.append(torch.where(some, safe.log() + top, -math.inf)[0, :, :, 0].T)
         q0, k0 = q0 + n, k0 + m

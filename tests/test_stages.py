@@ -214,12 +214,11 @@ def test_every_stage_is_tested():
     def below(kind):
         return [k for child in kind.__subclasses__() for k in (child, *below(child))]
 
-    from lgatr.kernels.linear import PlacementStage
-
     from lgatr.attention.backends.native.cpu import EventsStage
-    from lgatr.attention.backends.native.grouped import RunsStage
+    from lgatr.attention.backends.native.grouped import GroupsStage
+    from lgatr.ops.linear.stage import PlacementStage
 
-    elsewhere = {PlacementStage, RunsStage, EventsStage}  # below; tests/test_events.py
+    elsewhere = {PlacementStage, GroupsStage, EventsStage}  # below; tests/test_events.py
     # tests/test_slim_stages.py
     elsewhere |= {k for k in below(Stage) if k.__module__.startswith("lgatr.ops.slim")}
     tested = {type(make()[0]) for make in CASES.values()}

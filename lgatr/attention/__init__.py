@@ -9,7 +9,8 @@ from lgatr.attention.memory_efficient import (
     memory_efficient_attention_forward_requires_grad,
     memory_efficient_attention_partial,
 )
-from lgatr.attention.partial import merge_attentions, partial_attention
+from lgatr.attention.merge import merge_attentions
+from lgatr.attention.partial import partial_attention
 from lgatr.attention.pattern.key_storage import GappyKeys, KeyStorage, PaddedKeys, PagedKeys
 from lgatr.attention.pattern.masks import (
     Causal,
@@ -26,6 +27,7 @@ from lgatr.attention.pattern.masks import (
 from lgatr.attention.pattern.packing import BoundedPacking, Packing
 from lgatr.attention.pattern.scores import (
     ALiBi,
+    Bias,
     DenseBias,
     PairwiseBias,
     RelativePosition,
@@ -34,7 +36,8 @@ from lgatr.attention.pattern.scores import (
     SoftCap,
 )
 from lgatr.attention.pattern.spec import AttentionSpec
-from lgatr.attention.prepare import Attention, prepare_attention
+from lgatr.attention.prepare import prepare_attention
+from lgatr.attention.prepared import Attention
 from lgatr.attention.registry import (
     AttentionFallbackWarning,
     backends,
@@ -48,6 +51,7 @@ __all__ = [
     "AttentionFallbackWarning",
     "AttentionSpec",
     "Backend",
+    "Bias",
     "Capabilities",
     "Causal",
     "ColumnRanges",

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 
 from lgatr.attention.pattern.packing import Packing
-from lgatr.attention.tools import measured_choice as choice
+from lgatr.attention.tools import measured_choice
 from lgatr.attention.tools.event_lengths import read_lengths
 from lgatr.attention.tools.measure import Job, attention_job, measure, network_job
 from lgatr.attention.tools.table import markdown, text
@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     if results["native, padded"].both < packed[f"{best}, packed"].both:
         print("padding is faster here: events are few, short or nearly equal")
     try:
-        target = choice.remember(where, dtype, True, best)
+        target = measured_choice.remember(where, dtype, True, best)
     except OSError as error:
         print(f"use attention={best}; it could not be remembered ({error.strerror})")
     else:

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from lgatr.attention.pages import Pages, SequencePages
 from lgatr.attention.pattern.key_storage import PagedKeys
+from lgatr.attention.pattern.number_checks import check_whole_table, whole_number, whole_numbers
 from lgatr.attention.pattern.shapes import check_formats
-from lgatr.attention.pattern.whole_numbers import check_whole_table, whole_number, whole_numbers
 from lgatr.utils.described import described
 from lgatr.utils.lengths import MAX_TOKENS
 

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lgatr.attention.cache import Growth, PagedCache
-from lgatr.attention.partial import merge_attentions
+from lgatr.attention.merge import merge_attentions
 from lgatr.attention.pattern.continued import ContinuedScore, continued_mask
 from lgatr.attention.pattern.key_storage import PagedKeys
 from lgatr.attention.pattern.masks import Causal
 from lgatr.attention.pattern.packing import Packing
 from lgatr.attention.pattern.spec import AttentionSpec
-from lgatr.attention.prepare import Attention, prepare_attention
-
-_LIMITS = ("max_seqlen_q", "max_seqlen_k")
-_OPTIONS = ("backend", "strict", "compute_dtype", "head_width", *_LIMITS)
+from lgatr.attention.prepared import Attention, plan_attention
 
 
 @dataclass
@@ -63,8 +61,10 @@ class CachedAttention(Attention):
     """Attention of new tokens to all tokens of their sequences; made by :func:`decoding`."""
 
     def __init__(self, whole: Attention, parts: tuple[Attention, ...], step: _Step) -> None:
-        super().__init__(**{f.name: getattr(whole, f.name) for f in fields(whole)})
-        object.__setattr__(self, "_state", (parts, step))
+        super().__init__(
+            whole.spec, whole.requested, whole.backend, whole.plan, whole.dtype, whole.head_width
+        )
+        self._whole, self._parts, self._step = whole, parts, step
 
     def fits_one_graph(self, q: Tensor) -> bool:
         """See :meth:`Attention.fits_one_graph`: a cache changes with every call."""
@@ -75,11 +75,11 @@ class CachedAttention(Attention):
 
         If this fails, the cache is as it was before the step, which is prepared again.
         """
-        parts, step = self._state  # type: ignore[attr-defined]
-        with step.layer(q, k, v) as (keys, values):
-            if not parts:
-                return super()._attend(q, keys, values)
-            outputs, lses = zip(*(part.partial(q, keys, values) for part in parts), strict=True)
+        with self._step.layer(q, k, v) as (keys, values):
+            if not self._parts:
+                return self._whole(q, keys, values)
+            pairs = (part.partial(q, keys, values) for part in self._parts)
+            outputs, lses = zip(*pairs, strict=True)
             return merge_attentions(outputs, lses)[0]
 
     def partial(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,6 +93,7 @@ def decoding(
     options: Mapping[str, Any],
     device: torch.device,
     dtype: torch.dtype,
+    limits: Mapping[str, int] = MappingProxyType({}),
 ) -> CachedAttention:
     """Attention for one step of a causal decoder.
 
@@ -109,10 +110,12 @@ def decoding(
         Packing of the new tokens; mask and score as for the whole sequences, which no query sees
         beyond itself; scale.
     options
-        ``backend``, ``strict``, ``compute_dtype``, ``head_width``, ``max_seqlen_q`` and
-        ``max_seqlen_k``, of :func:`lgatr.attention.prepare_attention`.
+        ``backend``, ``strict``, ``compute_dtype`` and ``head_width`` of
+        :func:`lgatr.attention.prepare_attention`.
     device, dtype
         Of the queries.
+    limits
+        Its ``max_seqlen_q`` and ``max_seqlen_k``.
 
     Raises
     ------
@@ -125,7 +128,11 @@ def decoding(
     layers = pages.layers
     with pages.undone_on_error() as journal:
         places = pages.extend(sequences, pattern.packing.lengths)
-        whole, parts = _step(pages, sequences, pattern, options, device, dtype)
+        spec = _continued(pages, sequences, pattern)
+        spec.check_max_seqlens(limits)
+        whole = plan_attention(spec, device, dtype, **options)
+        specs = _shared_and_own(pages, sequences, spec)
+        parts = tuple(plan_attention(part, device, dtype, **options) for part in specs)
     return CachedAttention(whole, parts, _Step(pages, places, journal, layers))
 
 
@@ -142,33 +149,30 @@ def _checked(cache: Any, pattern: AttentionSpec) -> tuple[PagedCache, list[int]]
     return pages, sequences
 
 
-def _step(
-    cache: PagedCache,
-    sequences: list[int],
-    pattern: AttentionSpec,
-    options: Mapping[str, Any],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> tuple[Attention, tuple[Attention, ...]]:
-    """Attention to all tokens; and to the common beginning and the rest, where that is less."""
-    options = {name: options[name] for name in _OPTIONS if name in options}
-    limits = {name: options.pop(name) for name in _LIMITS if name in options}
-    mask = continued_mask(pattern.mask)
-    score = None if pattern.score is None else ContinuedScore(pattern.score)
-    spec = replace(pattern, kv_packing=cache.keys(sequences), mask=mask, score=score)
-    whole = prepare_attention(device, dtype, spec=spec, **options, **limits)
+def _continued(cache: PagedCache, sequences: list[int], pattern: AttentionSpec) -> AttentionSpec:
+    """The pattern of the new tokens as the last queries of their sequences."""
+    return replace(
+        pattern,
+        kv_packing=cache.keys(sequences),
+        mask=continued_mask(pattern.mask),
+        score=None if pattern.score is None else ContinuedScore(pattern.score),
+    )
+
+
+def _shared_and_own(
+    cache: PagedCache, sequences: list[int], spec: AttentionSpec
+) -> tuple[AttentionSpec, ...]:
+    """Attention to what all sequences begin with, and to the rest; nothing unless that is less."""
     shared = cache.shared_pages(sequences) if len(sequences) > 1 else []
-    if not shared or score is not None or mask != Causal(bottom_right=True):
-        return whole, ()
-    assert pattern.packing is not None
-    own = replace(spec, kv_packing=cache.keys(sequences, len(shared)))
-    everyone = Packing.from_lengths([pattern.packing.num_tokens], pattern.packing.device)
+    if not shared or spec.score is not None or spec.mask != Causal(bottom_right=True):
+        return ()
+    assert spec.packing is not None
+    everyone = Packing.from_lengths([spec.packing.num_tokens], spec.packing.device)
     table = torch.tensor([shared], dtype=torch.int32, device="cpu")
     length = len(shared) * cache.page_size
     beginning = AttentionSpec(
         packing=everyone,
         kv_packing=PagedKeys(table, cache.page_size, (length,)),
-        scale=pattern.scale,
+        scale=spec.scale,
     )
-    parts = (prepare_attention(device, dtype, spec=s, **options) for s in (beginning, own))
-    return whole, tuple(parts)
+    return beginning, replace(spec, kv_packing=cache.keys(sequences, len(shared)))

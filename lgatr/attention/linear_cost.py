@@ -14,22 +14,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lgatr.attention.backends.native.grouping import groups_of
 from lgatr.attention.pattern.packing import Packing
 
 
-def _runs(packing: Packing, keys: Packing) -> list[tuple[int, int, int]]:
-    """Neighbouring events of equal lengths: (events, queries, keys)."""
-    runs: list[tuple[int, int, int]] = []
-    for n, m in zip(packing.lengths, keys.lengths, strict=True):
-        if runs and runs[-1][1:] == (n, m):
-            runs[-1] = (runs[-1][0] + 1, n, m)
-        else:
-            runs.append((1, n, m))
-    return runs
-
-
 class LinearCostAttention(nn.Module):
-    """Common part: cut a packed batch into runs of events with equal lengths."""
+    """Common part: cut a packed batch into groups of neighbouring events of equal length."""
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, packing: Packing, kv_packing: Packing | None = None
@@ -57,12 +47,12 @@ class LinearCostAttention(nn.Module):
                 f"the packing describes {packing.num_tokens} queries and {keys.num_tokens} keys, "
                 f"but there are {len(q)} and {len(k)}"
             )
-        runs = _runs(packing, keys)
-        q_parts = q.split([e * n for e, n, _ in runs])
-        k_parts, v_parts = (x.split([e * m for e, _, m in runs]) for x in (k, v))
+        groups = groups_of(packing.lengths, keys.lengths)
+        q_parts = q.split(groups.tokens(groups.queries))
+        k_parts, v_parts = (x.split(groups.tokens(groups.keys)) for x in (k, v))
         outputs = [
-            self.attend(*(x.unflatten(0, (run[0], -1)).transpose(1, 2) for x in parts))
-            for *parts, run in zip(q_parts, k_parts, v_parts, runs, strict=True)
+            self.attend(*(x.unflatten(0, (events, -1)).transpose(1, 2) for x in parts))
+            for *parts, events in zip(q_parts, k_parts, v_parts, groups.events, strict=True)
         ]
         return torch.cat([out.transpose(1, 2).flatten(0, 1) for out in outputs])
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgatr.attention.partial import merge_attentions as _merge
-from lgatr.attention.pattern.real_numbers import real_number
+from lgatr.attention.merge import merge_attentions as _merge
+from lgatr.attention.pattern.number_checks import real_number
 from lgatr.attention.pattern.shapes import check_tensors
 from lgatr.attention.prepare import prepare_attention
 from lgatr.attention.xformers_shapes import by_xformers, check_op, prepared, wider

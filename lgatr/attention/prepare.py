@@ -1,146 +1,34 @@
 """From the keyword arguments of a forward call to attention that is ready to run.
 
-Legend: T tokens, H heads, D head width.
+Legend: B events.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lgatr.attention.backends.base import Backend
+from lgatr.attention.decoding import decoding
+from lgatr.attention.pattern import interop
 from lgatr.attention.pattern.kernel_keywords import spelled_out, translated
 from lgatr.attention.pattern.key_storage import KeyStorage
-from lgatr.attention.pattern.keywords import (
-    LIMITS,
-    compute_format,
-    given_keywords,
-    pattern_of,
-    read_keywords,
-)
-from lgatr.attention.pattern.masks import Mask
+from lgatr.attention.pattern.masks import Causal, Mask
+from lgatr.attention.pattern.masks.block_mask import BlockMaskMod
+from lgatr.attention.pattern.number_checks import whole_number
 from lgatr.attention.pattern.packing import Packing
-from lgatr.attention.pattern.scores import ScoreMod
-from lgatr.attention.pattern.shapes import check_formats
-from lgatr.attention.pattern.spec import AttentionSpec
-from lgatr.attention.registry import backends, may_be_traced, select_backend
-from lgatr.utils.autocast import full_precision
+from lgatr.attention.pattern.scores import ScoreMod, ScoreModFunction
+from lgatr.attention.pattern.spec import MAX_SEQLENS, AttentionSpec
+from lgatr.attention.prepared import Attention, plan_attention
+from lgatr.attention.registry import may_be_traced
 from lgatr.utils.described import described
 from lgatr.utils.devices import checked_device
 from lgatr.utils.inputs import FLOATS
 
-
-@dataclass(frozen=True)
-class Attention:
-    """Attention prepared for one forward pass: made once, called by every layer.
-
-    Parameters
-    ----------
-    spec
-        The pattern.
-    requested
-        Name of the backend that was asked for.
-    backend
-        The backend that computes.
-    plan
-        The pattern as lowered for it.
-    dtype
-        Format to compute in; None is that of the queries.
-    head_width
-        Width that the heads must have; None is any.
-    """
-
-    spec: AttentionSpec
-    requested: str
-    backend: Backend
-    plan: Any
-    dtype: torch.dtype | None = None
-    head_width: int | None = None
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend; see :meth:`lgatr.attention.backends.base.Backend.attend`."""
-        if torch.compiler.is_dynamo_compiling() and not self.fits_one_graph(q):
-            from lgatr.attention.graph_break import attend
-
-            return attend(self, q, k, v)
-        return self._attend(q, k, v)
-
-    def fits_one_graph(self, q: Tensor) -> bool:
-        """Whether a traced program can hold it, without the numbers of each event."""
-        return self.spec.fits_one_graph(q.dim())
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        self._check(q, k, v)
-        with full_precision(q.device.type):
-            return self.backend.attend(*self._lowered(q, k, v), self.plan).to(q.dtype)
-
-    def partial(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Attend to a part; see :meth:`lgatr.attention.backends.base.Backend.attend_partial`."""
-        if torch.compiler.is_dynamo_compiling():
-            from lgatr.attention.graph_break import attend_partial
-
-            return attend_partial(self, q, k, v)
-        self._check(q, k, v)
-        if "partial" not in self.backend.capabilities.features:
-            able = [n for n, b in backends().items() if "partial" in b.capabilities.features]
-            raise ValueError(
-                f"attention={self.backend.name} gives no log-sum-exp; {', '.join(able)} do"
-            )
-        with full_precision(q.device.type):
-            out, lse = self.backend.attend_partial(*self._lowered(q, k, v), self.plan)
-            return out.to(q.dtype), lse
-
-    def _lowered(
-        self, q: Tensor, k: Tensor, v: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, AttentionSpec]:
-        """The tensors in the format to compute in, and the pattern for them."""
-        if self.dtype is not None:
-            q, k, v = q.to(self.dtype), k.to(self.dtype), v.to(self.dtype)
-        spec, factor = _positive_scale(self.spec)
-        if spec is not self.spec:
-            q = q * factor
-        return q, k, v, spec
-
-    def _check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
-        check_formats(q, k, v, exact=self.dtype is None)
-        self.spec.check(q.shape, k.shape, v.shape)
-        width = max(q.shape[-1], v.shape[-1])
-        if self.head_width not in (None, width, q.shape[-1]):
-            raise ValueError(f"head_width={self.head_width}, but heads are {width} numbers wide")
-        widest = self.backend.capabilities.max_head_width
-        if widest is not None and width > widest:
-            able = [
-                name
-                for name, b in backends().items()
-                if b.problem(self.spec, q.device, q.dtype, q.requires_grad, width) is None
-            ]
-            raise ValueError(
-                f"attention={self.backend.name} takes heads up to {widest} numbers wide, not "
-                f"{width}; use more heads or attention={' or '.join(able)}"
-            )
-
-    def check_tokens(self, queries: int, keys: int) -> None:
-        """Raise ``ValueError`` unless the pattern is made for so many packed tokens."""
-        # A traced program does not know the lengths; there the operator itself compares them.
-        if self.spec.packing is not None and not torch.compiler.is_compiling():
-            self.spec.check_tokens(queries, keys)
-
-
-def _positive_scale(spec: AttentionSpec) -> tuple[AttentionSpec, float]:
-    """The pattern with a scale above zero, and what the queries are multiplied by for it.
-
-    Kernels multiply scores that a mask has set to minus infinity, or look for the largest score
-    before they multiply.
-    """
-    if spec.scale is None or spec.scale > 0.0:
-        return spec, 1.0
-    if spec.scale == 0.0:
-        return replace(spec, scale=1.0), 0.0
-    return replace(spec, scale=-spec.scale), -1.0  # exact in every format
+_CPU = torch.device("cpu")
 
 
 def prepare_attention(
@@ -228,42 +116,172 @@ def prepare_attention(
         cu_seqlens_k=cu_seqlens_k, max_seqlen_q=max_seqlen_q, max_seqlen_k=max_seqlen_k,
         cache=cache,
     )  # fmt: skip
-    device = checked_device(device)
+    if device != _CPU:
+        device = checked_device(device)
     if dtype not in FLOATS:
         raise ValueError(f"dtype is a format such as torch.float32, not {described(dtype)}")
     if torch.compiler.is_dynamo_compiling() and (others or not _fits_one_graph(keywords)):
-        from lgatr.attention.graph_break import prepare
+        from lgatr.attention.graph_break import run_eagerly
 
-        return prepare(device, dtype, keywords, others)
-    return prepared(device, dtype, keywords, others)
+        prepared: Attention = run_eagerly(_prepared, device, dtype, keywords, others)
+        return prepared
+    return _prepared(device, dtype, keywords, others)
 
 
 def _fits_one_graph(keywords: dict[str, Any]) -> bool:
     """Whether a program that torch.compile traces can hold the preparation."""
-    given = given_keywords(**keywords)
+    given = _checked_keywords(keywords)
     traced = may_be_traced(given.get("backend", "auto"), given.get("strict", False))
-    if given.keys() & {"cache", *LIMITS} or not traced:
+    if given.keys() & {"cache", *MAX_SEQLENS} or not traced:
         return False
-    return pattern_of(given).fits_one_graph()
+    return _pattern_of(given).fits_one_graph()
 
 
-def prepared(
+def _prepared(
     device: torch.device, dtype: torch.dtype, keywords: dict[str, Any], others: dict[str, Any]
 ) -> Attention:
-    """:func:`prepare_attention` with its keywords, and those of other libraries."""
     with spelled_out(others) if others else nullcontext():
-        given, pattern = read_keywords(keywords | translated(others, keywords))
-        inside, name = compute_format(given.get("compute_dtype")), given.get("backend", "auto")
+        if others:
+            keywords = keywords | translated(others, keywords)
+        given = _checked_keywords(keywords)
         if "cache" in given:
-            from lgatr.attention.decoding import decoding
+            _check_cached(given)
+        pattern = _pattern_of(given)
+        limits = {name: given[name] for name in MAX_SEQLENS if name in given}
+        if limits and "cache" not in given:
+            pattern.check_max_seqlens(limits)
+        options = {name: given[name] for name in _OPTIONS if name in given}
+        if "compute_dtype" in options:
+            options["compute_dtype"] = _compute_format(options["compute_dtype"])
+        if "cache" in given:
+            return decoding(given["cache"], pattern, options, device, dtype, limits)
+    return plan_attention(pattern, device, dtype, **options)
 
-            return decoding(given["cache"], pattern, given, device, dtype)
-    lowered, _ = _positive_scale(pattern)
-    strict, width = given.get("strict", False), given.get("head_width")
-    planner, executor = select_backend(
-        name, lowered, device, inside or dtype, strict=strict, width=width
-    )
-    plan = planner.plan(lowered, device)
-    if executor is not planner:
-        plan = executor.plan(lowered, device)
-    return Attention(pattern, name, executor, plan, inside, width)
+
+_OPTIONS = ("backend", "strict", "compute_dtype", "head_width")
+_WITH_CACHE = ("packing", "mask", "score", "score_mod", "scale", "compute_dtype", *MAX_SEQLENS)
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
+# The classes that a keyword may be of, and how to get one.
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "spec": (AttentionSpec, "an AttentionSpec"),
+    "packing": (Packing, "a Packing, such as Packing.from_lengths(lengths)"),
+    "kv_packing": ((Packing, KeyStorage), "a Packing, or a KeyStorage such as PagedKeys"),
+    "mask": ((Mask, Tensor), "a Mask such as Causal(), or a tensor; functions go into MaskMod"),
+    "score": (ScoreMod, "a ScoreMod such as SoftCap(5.0); functions are given as score_mod"),
+    "attn_mask": (Tensor, "a tensor; masks such as Causal() are given as mask"),
+    "is_causal": (bool, "True or False"),
+    "cu_seqlens_q": (Tensor, "a tensor of offsets (events + 1,)"),
+    "cu_seqlens_k": (Tensor, "a tensor of offsets (events + 1,)"),
+    "backend": (str, "the name of a backend"),
+    "strict": (bool, "True or False"),
+}
+# The field of an AttentionSpec that a keyword gives, and how to make its value.
+_FIELDS: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
+    "packing": ("packing", None),
+    "kv_packing": ("kv_packing", None),
+    "mask": ("mask", None),
+    "attn_mask": ("mask", None),
+    "is_causal": ("mask", lambda given: Causal()),
+    "causal": ("mask", None),
+    "window_size": ("mask", None),
+    "block_mask": ("mask", BlockMaskMod),
+    "score": ("score", None),
+    "score_mod": ("score", ScoreModFunction),
+    "softcap": ("score", None),
+    "alibi_slopes": ("score", None),
+    "dropout_p": ("dropout", None),
+    "scale": ("scale", None),
+}
+_JOINED = {"mask": "; masks are joined by &", "score": "; modifications are joined by >>"}
+
+
+def _checked_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
+    """The keywords that were given, each of them of a kind that it may be."""
+    given = {name: value for name, value in keywords.items() if value is not None}
+    for name, value in given.items():
+        if name in _KINDS and not isinstance(value, _KINDS[name][0]):
+            raise TypeError(f"{name} is {_KINDS[name][1]}, not {described(value)}")
+    for name in ("head_width", *MAX_SEQLENS):
+        if name in given:
+            given[name] = whole_number(given[name], name, 1)
+    function = given.get("score_mod")
+    if function is not None and (isinstance(function, ScoreMod) or not callable(function)):
+        raise TypeError(
+            "score_mod is a function of (score, b, h, q, k), not "
+            f"{described(function)}; objects such as SoftCap(5.0) are given as score"
+        )
+    if "block_mask" in given and not hasattr(given["block_mask"], "mask_mod"):
+        raise TypeError(f"block_mask is a BlockMask, not {described(given['block_mask'])}")
+    # What changes nothing is as if it were not given.
+    if given.get("is_causal") is False:
+        del given["is_causal"]
+    dropout = given.get("dropout_p")
+    if isinstance(dropout, (int, float)) and not isinstance(dropout, bool) and dropout == 0:
+        del given["dropout_p"]
+    return given
+
+
+def _check_cached(given: dict[str, Any]) -> None:
+    """Raise ``ValueError`` if there are keywords that a step with a cache does not take."""
+    others = sorted(given.keys() - {*_WITH_CACHE, "cache", "head_width", "backend", "strict"})
+    if others:
+        raise ValueError(
+            f"a step with cache takes {', '.join(_WITH_CACHE)}, and is causal; not "
+            f"{', '.join(others)}"
+        )
+    if "packing" not in given:
+        raise ValueError("a step with cache needs packing, the events of the new tokens")
+
+
+def _compute_format(given: torch.dtype | str) -> torch.dtype:
+    """The format that ``compute_dtype`` names."""
+    name = given if isinstance(given, str) else str(given).removeprefix("torch.")
+    if name not in _DTYPES:
+        raise ValueError(f"compute_dtype is one of {', '.join(_DTYPES)}, not {described(given)}")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def _pattern_of(given: dict[str, Any]) -> AttentionSpec:
+    """The pattern that the keywords describe together; ``ValueError`` if they contradict."""
+    if "spec" in given:
+        twice = given.keys() & {*_FIELDS, "attn_bias", "cu_seqlens_q", "cu_seqlens_k"}
+        if twice:
+            raise ValueError(
+                "the attention pattern is described twice: spec is the whole of it; leave out "
+                f"{', '.join(sorted(twice))}"
+            )
+        return given["spec"]
+    fields: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+
+    def add(keyword: str, values: dict[str, Any]) -> None:
+        for field, value in values.items():
+            if field in fields:
+                raise ValueError(
+                    f"the attention pattern is described twice: {origins[field]} and {keyword} "
+                    f"both give its {field}; give one of them{_JOINED.get(field, '')}"
+                )
+            fields[field], origins[field] = value, keyword
+
+    for keyword, (field, make) in _FIELDS.items():
+        if keyword in given:
+            value = given[keyword]
+            add(keyword, {field: value if make is None else make(value)})
+    if "attn_bias" in given:
+        alone = not given.keys() & {*_FIELDS, "cu_seqlens_q", "cu_seqlens_k"}
+        add("attn_bias", interop.from_bias(given["attn_bias"], alone))
+    offsets = given.get("cu_seqlens_q"), given.get("cu_seqlens_k")
+    if offsets[0] is not None or offsets[1] is not None:
+        if "kv_packing" in fields:
+            raise ValueError(
+                f"{origins['kv_packing']} and cu_seqlens_k both give the events of the keys; give "
+                "one of them"
+            )
+        add("cu_seqlens_q", interop.from_offsets(*offsets))
+    if "packing" in fields and isinstance(fields.get("mask"), (Tensor, BlockMaskMod)):
+        raise ValueError(
+            f"a packed batch ({origins['packing']}) takes no dense mask ({origins['mask']}); its "
+            "packing is the mask, which mask=MaskMod(function) narrows"
+        )
+    return AttentionSpec(**fields)

@@ -11,8 +11,9 @@ from importlib.metadata import entry_points
 import torch
 
 from lgatr.attention.backends.base import Backend
+from lgatr.attention.backends.native import NativeBackend
 from lgatr.attention.pattern.spec import AttentionSpec
-from lgatr.attention.tools import measured_choice as choice
+from lgatr.attention.tools import measured_choice
 
 ENTRY_POINT_GROUP = "lgatr.attention_backends"
 APPROXIMATIONS = {
@@ -58,19 +59,17 @@ def _traceable(name: str, strict: bool) -> tuple[Backend, Backend]:
     """The backend of a program that torch traces."""
     if not may_be_traced(name, strict):
         raise ValueError(f"attention={name}: only native runs in a compiled or exported network")
-    from lgatr.attention.backends.native import NativeBackend
-
     return NativeBackend(), NativeBackend()
 
 
 def _no_kernel_here(backend: type[Backend], device: torch.device, training: bool) -> str | None:
     """What an installed backend has not got on a device, whatever the pattern; or None."""
-    if backend.unavailable() is not None:
+    if backend.import_error() is not None:
         return None
     if not backend.capabilities.has_kernel(device, training):
         what = " for training" if backend.capabilities.has_kernel(device, False) else ""
         return f"has no {device.type} kernel{what}"
-    reason = backend.unloaded(device)
+    reason = backend.load_error(device)
     return None if reason is None else f"cannot load its {device.type} kernels ({reason})"
 
 
@@ -112,18 +111,18 @@ def select_backend(
         return _traceable(name, strict)
     table, training = backends(), torch.is_grad_enabled()
 
-    def problem(backend: type[Backend]) -> str | None:
-        return backend.problem(spec, device, dtype, training, width)
+    def why_unusable(backend: type[Backend]) -> str | None:
+        return backend.why_unusable(spec, device, dtype, training, width)
 
     if name == "auto":
-        measured = choice.remembered(device, dtype, spec.packing is not None)
+        measured = measured_choice.remembered(device, dtype, spec.packing is not None)
         # From the best: what is not needed is not looked at, since a look may import a package.
         order = sorted(
             table.values(),
             key=lambda b: (b.name == measured, b.preference(spec, device)),
             reverse=True,
         )
-        best = next((b for b in order if problem(b) is None), None)
+        best = next((b for b in order if why_unusable(b) is None), None)
         if best is None:
             raise ValueError(f"no attention backend runs on {device.type} in {dtype}")
         backend = best()
@@ -131,19 +130,19 @@ def select_backend(
     if name not in table:
         raise ValueError(f"no attention backend {name!r}; choose from {', '.join(choices())}")
     requested = table[name]
-    reason = problem(requested)
+    reason = why_unusable(requested)
     if reason is None:
         backend = requested()
         return backend, backend
     lacking = None if strict else _no_kernel_here(requested, device, training)
     if lacking is not None:
         native = table["native"]
-        if problem(native) is None:
+        if why_unusable(native) is None:
             warnings.warn(
                 f"attention={name} {lacking}; running the same blocks on the native backend",
                 AttentionFallbackWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
             return requested(), native()
-    names = sorted(n for n, b in table.items() if problem(b) is None)
+    names = sorted(n for n, b in table.items() if why_unusable(b) is None)
     raise ValueError(f"attention={name}: {reason}; usable here: {', '.join(names) or 'none'}")

@@ -15,7 +15,8 @@ from torch import Tensor
 from lgatr.attention.pattern.interop import from_bias
 from lgatr.attention.pattern.shapes import check_formats, check_output_format
 from lgatr.attention.pattern.spec import AttentionSpec
-from lgatr.attention.prepare import Attention, prepare_attention
+from lgatr.attention.prepare import prepare_attention
+from lgatr.attention.prepared import Attention
 
 _SHAPES = "[B, M, K], [B, M, H, K] or [B, M, G, H, K]"
 

@@ -58,21 +58,35 @@ class Capabilities:
         return lacking
 
 
+_RENAMED = {
+    "unavailable": "import_error",
+    "unloaded": "load_error",
+    "refuses": "unsupported",
+    "problem": "why_unusable",
+}
+
+
 class Backend(ABC):
-    """One way to run attention. Subclasses live one per file and register themselves by name."""
+    """One way to run attention. A file of this package holds one under the name ``BACKEND``."""
 
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
     priority: ClassVar[int] = 0
     """``auto`` takes the usable backend with the highest preference, by default this number."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for old, new in _RENAMED.items():
+            if old in vars(cls):
+                raise TypeError(f"{cls.__name__}.{old} is called {new} now; rename it")
+
     @classmethod
-    def unavailable(cls) -> str | None:
-        """Why this backend cannot be imported here, or None if it can."""
+    def import_error(cls) -> str | None:
+        """Why the package behind this backend cannot be imported, or None if it can."""
         return None
 
     @classmethod
-    def unloaded(cls, device: torch.device) -> str | None:
+    def load_error(cls, device: torch.device) -> str | None:
         """Why the kernels of an installed backend cannot be loaded for ``device``, or None."""
         return None
 
@@ -82,12 +96,12 @@ class Backend(ABC):
         return cls.priority
 
     @classmethod
-    def refuses(cls, spec: AttentionSpec) -> str | None:
-        """What in ``spec`` the backend cannot do although it has all features, or None."""
+    def unsupported(cls, spec: AttentionSpec) -> str | None:
+        """What in ``spec`` the backend cannot do although it has all its features, or None."""
         return None
 
     @classmethod
-    def problem(
+    def why_unusable(
         cls,
         spec: AttentionSpec,
         device: torch.device,
@@ -96,19 +110,19 @@ class Backend(ABC):
         width: int | None = None,
     ) -> str | None:
         """Why this backend cannot run ``spec``, or None if it can."""
-        reason = cls.unavailable()
+        reason = cls.import_error()
         if reason is not None:
             return reason
         missing = cls.capabilities.missing(spec, device, dtype, training)
         if missing:
             return f"no kernel for {', '.join(missing)}"
-        reason = cls.unloaded(device)
+        reason = cls.load_error(device)
         if reason is not None:
             return reason
         widest = cls.capabilities.max_head_width
         if widest is not None and width is not None and width > widest:
             return f"heads are {width} numbers wide, and its kernels end at {widest}"
-        return cls.refuses(spec)
+        return cls.unsupported(spec)
 
     @abstractmethod
     def plan(self, spec: AttentionSpec, device: torch.device) -> Any:

@@ -1,4 +1,4 @@
-"""A pattern as the arguments of flash-attention kernels: offsets, causality, window.
+"""Lower a pattern to the arguments of flash-attention kernels: cu_seqlens, causality, window.
 
 Their masks count from the bottom right: the last query meets the last key.
 """
@@ -16,7 +16,7 @@ from lgatr.attention.pattern.packing import Packing
 from lgatr.attention.pattern.spec import AttentionSpec
 
 
-class Offsets(NamedTuple):
+class VarlenArguments(NamedTuple):
     """Arguments of a kernel for packed sequences; a window of -1 has no limit."""
 
     cu_seqlens_q: Tensor
@@ -57,7 +57,7 @@ def _same_lengths(spec: AttentionSpec) -> bool:
     )
 
 
-def leaves_queries_alone(spec: AttentionSpec, band: Band) -> bool:
+def has_queries_without_keys(spec: AttentionSpec, band: Band) -> bool:
     """Whether some query of a packed batch has no key in the band.
 
     Kernels with offsets write nothing of use there; by definition the output is zero.
@@ -71,7 +71,7 @@ def leaves_queries_alone(spec: AttentionSpec, band: Band) -> bool:
     return band.left is not None and any(n - band.left > m for n, m in pairs)
 
 
-def refusal(spec: AttentionSpec) -> str | None:
+def unsupported_band(spec: AttentionSpec) -> str | None:
     """Why a kernel with offsets cannot run ``spec``, or None."""
     try:
         bottom_right_band(spec)
@@ -87,11 +87,11 @@ def window_of(band: Band | None) -> tuple[int, int]:
     return -1 if band.left is None else band.left, -1 if band.right is None else band.right
 
 
-def offsets_of(spec: AttentionSpec, device: torch.device) -> Offsets:
+def varlen_arguments(spec: AttentionSpec, device: torch.device) -> VarlenArguments:
     """Lower a packed pattern."""
     queries, keys = spec.packing, spec.key_packing
     assert queries is not None and keys is not None
-    return Offsets(
+    return VarlenArguments(
         queries.ptr.to(device),
         keys.ptr.to(device),
         queries.max_length,
@@ -100,7 +100,7 @@ def offsets_of(spec: AttentionSpec, device: torch.device) -> Offsets:
     )
 
 
-def equally_wide(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+def pad_to_common_width(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
     """Padded with zeros to one width that kernels take, and the width of the values before."""
     widest = max(q.shape[-1], v.shape[-1])
     widest += -widest % 8

@@ -21,7 +21,7 @@ def draw_seed() -> int | Tensor:
     return seed if needs_plain_formula() else int(seed)
 
 
-def _mix(x: Tensor) -> Tensor:
+def _hash(x: Tensor) -> Tensor:
     # The finaliser of MurmurHash3: every bit of the input changes half of the output's bits.
     x = x & _MASK
     x = ((x ^ (x >> 16)) * 0x85EBCA6B) & _MASK
@@ -29,13 +29,13 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
-def limit_of(probability: float) -> int:
-    """What :func:`kept` compares with, so that weights are dropped with ``probability``."""
+def drop_threshold(probability: float) -> int:
+    """Threshold of :func:`keep_mask` that drops weights with ``probability``."""
     return int(probability * 2**32)
 
 
-def kept(seed: int | Tensor, at: Positions, limit: int | Tensor) -> Tensor:
-    """Which attention weights survive.
+def keep_mask(seed: int | Tensor, at: Positions, threshold: int | Tensor) -> Tensor:
+    """Which attention weights are kept.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ def kept(seed: int | Tensor, at: Positions, limit: int | Tensor) -> Tensor:
         Whole number.
     at
         Where the scores stand.
-    limit
-        See :func:`limit_of`.
+    threshold
+        See :func:`drop_threshold`.
 
     Returns
     -------
     Boolean, broadcasting to ``(events, heads, queries, keys)``.
     """
-    query = _mix(_mix(at.head.long() + seed) + at.q_token)
-    return _mix(query ^ (at.k_token * 0x9E3779B1)) >= limit
+    query = _hash(_hash(at.head.long() + seed) + at.q_token)
+    return _hash(query ^ (at.k_token * 0x9E3779B1)) >= threshold

@@ -16,9 +16,9 @@ from torch import Tensor
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.backends.cu_seqlens import (
     bottom_right_band,
-    equally_wide,
-    offsets_of,
-    refusal,
+    pad_to_common_width,
+    unsupported_band,
+    varlen_arguments,
     window_of,
 )
 from lgatr.attention.pattern.scores import ALiBi, SoftCap
@@ -52,7 +52,7 @@ def lower(spec: AttentionSpec, device: torch.device, newest: bool) -> FlashPlan:
     if spec.dropout > 0.0:
         old["dropout_p"] = spec.dropout
     if spec.packing is not None:
-        offsets = offsets_of(spec, device)
+        offsets = varlen_arguments(spec, device)
         names = ("cu_seqlens_q", "cu_seqlens_k", "max_seqlen_q", "max_seqlen_k")
         arguments.update(zip(names, offsets[:4], strict=True))
     function = "flash_attn_func" if spec.packing is None else "flash_attn_varlen_func"
@@ -85,14 +85,14 @@ class FlashBackend(Backend):
     )
 
     @classmethod
-    def unavailable(cls) -> str | None:
+    def import_error(cls) -> str | None:
         """Whether the package is there, without importing it."""
         if any(importlib.util.find_spec(name) for name in (VERSION_2, VERSION_3)):
             return None
         return "not installed; pip install flash-attn"
 
     @classmethod
-    def refuses(cls, spec: AttentionSpec) -> str | None:
+    def unsupported(cls, spec: AttentionSpec) -> str | None:
         """Bands from the bottom right; no learned slopes."""
         if spec.score is not None and spec.score.learned():
             return "no gradients of ALiBi slopes"
@@ -101,7 +101,7 @@ class FlashBackend(Backend):
         if spec.packing is None and spec.causal:
             # Dense batches of self-attention: both corners are the same. Others do not tell here.
             return None
-        return refusal(spec)
+        return unsupported_band(spec)
 
     def plan(self, spec: AttentionSpec, device: torch.device) -> FlashPlan:
         """Module, function and arguments."""
@@ -122,7 +122,7 @@ class FlashBackend(Backend):
         if spec.packing is None:
             q, k, v = (x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
         arguments = {"softmax_scale": shape[-1] ** -0.5, **plan.arguments}
-        q, k, v, width = equally_wide(q, k, v)
+        q, k, v, width = pad_to_common_width(q, k, v)
         out = function(q, k, v, **arguments)
         return out[..., :width].reshape(*shape[:-1], width)
 

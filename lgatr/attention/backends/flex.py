@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lgatr.attention.backends.base import Backend, Capabilities
-from lgatr.attention.backends.dropout import draw_seed, kept, limit_of
+from lgatr.attention.backends.dropout import draw_seed, drop_threshold, keep_mask
 from lgatr.attention.pattern.features import FEATURES
 from lgatr.attention.pattern.masks import Mask
 from lgatr.attention.pattern.masks.block_mask import BlockMaskMod
@@ -249,12 +249,12 @@ class Lowering:
             return modified
 
         # A tensor: the compiler would ask the device for a number that it takes for a variable.
-        limit = self._number(limit_of(self.spec.dropout))
+        limit = self._number(drop_threshold(self.spec.dropout))
 
         def dropped(s: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
             at = locate(b, h, q, k)
             s = s if score is None else score(s, at)
-            return torch.where(kept(seed, at, limit), s, -float("inf"))
+            return torch.where(keep_mask(seed, at, limit), s, -float("inf"))
 
         return dropped
 
@@ -272,7 +272,7 @@ class FlexBackend(Backend):
     )
 
     @classmethod
-    def unavailable(cls) -> str | None:
+    def import_error(cls) -> str | None:
         """Whether torch has it."""
         try:
             import torch.nn.attention.flex_attention

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.backends.base import Backend, Capabilities
-from lgatr.attention.backends.cu_seqlens import Offsets, equally_wide, offsets_of, refusal
+from lgatr.attention.backends.cu_seqlens import (
+    VarlenArguments,
+    pad_to_common_width,
+    unsupported_band,
+    varlen_arguments,
+)
 from lgatr.attention.pattern.spec import AttentionSpec
 
 
@@ -34,7 +39,7 @@ class VarlenBackend(Backend):
     )
 
     @classmethod
-    def unavailable(cls) -> str | None:
+    def import_error(cls) -> str | None:
         """Whether torch has the function."""
         try:
             import torch.nn.attention.varlen
@@ -43,19 +48,21 @@ class VarlenBackend(Backend):
         return None
 
     @classmethod
-    def refuses(cls, spec: AttentionSpec) -> str | None:
+    def unsupported(cls, spec: AttentionSpec) -> str | None:
         """Bands from the bottom right; other windows than causality need a newer torch."""
-        reason = refusal(spec)
+        reason = unsupported_band(spec)
         band = None if spec.mask is None else spec.mask.band()
         if reason is None and band is not None and (band.left, band.right) != (None, 0):
             return None if "window_size" in _arguments() else "no windows in this torch; update it"
         return reason
 
-    def plan(self, spec: AttentionSpec, device: torch.device) -> Offsets:
+    def plan(self, spec: AttentionSpec, device: torch.device) -> VarlenArguments:
         """The offsets, maxima and window."""
-        return offsets_of(spec, device)
+        return varlen_arguments(spec, device)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Offsets) -> Tensor:
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: VarlenArguments
+    ) -> Tensor:
         """See :meth:`Backend.attend`."""
         from torch.nn.attention.varlen import varlen_attn
 
@@ -65,7 +72,7 @@ class VarlenBackend(Backend):
         else:
             options["is_causal"] = plan.causal
         scale = width**-0.5 if spec.scale is None else spec.scale
-        q, k, v, out_width = equally_wide(q, k, v)
+        q, k, v, out_width = pad_to_common_width(q, k, v)
         # Heads are padded to what the kernel reads at a time, which changes its default scale; the
         # factor goes into the queries, so that it does not matter which torch takes ``scale``.
         q = q * (scale * q.shape[-1] ** 0.5)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lgatr.attention.backends.base import Backend, Capabilities
-from lgatr.attention.backends.cu_seqlens import leaves_queries_alone
+from lgatr.attention.backends.cu_seqlens import has_queries_without_keys
 from lgatr.attention.backends.native.empty_rows import in_format
 from lgatr.attention.pattern.key_storage import GappyKeys, PaddedKeys, PagedKeys
 from lgatr.attention.pattern.masks import Band, DenseMask
@@ -30,7 +30,7 @@ _STEP = 8
 
 
 @cache
-def _library_problem() -> str | None:
+def _library_mismatch() -> str | None:
     """Why the package cannot run kernels here although it can be imported, or None.
 
     Its operators refuse CUDA tensors when its library was built for another CUDA than torch's,
@@ -112,19 +112,19 @@ class XformersBackend(Backend):
     )
 
     @classmethod
-    def unavailable(cls) -> str | None:
+    def import_error(cls) -> str | None:
         """Whether the package is there, without importing it."""
         if importlib.util.find_spec("xformers") is None:
             return "not installed; pip install xformers"
         return None
 
     @classmethod
-    def unloaded(cls, device: torch.device) -> str | None:
+    def load_error(cls, device: torch.device) -> str | None:
         """Whether its library fits this torch."""
-        return _library_problem() if device.type == "cuda" else None
+        return _library_mismatch() if device.type == "cuda" else None
 
     @classmethod
-    def refuses(cls, spec: AttentionSpec) -> str | None:
+    def unsupported(cls, spec: AttentionSpec) -> str | None:
         """Patterns for which xFormers has no mask class."""
         if isinstance(spec.mask, DenseMask) and spec.score is not None:
             return "one tensor, not a mask and a bias; add them up"
@@ -145,7 +145,7 @@ class XformersBackend(Backend):
                 return "no mask class for windows over these stored keys"
         elif spec.packing is not None and ahead:
             return "no mask class for packed windows that look ahead"
-        elif spec.packing is not None and leaves_queries_alone(spec, band):
+        elif spec.packing is not None and has_queries_without_keys(spec, band):
             return "no queries without keys"
         elif spec.packing is None and band != Band(None, 0, False) and not corner:
             return "no mask class for dense windows but with bottom_right=True"
@@ -154,7 +154,7 @@ class XformersBackend(Backend):
         return None
 
     @classmethod
-    def problem(
+    def why_unusable(
         cls,
         spec: AttentionSpec,
         device: torch.device,
@@ -162,8 +162,8 @@ class XformersBackend(Backend):
         training: bool = False,
         width: int | None = None,
     ) -> str | None:
-        """See :meth:`Backend.problem`; its own operators tell what they do in ``dtype``."""
-        reason = super().problem(spec, device, dtype, training, width)
+        """See :meth:`Backend.why_unusable`; its own operators tell what they do in ``dtype``."""
+        reason = super().why_unusable(spec, device, dtype, training, width)
         plain = spec.mask is None and spec.storage is None
         if reason is not None or device.type != "cuda" or plain:
             return reason

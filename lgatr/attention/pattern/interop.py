@@ -1,4 +1,4 @@
-"""Patterns as users of other libraries write them: xFormers' masks, offsets, functions."""
+"""Convert xFormers biases and cu_seqlens to AttentionSpec fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from lgatr.attention.pattern.masks.patterns import SomeEvents
 from lgatr.attention.pattern.packing import Packing
 from lgatr.attention.pattern.scores import DenseBias
 
-Pattern = dict[str, Any]
+SpecFields = dict[str, Any]
+"""Keyword arguments of :class:`~lgatr.attention.pattern.spec.AttentionSpec`."""
 
 
 class _Keys(NamedTuple):
@@ -44,10 +45,10 @@ def _keys(bias: Any) -> _Keys:
     return _Keys(list(info.seqstart_py[:-1]), _differences(info.seqstart_py), together=True)
 
 
-def _events(bias: Any, device: Any) -> Pattern:
+def _events(bias: Any, device: Any) -> SpecFields:
     """The events of a block-diagonal mask, for which each has queries and keys."""
     queries = _differences(bias.q_seqinfo.seqstart_py)
-    pattern: Pattern = {"packing": Packing.from_lengths(queries, device)}
+    pattern: SpecFields = {"packing": Packing.from_lengths(queries, device)}
     keys = _keys(bias)
     if not keys.together:
         pattern["kv_packing"] = _storage(bias, keys, range(len(queries)))
@@ -56,14 +57,14 @@ def _events(bias: Any, device: Any) -> Pattern:
     return pattern
 
 
-def _events_with_empty_ones(bias: Any, device: Any) -> Pattern:
+def _events_with_empty_ones(bias: Any, device: Any) -> SpecFields:
     """Events without queries are left out; those without keys get one that a mask hides."""
     queries, keys = _differences(bias.q_seqinfo.seqstart_py), _keys(bias)
     kept = [i for i, n in enumerate(queries) if n > 0]
     if not kept or not any(keys.lengths[i] for i in kept):
         raise ValueError(f"{type(bias).__name__} has no event with queries and keys")
     alive = torch.tensor([keys.lengths[i] > 0 for i in kept], device=device)
-    pattern: Pattern = {"packing": Packing.from_lengths([queries[i] for i in kept], device)}
+    pattern: SpecFields = {"packing": Packing.from_lengths([queries[i] for i in kept], device)}
     pattern["kv_packing"] = _storage(bias, keys, kept)
     return pattern if bool(alive.all()) else pattern | {"mask": SomeEvents(alive)}
 
@@ -116,7 +117,7 @@ _MASKS: dict[str, Callable[[Any], Mask | None]] = {
 }
 
 
-def from_bias(bias: Any, alone: bool = True) -> Pattern:
+def from_bias(bias: Any, alone: bool = True) -> SpecFields:
     """Read ``attn_bias`` of xFormers: a tensor added to the scores, or a mask object.
 
     Parameters
@@ -143,7 +144,7 @@ def from_bias(bias: Any, alone: bool = True) -> Pattern:
             f"attn_bias of type {kind} is not supported; give a tensor or a mask of xFormers, such "
             f"as {min(_MASKS, key=len)}; those of ours are given as mask"
         )
-    mask, pattern = _MASKS[kind](bias), Pattern()
+    mask, pattern = _MASKS[kind](bias), SpecFields()
     if hasattr(bias, "q_seqinfo"):
         device = bias.q_seqinfo.seqstart.device
         empty = min(*_differences(bias.q_seqinfo.seqstart_py), *_keys(bias).lengths) == 0
@@ -157,7 +158,7 @@ def from_bias(bias: Any, alone: bool = True) -> Pattern:
     return pattern
 
 
-def from_offsets(queries: Tensor | None, keys: Tensor | None) -> Pattern:
+def from_offsets(queries: Tensor | None, keys: Tensor | None) -> SpecFields:
     """Read ``cu_seqlens`` of flash-attention."""
     if queries is None and keys is None:
         return {}

@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from lgatr.attention.pattern.masks import Causal, Mask, SlidingWindow
+from lgatr.attention.pattern.number_checks import whole_number
 from lgatr.attention.pattern.scores import ALiBi, ScoreMod, SoftCap
-from lgatr.attention.pattern.whole_numbers import whole_number
 
 RENAMED = {
     "cu_seq_q": "cu_seqlens_q",

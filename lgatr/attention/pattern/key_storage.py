@@ -13,8 +13,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from lgatr.attention.pattern.number_checks import check_whole_table, whole_number, whole_numbers
 from lgatr.attention.pattern.packing import Packing
-from lgatr.attention.pattern.whole_numbers import check_whole_table, whole_number, whole_numbers
 from lgatr.utils.lengths import MAX_TOKENS
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,13 +12,15 @@ from lgatr.attention.pattern.key_storage import KeyStorage
 from lgatr.attention.pattern.masks import Causal, DenseMask, Mask
 from lgatr.attention.pattern.masks.base import Movable, fields_of
 from lgatr.attention.pattern.masks.block_mask import BlockMaskMod
+from lgatr.attention.pattern.number_checks import real_number
 from lgatr.attention.pattern.packing import BoundedPacking, Packing
-from lgatr.attention.pattern.real_numbers import real_number
 from lgatr.attention.pattern.scores import DenseBias, ScoreMod
 from lgatr.attention.pattern.shapes import Layout, check_shapes
 from lgatr.utils.lengths import check_token_count
 
-STORAGE_FEATURES = {"PaddedKeys": "padded_keys", "GappyKeys": "gappy_keys"}
+MAX_SEQLENS = ("max_seqlen_q", "max_seqlen_k")
+"""Keywords that say how long events of queries and of keys may be."""
+_STORAGE_FEATURES = {"PaddedKeys": "padded_keys", "GappyKeys": "gappy_keys"}
 
 
 def parts_of(pattern: Movable | None) -> Iterator[Movable]:
@@ -68,7 +70,10 @@ class AttentionSpec:
         if isinstance(self.mask, Tensor):
             self._read_tensor(self.mask)
         self._check_kinds()
-        dense = self._has_dense_parts()  # of every pattern: refuses parts that are no dataclass
+        if self.mask is None and self.score is None:
+            dense = False
+        else:
+            dense = self._has_dense_parts()  # of every pattern: refuses parts that are no dataclass
         if self.packing is not None and dense:
             raise ValueError(
                 "a packed batch takes no dense mask (DenseMask, DenseBias, block_mask); its "
@@ -88,7 +93,8 @@ class AttentionSpec:
             raise TypeError(f"mask is a Mask or a tensor, not {type(self.mask).__name__}")
         if not (self.score is None or isinstance(self.score, ScoreMod)):
             raise TypeError(f"score is a ScoreMod, not {type(self.score).__name__}")
-        object.__setattr__(self, "dropout", real_number(self.dropout, "dropout_p"))
+        if type(self.dropout) is not float or self.dropout:
+            object.__setattr__(self, "dropout", real_number(self.dropout, "dropout_p"))
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout_p, attention dropout, must be in [0, 1), not {self.dropout}")
         if self.scale is not None:
@@ -156,24 +162,26 @@ class AttentionSpec:
 
     def features(self) -> frozenset[str]:
         """Names of the capabilities that a backend needs to run this."""
-        wanted = {
-            "packed": self.packing is not None,
-            "cross": self.kv_packing is not None,
-            "dense": self.packing is None,
-            "dropout": self.dropout > 0.0,
-            "scale": self.scale is not None,
-        }
-        names = frozenset(name for name, needed in wanted.items() if needed)
-        if self.storage is not None:
-            kind = type(self.storage).__name__
-            names |= {STORAGE_FEATURES.get(kind, "paged_keys")}
-        if self.mask is not None:
-            names |= self.mask.features()
-        return names if self.score is None else names | self.score.features()
+        names = {"dense" if self.packing is None else "packed"}
+        if self.kv_packing is not None:
+            names.add("cross")
+        if self.dropout > 0.0:
+            names.add("dropout")
+        if self.scale is not None:
+            names.add("scale")
+        if isinstance(self.kv_packing, KeyStorage):
+            names.add(_STORAGE_FEATURES.get(type(self.kv_packing).__name__, "paged_keys"))
+        for part in (self.mask, self.score):
+            if part is not None:
+                names |= part.features()
+        return frozenset(names)
 
     def check(self, q: torch.Size, k: torch.Size, v: torch.Size) -> None:
         """Raise ``ValueError`` unless shapes of queries, keys and values fit the pattern."""
-        check_shapes(q, k, v, packed=self.packing is not None)
+        packed = self.packing is not None
+        plain = packed and len(q) == 3 and q[1:] == k[1:] and k == v and q[1] > 0 and q[2] > 0
+        if not plain:  # or heads are shared, or values have another width
+            check_shapes(q, k, v, packed)
         if self.packing is not None:
             if self.storage is not None:
                 self.storage.check_keys(k[0])
@@ -198,9 +206,40 @@ class AttentionSpec:
     def check_tokens(self, queries: int, keys: int) -> None:
         """Raise ``ValueError`` unless a packed pattern is made for so many tokens."""
         assert self.packing is not None
-        check_token_count(self.packing.num_tokens, queries)
-        if self.storage is None:
-            assert isinstance(self.key_packing, Packing)
-            check_token_count(self.key_packing.num_tokens, keys)
-        else:
-            self.storage.check_size(keys)
+        described = self.packing.num_tokens
+        if described != queries:
+            check_token_count(described, queries)
+        if isinstance(self.kv_packing, KeyStorage):
+            self.kv_packing.check_size(keys)
+            return
+        if self.kv_packing is not None:
+            described = self.kv_packing.num_tokens
+        if described != keys:
+            check_token_count(described, keys)
+
+    def check_max_seqlens(self, limits: Mapping[str, int]) -> None:
+        """Raise ``ValueError`` if an event is longer than ``max_seqlen_q`` or ``_k`` says.
+
+        Parameters
+        ----------
+        limits
+            By keyword, one of :data:`MAX_SEQLENS`.
+        """
+        for name, packing in zip(MAX_SEQLENS, (self.packing, self.key_packing), strict=True):
+            if name not in limits:
+                continue
+            if packing is None:
+                raise ValueError(
+                    f"{name} goes with packed events; give packing, or cu_seqlens_q and "
+                    "cu_seqlens_k"
+                )
+            if torch.compiler.is_compiling():
+                raise ValueError(
+                    f"{name} is compared with lengths, which an exported program does not know; "
+                    "leave it out, it is not needed"
+                )
+            if packing.max_length > limits[name]:
+                raise ValueError(
+                    f"{name}={limits[name]} is below the {packing.max_length} tokens of the "
+                    "longest event; leave it out, it is not needed"
+                )

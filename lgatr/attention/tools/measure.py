@@ -134,7 +134,7 @@ def measure(
         results[title] = Seconds(seconds, _median(both, device, repeats))
 
     for name, backend in sorted(backends().items()):
-        reason = backend.problem(spec, device, dtype, True, width)
+        reason = backend.why_unusable(spec, device, dtype, True, width)
         if reason is not None:
             show(f"{name}: {reason}")
             continue

@@ -16,14 +16,14 @@ def availability(device: torch.device) -> dict[str, str]:
     """For each backend ``yes``, or why it does not run here."""
     found = {}
     for name, backend in sorted(backends().items()):
-        reason = backend.unavailable()
+        reason = backend.import_error()
         capabilities = backend.capabilities
         if reason is None and not capabilities.has_kernel(device, False):
             reason = f"no kernel for {device.type}"
         elif reason is None and not capabilities.has_kernel(device, True):
             reason = f"inference only on {device.type}"
         elif reason is None:
-            reason = backend.unloaded(device)
+            reason = backend.load_error(device)
         found[name] = reason or "yes"
     return found
 

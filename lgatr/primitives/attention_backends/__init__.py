@@ -90,7 +90,7 @@ def get_attention_backend(**kwargs: Any) -> Callable[..., Tensor]:
 def _check_backend(name: Any) -> None:
     if not isinstance(name, str) or name not in choices():
         raise ValueError(f"no attention backend {name!r}; choose from {', '.join(choices())}")
-    reason = None if name == "auto" else backends()[name].unavailable()
+    reason = None if name == "auto" else backends()[name].import_error()
     if reason is not None:
         raise ValueError(f"attention={name}: {reason}; choose from {', '.join(choices())}")
 

@@ -1,10 +1,10 @@
 """PyTorch's own scaled dot-product attention, on every device, with every mask and score.
 
-Dense batches go to torch as they are. Packed batches are cut into runs of events with equal length;
-each run is one batched call on a view, so nothing is padded and no dense block-diagonal mask is
-ever built. On CUDA a packed batch is one call of torch's memory-efficient kernel, which takes
-offsets in float32 too. Other patterns run block by block; see
-:mod:`lgatr.attention.backends.native.scored`.
+Dense batches go to torch as they are. A packed batch is one call of a kernel in C++ on CPUs;
+without a compiler it is cut into groups of events of equal length, each of which is one batched
+call on a view. Nothing is padded, and no dense block-diagonal mask is ever built. On CUDA a packed
+batch is one call of torch's memory-efficient kernel, which takes offsets in float32 too. Other
+patterns run block by block; see :mod:`lgatr.attention.backends.native.scored`.
 
 While torch traces a program (compilation, export) the lengths are data, not numbers; there packed
 attention is one operator of its own,
@@ -15,23 +15,27 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lgatr.attention.backends.base import Backend, Capabilities
-from lgatr.attention.backends.cu_seqlens import leaves_queries_alone
+from lgatr.attention.backends.cu_seqlens import has_queries_without_keys
 from lgatr.attention.backends.dropout import draw_seed
+from lgatr.attention.backends.native.cpu import EventsStage
 from lgatr.attention.backends.native.cuda import efficient_attention
 from lgatr.attention.backends.native.empty_rows import in_format
 from lgatr.attention.backends.native.packed import (
     attention_of_events,
     dense_attention,
+    events_stage,
     packed_attention,
 )
-from lgatr.attention.backends.native.scored import Pattern, scored_attention
+from lgatr.attention.backends.native.scored import ScoreChanges, scored_attention
 from lgatr.attention.pattern.features import FEATURES
 from lgatr.attention.pattern.masks import Band, DenseMask
+from lgatr.attention.pattern.packing import BoundedPacking
 from lgatr.attention.pattern.scores import DenseBias
 from lgatr.attention.pattern.spec import AttentionSpec
 from lgatr.ops._runtime.derivatives import needs_plain_formula
@@ -64,8 +68,35 @@ def _nothing(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return none.expand(*q.shape[:-1], v.shape[-1]), lse - math.inf
 
 
+class NativePlan(NamedTuple):
+    """What all layers of a forward pass share."""
+
+    places: Tensor | None
+    """Of the keys in their storage; None if they lie end to end."""
+    stage: EventsStage | None
+    """The kernel for CPUs, if one call computes the pattern."""
+
+
+def _stage_on_cpu(spec: AttentionSpec, device: torch.device) -> EventsStage | None:
+    """One call for all events, if the pattern has no more than causality."""
+    queries, keys = spec.packing, spec.key_packing
+    if queries is None or keys is None or device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    if spec.score is not None or spec.dropout > 0.0:
+        return None
+    if isinstance(queries, BoundedPacking) or isinstance(keys, BoundedPacking):
+        return None  # whose lengths may be others in the next layer
+    causal: bool | None = False
+    if spec.mask is not None:
+        band = spec.mask.band()
+        causal = None if band is None else _plain_causality(band, queries.lengths, keys.lengths)
+    if causal is None:
+        return None
+    return events_stage(queries.lengths, keys.lengths, causal, spec.scale)
+
+
 class NativeBackend(Backend):
-    """See the text of this file."""
+    """PyTorch's attention and this library's own kernels, for every pattern and device."""
 
     name = "native"
     capabilities = Capabilities(
@@ -74,34 +105,38 @@ class NativeBackend(Backend):
         dtypes=frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16}),
     )
 
-    def plan(self, spec: AttentionSpec, device: torch.device) -> Tensor | None:
-        """Places of the keys in their storage; all else follows from the lengths."""
-        return None if spec.storage is None else spec.storage.index().to(device)
+    def plan(self, spec: AttentionSpec, device: torch.device) -> NativePlan:
+        """Where the keys lie, and the kernel of all layers if it can be chosen before them."""
+        places = None if spec.storage is None else spec.storage.index().to(device)
+        return NativePlan(places, _stage_on_cpu(spec, device))
 
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Tensor | None
+        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: NativePlan
     ) -> Tensor:
         """See :meth:`Backend.attend`."""
         if spec.packing is None:
             return self._dense(q, k, v, spec)
-        if plan is not None:
-            k, v = k.index_select(0, plan), v.index_select(0, plan)
+        if plan.places is not None:
+            k, v = k.index_select(0, plan.places), v.index_select(0, plan.places)
         if torch.compiler.is_compiling():
             return self._traced(q, k, v, spec)
-        out = self._by_runs(q, k, v, spec)
+        stage = plan.stage
+        if stage is not None and stage.accepts(q, k, v):
+            return stage(q, k, v)[0]
+        out = self._by_events(q, k, v, spec)
         return self._scored(q, k, v, spec, False)[0] if out is None else out
 
     def attend_partial(
-        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Tensor | None
+        self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: NativePlan
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`Backend.attend_partial`."""
-        if plan is not None:
-            k, v = k.index_select(0, plan), v.index_select(0, plan)
+        if plan.places is not None:
+            k, v = k.index_select(0, plan.places), v.index_select(0, plan.places)
         out, lse = self._scored(q, k, v, spec, True)
         assert lse is not None
         return out, lse
 
-    def _by_runs(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor | None:
+    def _by_events(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor | None:
         """Packed attention without mask or causal, or None if the pattern is more than that."""
         if spec.score is not None or spec.packing is None or spec.key_packing is None:
             return None
@@ -111,7 +146,7 @@ class NativeBackend(Backend):
             return None
         queries, keys = spec.packing, spec.key_packing
         kernel = on_cuda and q.dtype != torch.float64
-        if kernel and not (band is not None and leaves_queries_alone(spec, band)):
+        if kernel and not (band is not None and has_queries_without_keys(spec, band)):
             out = efficient_attention(q, k, v, queries, keys, band, spec.dropout, spec.scale)
             if out is not None:
                 return out
@@ -160,10 +195,10 @@ class NativeBackend(Backend):
     def _scored(
         q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, want_lse: bool
     ) -> tuple[Tensor, Tensor | None]:
-        pattern = Pattern(spec, q.device, q.shape[-1], draw_seed() if spec.dropout else 0)
+        changes = ScoreChanges(spec, q.device, q.shape[-1], draw_seed() if spec.dropout else 0)
         if spec.packing is not None and spec.key_packing is not None:
             lengths = spec.packing.lengths, spec.key_packing.lengths
-            return scored_attention(q, k, v, *lengths, pattern, want_lse)
+            return scored_attention(q, k, v, *lengths, changes, want_lse)
         if _is_empty(q, k):
             return _nothing(q, k, v)
         batch, items = q.shape[:-3], q.shape[-3]
@@ -173,7 +208,7 @@ class NativeBackend(Backend):
             x.expand(*batch, *x.shape[-3:]).reshape(events * x.shape[-3], *x.shape[-2:])
             for x in (q, k, v)
         )
-        out, lse = scored_attention(q, k, v, *lengths, pattern, want_lse)
+        out, lse = scored_attention(q, k, v, *lengths, changes, want_lse)
         if lse is not None:
             lse = lse.view(*batch, items, -1)
         return out.view(*batch, items, *out.shape[1:]), lse

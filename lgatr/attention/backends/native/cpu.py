@@ -1,4 +1,4 @@
-"""Packed attention on CPUs in one call, by the kernels in C++ (``native_attention.cpp``).
+"""Packed attention on CPUs in one call, by kernels in C++ (``native_attention.cpp``).
 
 Legend: T query tokens, U key tokens, B events, H heads, D head width.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -18,16 +18,13 @@ from torch import Tensor
 from lgatr.ops._runtime.cpu import call, has_native_kernels
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 
-_LONGEST = 2048
+MAX_KEYS = 2048
 """Keys of an event whose scores for a block of queries still fit the caches."""
 
 
-@lru_cache(maxsize=16)
-def _offsets(lengths: tuple[int, ...]) -> tuple[Tensor, int]:
-    """Offsets of the events, and how many tokens they have."""
-    with torch.inference_mode(False):
-        offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int64, device="cpu")
-    return offsets, int(offsets[-1])
+def _offsets(lengths: tuple[int, ...]) -> Tensor:
+    with torch.inference_mode(False):  # the stage may serve a training later
+        return torch.tensor([0, *accumulate(lengths)], dtype=torch.int64, device="cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +50,20 @@ class EventsStage(Stage):
     scale: float | None
     needs_outputs = True
 
-    @staticmethod
-    def applies(
-        q: Tensor, k: Tensor, v: Tensor, keys: tuple[int, ...], scale: float | None
-    ) -> bool:
-        """Whether the kernels are there, and made for these."""
+    def accepts(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
+        """Whether the kernels are there, and take tensors of these shapes and formats."""
         return (
             q.shape[1:] == k.shape[1:] == v.shape[1:]
-            and has_native_kernels(q)
             and q.dtype == k.dtype == v.dtype
-            and (scale is None or scale > 0)
-            and max(keys, default=0) <= _LONGEST
+            and has_native_kernels(q)
         )
+
+    @cached_property
+    def _layout(self) -> tuple[Tensor, Tensor, int, int, int]:
+        """Offsets of queries and of keys; numbers of queries, of keys, of events."""
+        queries = _offsets(self.queries)
+        keys = queries if self.keys == self.queries else _offsets(self.keys)
+        return queries, keys, int(queries[-1]), int(keys[-1]), len(self.queries)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`~lgatr.ops._runtime.stage.Stage`."""
@@ -72,15 +71,14 @@ class EventsStage(Stage):
 
     def _problem(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
         _, heads, width = q.shape
-        (queries, q_tokens), (keys, k_tokens) = _offsets(self.queries), _offsets(self.keys)
+        queries, keys, q_tokens, k_tokens, events = self._layout
         if (q_tokens, k_tokens, k_tokens) != (len(q), len(k), len(v)):
             raise ValueError(
                 f"events have {q_tokens} queries and {k_tokens} keys,"
                 f" and there are {len(q)} queries, {len(k)} keys and {len(v)} values"
             )
         scale = 1.0 / math.sqrt(max(width, 1)) if self.scale is None else float(self.scale)
-        sizes = q_tokens, k_tokens, len(self.queries), heads, width
-        return queries, keys, *sizes, scale, self.causal
+        return queries, keys, q_tokens, k_tokens, events, heads, width, scale, self.causal
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
         """See :class:`~lgatr.ops._runtime.stage.Stage`."""

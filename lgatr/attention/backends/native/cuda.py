@@ -20,7 +20,7 @@ _BYTES = 16
 _NO_MASK, _TOP_LEFT, _BOTTOM_RIGHT = 0, 1, 2
 
 
-class Offsets(Protocol):
+class EventOffsets(Protocol):
     """What is needed of a :class:`lgatr.attention.Packing`."""
 
     @property
@@ -50,8 +50,8 @@ def efficient_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    queries: Offsets,
-    keys: Offsets,
+    queries: EventOffsets,
+    keys: EventOffsets,
     band: tuple[int | None, int | None, bool] | None = None,
     dropout: float = 0.0,
     scale: float | None = None,

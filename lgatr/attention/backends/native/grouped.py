@@ -1,4 +1,4 @@
-"""Packed attention on CPUs: one call of torch's fused kernel for each run of equal events.
+"""Packed attention on CPUs: one call of torch's fused kernel for each group of equal events.
 
 Outputs and gradients are written into their places: nothing is split, and nothing joined.
 """
@@ -22,15 +22,15 @@ _FLASH_BACKWARD: Any = getattr(
 
 
 @dataclass(frozen=True, eq=False)
-class RunsStage(Stage):
-    """Attention inside runs of events; inputs q ``(T, H, D)``, k and v ``(U, H, D)``.
+class GroupsStage(Stage):
+    """Attention inside groups of events; inputs q ``(T, H, D)``, k and v ``(U, H, D)``.
 
     Parameters
     ----------
     formula
         The plain formula.
     events, queries, keys
-        Of each run: how many events, and how many queries and keys each has.
+        Of each group: how many events, and how many queries and keys each has.
     causal, scale
         As for :func:`torch.nn.functional.scaled_dot_product_attention`.
     """
@@ -60,8 +60,8 @@ class RunsStage(Stage):
         with sdpa_kernel(SDPBackend.MATH):  # the one whose derivatives have derivatives
             return (self.formula(*inputs),)
 
-    def _runs(self, queries: Tensors, keys: Tensors) -> Iterator[list[Tensor]]:
-        """The part of each tensor that belongs to a run: ``(events, H, items, D)``."""
+    def _views(self, queries: Tensors, keys: Tensors) -> Iterator[list[Tensor]]:
+        """The part of each tensor that belongs to a group: ``(events, H, items, D)``."""
         q_start = k_start = 0
         layouts = [[(x, x.stride(), x.storage_offset()) for x in xs] for xs in (queries, keys)]
         _, heads, width = queries[0].shape
@@ -84,8 +84,8 @@ class RunsStage(Stage):
         assert q is not None and k is not None and v is not None
         out = torch.empty(q.shape, dtype=q.dtype)
         sums = []
-        for q_run, place, k_run, v_run in self._runs((q, out), (k, v)):
-            result, lse = _FLASH(q_run, k_run, v_run, 0.0, self.causal, scale=self.scale)
+        for q_part, place, k_part, v_part in self._views((q, out), (k, v)):
+            result, lse = _FLASH(q_part, k_part, v_part, 0.0, self.causal, scale=self.scale)
             place.copy_(result)
             sums.append(lse)
         return (out,), tuple(sums)
@@ -101,10 +101,10 @@ class RunsStage(Stage):
         else:
             gradients = tuple(torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
         of_queries = (grads[0], q, outputs[0], gradients[0])
-        runs = self._runs(of_queries, (k, v, *gradients[1:]))
-        for (grad, q_run, out, to_q, k_run, v_run, *to_kv), lse in zip(runs, kept, strict=True):
+        views = self._views(of_queries, (k, v, *gradients[1:]))
+        for (grad, q_part, out, to_q, k_part, v_part, *to_kv), lse in zip(views, kept, strict=True):
             found = _FLASH_BACKWARD(
-                grad, q_run, k_run, v_run, out, lse, 0.0, self.causal, scale=self.scale
+                grad, q_part, k_part, v_part, out, lse, 0.0, self.causal, scale=self.scale
             )
             for place, gradient in zip((to_q, *to_kv), found, strict=True):
                 place.copy_(gradient)

@@ -1,7 +1,7 @@
 """Which events of a packed batch are computed together, and in which order.
 
-Torch's dense kernel takes events of equal length in one call, so neighbours that have it form a
-run; where that saves enough calls, events are sorted by length first.
+Torch's dense kernel takes events of equal length in one call, so neighbours of equal length form a
+group; where that saves enough calls, events are sorted by length first.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ import torch
 from torch import Tensor
 
 
-class Runs(NamedTuple):
-    """Neighbouring events with equal numbers of queries and of keys, in order."""
+class Groups(NamedTuple):
+    """Groups of neighbouring events with equal numbers of queries and of keys, in order."""
 
     events: tuple[int, ...]
     queries: tuple[int, ...]
     keys: tuple[int, ...]
 
     def tokens(self, lengths: tuple[int, ...]) -> list[int]:
-        """Tokens of each run, where an event has ``lengths`` tokens."""
+        """Tokens of each group, where an event has ``lengths`` tokens."""
         return [n * length for n, length in zip(self.events, lengths, strict=True)]
 
 
 # Every layer of a forward pass asks again for the same batch.
 @lru_cache(maxsize=8)
-def runs_of(queries: tuple[int, ...], keys: tuple[int, ...]) -> Runs:
-    """Cut a batch of events with these lengths into runs."""
+def groups_of(queries: tuple[int, ...], keys: tuple[int, ...]) -> Groups:
+    """Cut a batch of events with these lengths into groups."""
     found = [(len(list(group)), n, m) for (n, m), group in groupby(zip(queries, keys, strict=True))]
     events, lengths, key_lengths = zip(*found, strict=True)
-    return Runs(events, lengths, key_lengths)
+    return Groups(events, lengths, key_lengths)
 
 
 class Arrangement(NamedTuple):
-    """Runs, and the order of events and tokens that has them; None is the order as it is."""
+    """Groups, and the order of events and tokens that has them; None is the order as it is."""
 
-    runs: Runs
+    groups: Groups
     q_order: tuple[Tensor, Tensor] | None
     k_order: tuple[Tensor, Tensor] | None
     events: tuple[int, ...] | None = None
@@ -66,7 +66,7 @@ def _token_order(lengths: tuple[int, ...], order: list[int]) -> tuple[Tensor, Te
 def arrangement_of(
     queries: tuple[int, ...], keys: tuple[int, ...], bytes_per_token: int
 ) -> Arrangement:
-    """Runs of a batch as it lies, or sorted by length where moving the tokens costs less.
+    """Groups of a batch as it lies, or sorted by length where moving the tokens costs less.
 
     Parameters
     ----------
@@ -75,12 +75,12 @@ def arrangement_of(
     bytes_per_token
         Of queries, keys, values and outputs together.
     """
-    runs = runs_of(queries, keys)
-    saved = len(runs.events) - len(set(zip(queries, keys, strict=True)))
+    groups = groups_of(queries, keys)
+    saved = len(groups.events) - len(set(zip(queries, keys, strict=True)))
     if saved * _CALL <= sum(queries) * bytes_per_token * _BYTE:
-        return Arrangement(runs, None, None)
+        return Arrangement(groups, None, None)
     order = sorted(range(len(queries)), key=lambda i: (queries[i], keys[i]))
     q_order = _token_order(queries, order)
     k_order = q_order if keys == queries else _token_order(keys, order)
-    sorted_runs = runs_of(tuple(queries[i] for i in order), tuple(keys[i] for i in order))
-    return Arrangement(sorted_runs, q_order, k_order, tuple(order))
+    sorted_groups = groups_of(tuple(queries[i] for i in order), tuple(keys[i] for i in order))
+    return Arrangement(sorted_groups, q_order, k_order, tuple(order))

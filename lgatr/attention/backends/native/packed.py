@@ -6,7 +6,7 @@ Legend: T query tokens, U key tokens, B events, H heads, K key-value heads (H or
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lgatr.attention.backends.native.cpu import EventsStage
+from lgatr.attention.backends.native.cpu import MAX_KEYS, EventsStage
 from lgatr.attention.backends.native.cuda import efficient_attention
 from lgatr.attention.backends.native.empty_rows import in_format, open_empty_rows
-from lgatr.attention.backends.native.grouped import RunsStage
-from lgatr.attention.backends.native.grouping import Arrangement, Runs, arrangement_of
+from lgatr.attention.backends.native.grouped import GroupsStage
+from lgatr.attention.backends.native.grouping import Arrangement, Groups, arrangement_of
 from lgatr.ops._runtime.derivatives import needs_plain_formula
 from lgatr.utils.lengths import check_token_count, checked_offsets
 
@@ -88,18 +88,41 @@ def attention_of_events(
     scale: float | None = None,
 ) -> Tensor:
     """Attention on ``(T, H, D)`` and ``(U, K, D)``, inside events of these lengths."""
-
-    def formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        per_token = 4 * q.shape[1] * q.shape[2] * q.element_size()
-        arrangement = arrangement_of(queries, keys, per_token)
-        return attention_by_runs(q, k, v, arrangement, causal, 0.0, scale)
-
-    if EventsStage.applies(q, k, v, keys, scale):
-        return EventsStage(formula, queries, keys, causal, scale)(q, k, v)[0]
-    return formula(q, k, v)
+    stage = events_stage(queries, keys, causal, scale)
+    if stage is not None and stage.accepts(q, k, v):
+        return stage(q, k, v)[0]
+    return _in_groups(queries, keys, causal, scale, q, k, v)
 
 
-def attention_by_runs(
+@lru_cache(maxsize=16)
+def events_stage(
+    queries: tuple[int, ...], keys: tuple[int, ...], causal: bool, scale: float | None
+) -> EventsStage | None:
+    """Attention inside events of these lengths by C++, or None if its kernels do not take them.
+
+    Made once for all layers, and for batches of the same lengths.
+    """
+    if max(keys, default=0) > MAX_KEYS or not (scale is None or scale > 0):
+        return None
+    formula = partial(_in_groups, queries, keys, causal, scale)
+    return EventsStage(formula, queries, keys, causal, scale)
+
+
+def _in_groups(
+    queries: tuple[int, ...],
+    keys: tuple[int, ...],
+    causal: bool,
+    scale: float | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+) -> Tensor:
+    per_token = 4 * q.shape[1] * q.shape[2] * q.element_size()
+    arrangement = arrangement_of(queries, keys, per_token)
+    return attention_by_groups(q, k, v, arrangement, causal, 0.0, scale)
+
+
+def attention_by_groups(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -108,25 +131,26 @@ def attention_by_runs(
     dropout: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
-    """Attention on ``(T, H, D)`` and ``(U, K, D)``, one dense call for each run."""
+    """Attention on ``(T, H, D)`` and ``(U, K, D)``, one dense call for each group."""
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     if not (needs_grad or needs_plain_formula()):
         return _without_gradients(q, k, v, arrangement, causal, dropout, scale)
-    runs, q_order, k_order, _ = arrangement
+    groups, q_order, k_order, _ = arrangement
     if q_order is not None and k_order is not None:
         q, k, v = reorder(q, q_order), reorder(k, k_order), reorder(v, k_order)
-    if RunsStage.applies(q, k, v) and dropout == 0.0:
-        stage = RunsStage(partial(_joined_runs, runs, causal, 0.0, scale), *runs, causal, scale)
+    if GroupsStage.applies(q, k, v) and dropout == 0.0:
+        formula = partial(_joined_groups, groups, causal, 0.0, scale)
+        stage = GroupsStage(formula, *groups, causal, scale)
         (out,) = stage(q, k, v)
     else:
-        out = _joined_runs(runs, causal, dropout, scale, q, k, v)
+        out = _joined_groups(groups, causal, dropout, scale, q, k, v)
     if q_order is None:
         return out
     return reorder(out, (q_order[1], q_order[0]))
 
 
-def _joined_runs(
-    runs: Runs,
+def _joined_groups(
+    groups: Groups,
     causal: bool,
     dropout: float,
     scale: float | None,
@@ -136,16 +160,16 @@ def _joined_runs(
 ) -> Tensor:
     # One split is one autograd node whose gradient is one concatenation; slices by index
     # would each allocate and zero-fill a gradient of the whole batch.
-    queries, keys = runs.tokens(runs.queries), runs.tokens(runs.keys)
+    queries, keys = groups.tokens(groups.queries), groups.tokens(groups.keys)
     parts = zip(
-        q.split(queries), k.split(keys), v.split(keys), runs.queries, runs.keys, strict=True
+        q.split(queries), k.split(keys), v.split(keys), groups.queries, groups.keys, strict=True
     )
     outputs = []
-    for run_q, run_k, run_v, n, m in parts:
-        queries_of_run = run_q.unflatten(0, (-1, n))
-        keys_of_run, values_of_run = run_k.unflatten(0, (-1, m)), run_v.unflatten(0, (-1, m))
+    for part_q, part_k, part_v, n, m in parts:
+        queries_of_group = part_q.unflatten(0, (-1, n))
+        keys_of_group, values_of_group = part_k.unflatten(0, (-1, m)), part_v.unflatten(0, (-1, m))
         out = dense_attention(
-            queries_of_run, keys_of_run, values_of_run, None, causal, dropout, scale
+            queries_of_group, keys_of_group, values_of_group, None, causal, dropout, scale
         )
         outputs.append(out.flatten(0, 1))
     return torch.cat(outputs)
@@ -160,11 +184,11 @@ def _without_gradients(
     dropout: float,
     scale: float | None,
 ) -> Tensor:
-    """The same written run by run into its place: no second copy of anything."""
-    runs, q_order, k_order, _ = arrangement
+    """The same written group by group into its place: no second copy of anything."""
+    groups, q_order, k_order, _ = arrangement
     out = q.new_empty(*q.shape[:-1], v.shape[-1])
     q_start = k_start = 0
-    for events, n, m in zip(*runs, strict=True):
+    for events, n, m in zip(*groups, strict=True):
         q_place = slice(q_start, q_start + events * n)
         k_place = slice(k_start, k_start + events * m)
         q_start, k_start = q_place.stop, k_place.stop
@@ -174,8 +198,8 @@ def _without_gradients(
             q_index = q_order[0][q_place].to(q.device)
             k_index = k_order[0][k_place].to(q.device)
             parts = q[q_index], k[k_index], v[k_index]
-        run_q, run_k, run_v = (x.unflatten(0, (events, -1)) for x in parts)
-        part = dense_attention(run_q, run_k, run_v, None, causal, dropout, scale).flatten(0, 1)
+        part_q, part_k, part_v = (x.unflatten(0, (events, -1)) for x in parts)
+        part = dense_attention(part_q, part_k, part_v, None, causal, dropout, scale).flatten(0, 1)
         if q_order is None:
             out[q_place] = part
         else:
@@ -183,7 +207,7 @@ def _without_gradients(
     return out
 
 
-class _Offsets:
+class _CheckedOffsets:
     """Offsets of events in a traced program, checked before a kernel follows them.
 
     The device is waited for: the lengths are not known before.
@@ -230,7 +254,7 @@ def packed_attention(
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, ptr_q: Tensor, ptr_k: Tensor, causal: bool, scale: float | None
 ) -> Tensor:
-    queries, keys = _Offsets(ptr_q, len(q)), _Offsets(ptr_k, len(k))
+    queries, keys = _CheckedOffsets(ptr_q, len(q)), _CheckedOffsets(ptr_k, len(k))
     if len(queries.lengths) != len(keys.lengths):
         raise ValueError(
             f"queries come from {len(queries.lengths)} events, keys from {len(keys.lengths)}; "

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from lgatr.attention.backends.dropout import kept, limit_of
+from lgatr.attention.backends.dropout import drop_threshold, keep_mask
 from lgatr.attention.backends.native.blocks import BUDGET, SHORT, Block, blocks_of, sorted_blocks
 from lgatr.attention.backends.native.empty_rows import in_format, open_empty_rows
 from lgatr.attention.backends.native.grouping import Arrangement, arrangement_of
@@ -31,7 +31,7 @@ from lgatr.ops._runtime.derivatives import needs_plain_formula
 _KEPT = 4 * BUDGET
 
 
-class Pattern:
+class ScoreChanges:
     """How the scores of one call are changed: mask, modification, scale, dropout with its seed."""
 
     def __init__(
@@ -53,11 +53,11 @@ class Pattern:
         )
 
 
-def _allowed(pattern: Pattern, at: Positions) -> Tensor | None:
+def _allowed(changes: ScoreChanges, at: Positions) -> Tensor | None:
     """The mask with four dimensions."""
-    if pattern.mask is None:
+    if changes.mask is None:
         return None
-    allowed = checked_mask(pattern.mask.allowed(at), at, type(pattern.mask).__name__)
+    allowed = checked_mask(changes.mask.allowed(at), at, type(changes.mask).__name__)
     return allowed.view((1,) * (4 - allowed.dim()) + tuple(allowed.shape))
 
 
@@ -70,35 +70,35 @@ def _heads_first(x: Tensor, events: int, heads: int) -> Tensor:
     return repeated.flatten(1, 2)
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, at: Positions) -> Tensor | None:
+def _fused(q: Tensor, k: Tensor, v: Tensor, changes: ScoreChanges, at: Positions) -> Tensor | None:
     """Torch's fused kernel where all changes are a sum; None where they are not."""
-    bias = None if pattern.score is None else pattern.score.bias(at)
-    if pattern.dropout > 0.0 or (pattern.score is not None and bias is None):
+    bias = None if changes.score is None else changes.score.bias(at)
+    if changes.dropout > 0.0 or (changes.score is not None and bias is None):
         return None
-    table = _allowed(pattern, at)
+    table = _allowed(changes, at)
     if bias is not None:
-        check_broadcast(bias, at, f"the bias of {type(pattern.score).__name__}")
+        check_broadcast(bias, at, f"the bias of {type(changes.score).__name__}")
         bias = in_format(bias, q.dtype)
         table = bias if table is None else bias.masked_fill(~table, -math.inf)
     if table is None:
-        return F.scaled_dot_product_attention(q, k, v, scale=pattern.scale)
+        return F.scaled_dot_product_attention(q, k, v, scale=changes.scale)
     table, empty = open_empty_rows(table)
     table = table.expand(*q.shape[:3], k.shape[2])
-    out = F.scaled_dot_product_attention(q, k, v, table, scale=pattern.scale)
+    out = F.scaled_dot_product_attention(q, k, v, table, scale=changes.scale)
     return out if empty is None else out.masked_fill(empty, 0.0)
 
 
 def _plain(
-    q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, at: Positions
+    q: Tensor, k: Tensor, v: Tensor, changes: ScoreChanges, at: Positions
 ) -> tuple[Tensor, Tensor]:
     """The formula itself: outputs ``(events, H, q, D)`` and log-sum-exp ``(events, H, q)``."""
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    scores = (q.to(dtype) * pattern.scale) @ k.to(dtype).transpose(-1, -2)
-    if pattern.score is not None:
-        name = type(pattern.score).__name__
+    scores = (q.to(dtype) * changes.scale) @ k.to(dtype).transpose(-1, -2)
+    if changes.score is not None:
+        name = type(changes.score).__name__
         # Functions of positions alone return one entry for many scores.
-        scores = checked_scores(pattern.score(scores, at), scores, at, name).expand(scores.shape)
-    allowed = _allowed(pattern, at)
+        scores = checked_scores(changes.score(scores, at), scores, at, name).expand(scores.shape)
+    allowed = _allowed(changes, at)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -math.inf)
     # The result does not depend on what is subtracted, which only keeps exponentials in range: no
@@ -108,16 +108,16 @@ def _plain(
     highest = highest.masked_fill(empty, 0.0)
     weights = torch.exp(scores - highest)
     total = weights.sum(-1, keepdim=True).masked_fill(empty, 1.0)
-    if pattern.dropout > 0.0:
-        keep = kept(pattern.seed, at, limit_of(pattern.dropout))
-        weights = weights * keep / (1.0 - pattern.dropout)
+    if changes.dropout > 0.0:
+        keep = keep_mask(changes.seed, at, drop_threshold(changes.dropout))
+        weights = weights * keep / (1.0 - changes.dropout)
     out = (weights @ v.to(dtype)) / total
     lse = (total.log() + highest).masked_fill(empty, -math.inf)
     return out.to(v.dtype), lse.squeeze(-1)
 
 
 def _attend_block(
-    q: Tensor, k: Tensor, v: Tensor, block: Block, pattern: Pattern, want_lse: bool
+    q: Tensor, k: Tensor, v: Tensor, block: Block, changes: ScoreChanges, want_lse: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Outputs ``(tokens, H, D)`` and log-sum-exp ``(tokens, H)`` of one block."""
     events, heads = len(block.events), q.shape[1]
@@ -129,10 +129,10 @@ def _attend_block(
         ) - math.inf
     at = block.positions(heads, q.device)
     q, k, v = (_heads_first(x, events, heads) for x in (q, k, v))
-    out = None if want_lse else _fused(q, k, v, pattern, at)
+    out = None if want_lse else _fused(q, k, v, changes, at)
     total: Tensor | None = None
     if out is None:
-        out, total = _plain(q, k, v, pattern, at)
+        out, total = _plain(q, k, v, changes, at)
         total = total.transpose(1, 2).flatten(0, 1)
     return out.transpose(1, 2).flatten(0, 1), total
 
@@ -147,10 +147,10 @@ def scored_attention(
     v: Tensor,
     queries: tuple[int, ...],
     keys: tuple[int, ...],
-    pattern: Pattern,
+    changes: ScoreChanges,
     want_lse: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention of packed events under any pattern.
+    """Attention of packed events under any changes.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def scored_attention(
         ``(U, K, D)``.
     queries, keys
         Tokens of each event.
-    pattern
+    changes
         Mask, score modification, scale and dropout.
     want_lse
         Whether to give the log-sum-exp too.
@@ -176,20 +176,20 @@ def scored_attention(
     arrangement: Arrangement | None = None
     if max(queries) <= SHORT:
         arrangement = arrangement_of(queries, keys, 4 * heads * q.shape[2] * q.element_size())
-    track = pattern.may_need_gradients(q, k, v) or needs_plain_formula()
+    track = changes.may_need_gradients(q, k, v) or needs_plain_formula()
     if arrangement is None or arrangement.events is None:
-        blocks = list(blocks_of(queries, keys, heads, pattern.mask))
+        blocks = list(blocks_of(queries, keys, heads, changes.mask))
         if not track:
-            return _without_gradients(q, k, v, blocks, None, pattern, want_lse)
-        return _by_blocks(q, k, v, blocks, pattern, want_lse)
+            return _without_gradients(q, k, v, blocks, None, changes, want_lse)
+        return _by_blocks(q, k, v, blocks, changes, want_lse)
     assert arrangement.q_order is not None and arrangement.k_order is not None
     blocks = list(sorted_blocks(queries, keys, arrangement.events, heads))
     if not track:
         forth = (arrangement.q_order[0], arrangement.k_order[0])
-        return _without_gradients(q, k, v, blocks, forth, pattern, want_lse)
+        return _without_gradients(q, k, v, blocks, forth, changes, want_lse)
     q = reorder(q, arrangement.q_order)
     k, v = (reorder(x, arrangement.k_order) for x in (k, v))
-    out, lse = _by_blocks(q, k, v, blocks, pattern, want_lse)
+    out, lse = _by_blocks(q, k, v, blocks, changes, want_lse)
     undo = (arrangement.q_order[1], arrangement.q_order[0])
     return reorder(out, undo), None if lse is None else reorder(lse, undo)
 
@@ -200,7 +200,7 @@ def _without_gradients(
     v: Tensor,
     blocks: list[Block],
     order: tuple[Tensor, Tensor] | None,
-    pattern: Pattern,
+    changes: ScoreChanges,
     want_lse: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Block by block into its place; with an order, blocks count tokens in it."""
@@ -210,7 +210,7 @@ def _without_gradients(
         k_place: Tensor | slice = slice(block.k_tokens.start, block.k_tokens.stop)
         if order is not None:
             q_place, k_place = order[0][q_place].to(q.device), order[1][k_place].to(q.device)
-        part, total = _attend_block(q[q_place], k[k_place], v[k_place], block, pattern, want_lse)
+        part, total = _attend_block(q[q_place], k[k_place], v[k_place], block, changes, want_lse)
         out[q_place] = part
         if want_lse and total is not None:
             lse[q_place] = total
@@ -224,7 +224,7 @@ def _empty_results(q: Tensor, v: Tensor, want_lse: bool) -> tuple[Tensor, Tensor
 
 
 def _by_blocks(
-    q: Tensor, k: Tensor, v: Tensor, blocks: list[Block], pattern: Pattern, want_lse: bool
+    q: Tensor, k: Tensor, v: Tensor, blocks: list[Block], changes: ScoreChanges, want_lse: bool
 ) -> tuple[Tensor, Tensor | None]:
     q_parts = q.split([len(b.q_tokens) for b in blocks])
     k_parts, v_parts = (ranges_of(x, [b.k_tokens for b in blocks]) for x in (k, v))
@@ -234,9 +234,9 @@ def _by_blocks(
     if (scores > _KEPT or not whole) and not needs_plain_formula():
         # Scores are computed again in the backward pass, so that memory is linear in the tokens.
         # The blocks remain ordinary operations: whatever tensors a score uses get gradients.
-        random = pattern.score is not None
+        random = changes.score is not None
         attend = partial(checkpoint, _attend_block, use_reentrant=False, preserve_rng_state=random)
     parts = zip(q_parts, k_parts, v_parts, blocks, strict=True)
-    results = [attend(a, b, c, block, pattern, want_lse) for a, b, c, block in parts]
+    results = [attend(a, b, c, block, changes, want_lse) for a, b, c, block in parts]
     out = torch.cat([r[0] for r in results])
     return out, torch.cat([r[1] for r in results if r[1] is not None]) if want_lse else None

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from lgatr.attention.pattern.masks.base import Band, Mask
+from lgatr.attention.pattern.number_checks import whole_number
 from lgatr.attention.pattern.positions import Positions
-from lgatr.attention.pattern.whole_numbers import whole_number
 from lgatr.utils.described import described
 
 # What is not given; None is a window without a limit.

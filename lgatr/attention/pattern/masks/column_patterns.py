@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lgatr.attention.pattern.whole_numbers import whole_number, whole_numbers
+from lgatr.attention.pattern.number_checks import whole_number, whole_numbers
 
 if TYPE_CHECKING:
     from lgatr.attention.pattern.masks.columns import ColumnRanges

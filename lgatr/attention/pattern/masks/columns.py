@@ -16,10 +16,10 @@ from torch import Tensor
 
 from lgatr.attention.pattern.masks.base import Mask
 from lgatr.attention.pattern.masks.column_patterns import ColumnPatterns
+from lgatr.attention.pattern.number_checks import check_whole_table
 from lgatr.attention.pattern.packing import Packing
 from lgatr.attention.pattern.positions import Positions
 from lgatr.attention.pattern.shapes import Layout
-from lgatr.attention.pattern.whole_numbers import check_whole_table
 
 _BLOCK = 128
 _NAMES = ("lower_start", "lower_end", "upper_start", "upper_end")

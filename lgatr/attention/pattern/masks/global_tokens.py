@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.pattern.masks.base import Mask
+from lgatr.attention.pattern.number_checks import whole_number, whole_numbers
 from lgatr.attention.pattern.positions import Positions
 from lgatr.attention.pattern.shapes import Layout
-from lgatr.attention.pattern.whole_numbers import whole_number, whole_numbers
 from lgatr.utils.inputs import check_dense, check_values
 
 # Entries of a table of positions; one byte each.

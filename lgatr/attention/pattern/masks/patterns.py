@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.pattern.masks.base import Mask
+from lgatr.attention.pattern.number_checks import check_whole_table, whole_number, whole_numbers
 from lgatr.attention.pattern.positions import Positions
 from lgatr.attention.pattern.shapes import Layout
-from lgatr.attention.pattern.whole_numbers import check_whole_table, whole_number, whole_numbers
 
 
 @dataclass(frozen=True, eq=False)

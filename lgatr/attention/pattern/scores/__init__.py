@@ -7,12 +7,12 @@ from lgatr.attention.pattern.scores.base import (
     ScoreModFunction,
 )
 from lgatr.attention.pattern.scores.dense import DenseBias
-from lgatr.attention.pattern.scores.pairwise import FEATURES, PairwiseBias, pair_features
+from lgatr.attention.pattern.scores.pairwise import PAIR_FEATURES, PairwiseBias, pair_features
 from lgatr.attention.pattern.scores.position import ALiBi, RelativePosition
 from lgatr.attention.pattern.scores.softcap import SoftCap
 
 __all__ = [
-    "FEATURES",
+    "PAIR_FEATURES",
     "ALiBi",
     "Bias",
     "Chain",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lgatr.attention.pattern.masks.dense import check_table, entry
+from lgatr.attention.pattern.number_checks import check_real_table
 from lgatr.attention.pattern.positions import Positions
-from lgatr.attention.pattern.real_numbers import check_real_table
 from lgatr.attention.pattern.scores.base import Bias
 from lgatr.attention.pattern.shapes import Layout
 

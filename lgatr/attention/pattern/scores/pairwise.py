@@ -10,18 +10,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lgatr.attention.pattern.number_checks import check_real_table
 from lgatr.attention.pattern.positions import Positions
-from lgatr.attention.pattern.real_numbers import check_real_table
 from lgatr.attention.pattern.scores.base import Bias, check_heads
 from lgatr.attention.pattern.shapes import Layout
 from lgatr.utils.described import described
 
-FEATURES = ("delta", "kt", "z", "m2")
+PAIR_FEATURES = ("delta", "kt", "z", "m2")
 # Below, numbers stand in the formulas: a compiler takes names for variables. 1e-8 is the smallest
 # argument of a logarithm; 1e-32 makes gradients of square roots at zero numbers, and does not show.
 
 
-def pair_features(a: Tensor, b: Tensor, names: tuple[str, ...] = FEATURES) -> Tensor:
+def pair_features(a: Tensor, b: Tensor, names: tuple[str, ...] = PAIR_FEATURES) -> Tensor:
     r"""Logarithms of pairwise observables (Particle Transformer, arXiv:2202.03772, equation 3).
 
     ``delta``: :math:`\ln\sqrt{(y_a - y_b)^2 + (\phi_a - \phi_b)^2}`; ``kt``:
@@ -93,7 +93,7 @@ class PairwiseBias(Bias):
 
     momenta: Tensor
     weights: Tensor
-    names: tuple[str, ...] = FEATURES
+    names: tuple[str, ...] = PAIR_FEATURES
     feature = "pairwise"
 
     def __post_init__(self) -> None:
@@ -103,12 +103,12 @@ class PairwiseBias(Bias):
         object.__setattr__(self, "names", tuple(names))
         check_real_table(self.weights, "weights of PairwiseBias", "(heads, features)")
         check_real_table(self.momenta, "momenta of PairwiseBias", "(tokens, 4)")
-        unknown = [name for name in self.names if name not in FEATURES]
+        unknown = [name for name in self.names if name not in PAIR_FEATURES]
         fits = self.weights.dim() == 2 and self.weights.shape[1] == len(self.names)
         if unknown or not self.names or not fits:
             raise ValueError(
                 f"PairwiseBias needs weights (heads, {len(self.names)}) for features out of "
-                f"{', '.join(FEATURES)}; got {tuple(self.weights.shape)} for "
+                f"{', '.join(PAIR_FEATURES)}; got {tuple(self.weights.shape)} for "
                 f"{described(self.names)}"
             )
         if self.momenta.dim() != 2 or self.momenta.shape[1] != 4:

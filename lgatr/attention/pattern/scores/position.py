@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lgatr.attention.pattern.number_checks import check_real_table, whole_number
 from lgatr.attention.pattern.positions import Positions
-from lgatr.attention.pattern.real_numbers import check_real_table
 from lgatr.attention.pattern.scores.base import Bias, check_heads
 from lgatr.attention.pattern.shapes import Layout
-from lgatr.attention.pattern.whole_numbers import whole_number
 from lgatr.utils.devices import checked_device
 
 

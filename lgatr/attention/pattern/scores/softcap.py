@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lgatr.attention.pattern.number_checks import check_real_table, real_number
 from lgatr.attention.pattern.positions import Positions
-from lgatr.attention.pattern.real_numbers import check_real_table, real_number
 from lgatr.attention.pattern.scores.base import ScoreMod
 from lgatr.utils.described import described
 from lgatr.utils.lengths import is_readable
