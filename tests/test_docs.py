@@ -98,7 +98,7 @@ def test_every_module_is_in_the_reference():
         "lgatr.interface.components", "lgatr.nets.slim_base",
         *(f"lgatr.attention.{name}" for name in ("graph_break", "pages", "xformers_shapes")),
         *(f"lgatr.attention.pattern.{name}" for name in (
-            "continued", "kernel_keywords", "keywords", "real_numbers", "shapes", "whole_numbers",
+            "continued", "kernel_keywords", "number_checks", "shapes",
         )),
         "lgatr.attention.backends.native.ranges",
         # Paths of the reference library, to what stands elsewhere here.

@@ -14,7 +14,7 @@ LIBRARY = sorted((ROOT / "lgatr").rglob("*.py"))
 CODE = [*LIBRARY, *(ROOT / "experiments").rglob("*.py"), *(ROOT / "data").rglob("*.py")]
 
 # A storey may import from the storeys before it, and from itself.
-STOREYS = ["algebra", "layout", "ops", "kernels", "attention", "primitives", "layers", "nets"]
+STOREYS = ["algebra", "layout", "ops", "attention", "primitives", "layers", "nets"]
 FREE = {"utils", "interface"}
 OPTIONAL = ("xformers", "safetensors", "numpy", "h5py", "hdf5plugin")
 

@@ -33,7 +33,7 @@ class StateAddress(ctypes.Structure):
 
 
 class HeadsAddress(ctypes.Structure):
-    """``Heads`` of native_attention.cpp."""
+    """``Heads`` of attention.cpp."""
 
     _fields_ = [
         ("data", ctypes.c_void_p), ("token", ctypes.c_int64), ("head", ctypes.c_int64),

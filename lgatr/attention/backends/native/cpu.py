@@ -1,4 +1,4 @@
-"""Packed attention on CPUs in one call, by kernels in C++ (``native_attention.cpp``).
+"""Packed attention on CPUs in one call, by kernels in C++ (``attention.cpp``).
 
 Legend: T query tokens, U key tokens, B events, H heads, D head width.
 """

@@ -1,6 +1,6 @@
 // Attention inside packed events, forward and backward, for CPUs.
 //
-// Built on first use by lgatr/kernels/native_build.py. An event and a head are one piece of work:
+// Built on first use by lgatr/ops/_runtime/build.py. An event and a head are one piece of work:
 // its matrices fit the caches, so its scores are computed at once, a block of queries at a time,
 // and none of them reaches the memory.
 // Legend: B events, H heads of D numbers; n queries and m keys of an event.

@@ -1,1 +1,0 @@
-"""Fast implementations behind the primitives, each beside a plain reference."""
