@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,30 @@ def test_library_imports_torch_alone_and_points_down(path):
         # A command line stands on top of all storeys: nothing imports it.
         elif parts[0] in STOREYS and parts[-1] != "__main__" and rest and rest[0] not in FREE:
             assert STOREYS.index(rest[0]) <= STOREYS.index(parts[0]), f"{name} in {path}"
+
+
+def module_graph(modules: dict[str, Path]) -> dict[str, set[str]]:
+    """For each module those that it imports, at the top or inside of functions."""
+    graph: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                graph[name].update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                # Of a package either a module in it, or what its __init__ has.
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                graph[name] |= {m if m in modules else node.module for m in inner}
+    return {name: found & modules.keys() for name, found in graph.items()}
+
+
+def test_no_circles_of_imports():
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in LIBRARY
+    }
+    graph = module_graph(modules)
+    assert "lgatr.attention.graph_break" in graph["lgatr.attention.prepare"]  # in a function
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
 def test_library_does_not_know_the_experiments():

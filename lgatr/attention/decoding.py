@@ -67,8 +67,7 @@ class CachedAttention(Attention):
         self._whole, self._parts, self._step = whole, parts, step
 
     def fits_one_graph(self, q: Tensor) -> bool:
-        """See :meth:`Attention.fits_one_graph`: a cache changes with every call."""
-        return False
+        return False  # a cache changes with every call
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store the new keys and values, then attend; layers are counted by the calls.

@@ -102,7 +102,6 @@ class Performer(LinearCostAttention):
         return torch.exp(exponent - exponent.amax(over, keepdim=True).detach())
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """See :class:`LinearCostAttention`."""
         queries, keys = self._features(q, (-1,)), self._features(k, (-2, -1))
         numerator = queries @ (keys.transpose(-1, -2) @ v)
         denominator = queries @ keys.sum(-2).unsqueeze(-1)
@@ -129,7 +128,6 @@ class Linformer(LinearCostAttention):
         self.value_projection = nn.Parameter(torch.randn(rank, max_length) / math.sqrt(max_length))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """See :class:`LinearCostAttention`."""
         length, longest = k.shape[-2], self.key_projection.shape[1]
         if length > longest:
             raise ValueError(f"an event has {length} keys; this Linformer was built for {longest}")

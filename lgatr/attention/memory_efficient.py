@@ -23,7 +23,7 @@ from lgatr.attention.merge import merge_attentions as _merge
 from lgatr.attention.pattern.number_checks import real_number
 from lgatr.attention.pattern.shapes import check_tensors
 from lgatr.attention.prepare import prepare_attention
-from lgatr.attention.xformers_shapes import by_xformers, check_op, prepared, wider
+from lgatr.attention.xformers_shapes import Inputs, by_xformers, check_op, prepare, wider
 from lgatr.utils.described import described
 
 
@@ -74,13 +74,12 @@ def memory_efficient_attention(
     """
     check_op(op, pair=True, single=False)
     check_tensors(query, key, value)
-    arguments = (query, key, value, attn_bias, p, scale)
-    name = "memory_efficient_attention"
-    found = by_xformers(name, op, query, *arguments, output_dtype=output_dtype)
+    inputs = Inputs(query, key, value, attn_bias, p, scale)
+    found = by_xformers("memory_efficient_attention", op, *inputs, output_dtype=output_dtype)
     if found is not None:
         result: Tensor = found
         return result
-    call = prepared(*arguments, op, wider(query.dtype, output_dtype))
+    call = prepare(inputs, op, wider(query.dtype, output_dtype))
     return call.output(call.attend(call.q, call.k, call.v), output_dtype or query.dtype)
 
 
@@ -112,23 +111,15 @@ def _check_no_dropout(p: Any) -> None:
 
 
 def _with_lse(
-    name: str,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_bias: Any,
-    p: float,
-    scale: float | None,
-    op: Any,
-    output_dtype: torch.dtype,
+    name: str, inputs: Inputs, op: Any, output_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    _check_no_dropout(p)
-    arguments = (query, key, value, attn_bias, p, scale)
-    found = by_xformers(name, op, query, *arguments, output_dtype=output_dtype)
+    """By xFormers itself (its function ``name``) where ``op`` asks for it, else by our own."""
+    _check_no_dropout(inputs.p)
+    found = by_xformers(name, op, *inputs, output_dtype=output_dtype)
     if found is not None:
         result: tuple[Tensor, Tensor] = found
         return result
-    call = prepared(*arguments, op, wider(query.dtype, output_dtype))
+    call = prepare(inputs, op, wider(inputs.query.dtype, output_dtype))
     attend = call.attend
     if "partial" not in attend.backend.capabilities.features:
         attend = prepare_attention(call.q.device, call.q.dtype, spec=attend.spec, backend="native")
@@ -162,7 +153,7 @@ def memory_efficient_attention_forward_requires_grad(
     check_tensors(query, key, value)
     name = "memory_efficient_attention_forward_requires_grad"
     dtype = output_dtype or query.dtype
-    return _with_lse(name, query, key, value, attn_bias, p, scale, op, dtype)
+    return _with_lse(name, Inputs(query, key, value, attn_bias, p, scale), op, dtype)
 
 
 def memory_efficient_attention_partial(
@@ -185,7 +176,7 @@ def memory_efficient_attention_partial(
     check_tensors(query, key, value)
     dtype = output_dtype or torch.promote_types(query.dtype, torch.float32)
     name = "memory_efficient_attention_partial"
-    return _with_lse(name, query, key, value, attn_bias, p, scale, op, dtype)
+    return _with_lse(name, Inputs(query, key, value, attn_bias, p, scale), op, dtype)
 
 
 def memory_efficient_attention_backward(
@@ -222,16 +213,15 @@ def memory_efficient_attention_backward(
     check_op(op, pair=False, single=True)
     check_tensors(grad, output, lse, query, key, value)
     _check_no_dropout(p)
-    rest = (attn_bias, p, scale)
-    name, given = "memory_efficient_attention_backward", (grad, output, lse, query, key, value)
-    found = by_xformers(name, op, query, *given, *rest)
+    inputs = Inputs(query, key, value, attn_bias, p, scale)
+    found = by_xformers("memory_efficient_attention_backward", op, grad, output, lse, *inputs)
     if found is not None:
         result: tuple[Tensor, Tensor, Tensor] = found
         return result
     with torch.enable_grad():
         q, k, v = (x.detach().requires_grad_() for x in (query, key, value))
         inside = torch.promote_types(query.dtype, torch.float32)
-        own, own_lse = _with_lse("", q, k, v, *rest, op, inside)
+        own, own_lse = _with_lse("", Inputs(q, k, v, attn_bias, p, scale), op, inside)
     if grad.shape != own.shape or output.shape != own.shape:
         raise ValueError(
             f"grad and output are shaped {tuple(own.shape)}, not {tuple(grad.shape)} and "

@@ -21,6 +21,17 @@ from lgatr.attention.prepared import Attention
 _SHAPES = "[B, M, K], [B, M, H, K] or [B, M, G, H, K]"
 
 
+class Inputs(NamedTuple):
+    """What all of xFormers' functions take; see :func:`memory_efficient_attention`."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    attn_bias: Any = None
+    p: float = 0.0
+    scale: float | None = None
+
+
 class XformersCall(NamedTuple):
     """A call in our own shapes."""
 
@@ -86,25 +97,17 @@ def _one_head_dimension(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tens
     return tuple(x.flatten(2, 3) for x in (query, key, value))
 
 
-def prepared(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_bias: Any,
-    p: float,
-    scale: float | None,
-    op: Any,
-    inside: torch.dtype,
-) -> XformersCall:
+def prepare(inputs: Inputs, op: Any, inside: torch.dtype) -> XformersCall:
     """Check a call, choose a backend, and bring the tensors into our own shapes.
 
     Parameters
     ----------
-    query, key, value, attn_bias, p, scale, op
+    inputs, op
         See :func:`lgatr.attention.memory_efficient_attention`.
     inside
         Format to compute in.
     """
+    query, key, value, attn_bias, p, scale = inputs
     _check(query, key, value)
     bias = _bias(attn_bias, query, key.shape[1])
     q, k, v = (x.to(inside) for x in _one_head_dimension(query, key, value))
@@ -144,9 +147,9 @@ def check_op(op: Any, pair: bool, single: bool) -> None:
     raise TypeError(f"op is None or operators of xFormers, {' or '.join(wanted)}; not {op!r}")
 
 
-def by_xformers(name: str, op: Any, query: Tensor, *arguments: Any, **options: Any) -> Any:
+def by_xformers(name: str, op: Any, *arguments: Any, **options: Any) -> Any:
     """The call as xFormers itself computes it, or None if it does not."""
-    if op is None or query.device.type != "cuda":
+    if op is None or arguments[0].device.type != "cuda":
         return None
     fmha = importlib.import_module("xformers.ops.fmha")
     return getattr(fmha, name)(*arguments, op=op, **options)

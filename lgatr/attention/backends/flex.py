@@ -260,7 +260,7 @@ class Lowering:
 
 
 class FlexBackend(Backend):
-    """See the text of this file."""
+    """``torch.nn.attention.flex_attention``, compiled, on CUDA and (inference) on CPUs."""
 
     name = "flex"
     priority = -5
@@ -293,13 +293,11 @@ class FlexBackend(Backend):
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Lowering
     ) -> Tensor:
-        """See :meth:`Backend.attend`."""
         return self._run(q, k, v, spec, plan, False)[0]
 
     def attend_partial(
         self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Lowering
     ) -> tuple[Tensor, Tensor]:
-        """See :meth:`Backend.attend_partial`."""
         out, lse = self._run(q, k, v, spec, plan, True)
         assert lse is not None
         return out, lse

@@ -27,7 +27,7 @@ def _arguments() -> frozenset[str]:
 
 
 class VarlenBackend(Backend):
-    """See the text of this file."""
+    """``torch.nn.attention.varlen``, on CUDA in half precision."""
 
     name = "varlen"
     priority = 15
@@ -63,7 +63,6 @@ class VarlenBackend(Backend):
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: VarlenArguments
     ) -> Tensor:
-        """See :meth:`Backend.attend`."""
         from torch.nn.attention.varlen import varlen_attn
 
         width, options = q.shape[-1], dict[str, Any]()

@@ -83,7 +83,7 @@ def _for_heads(x: Tensor, heads: int) -> Tensor:
 
 
 class XformersBackend(Backend):
-    """See the text of this file."""
+    """``xformers.ops.memory_efficient_attention``, on CUDA."""
 
     name = "xformers"
     # Behind the native backend: in single precision both run the same kernels, and importing
@@ -162,7 +162,6 @@ class XformersBackend(Backend):
         training: bool = False,
         width: int | None = None,
     ) -> str | None:
-        """See :meth:`Backend.why_unusable`; its own operators tell what they do in ``dtype``."""
         reason = super().why_unusable(spec, device, dtype, training, width)
         plain = spec.mask is None and spec.storage is None
         if reason is not None or device.type != "cuda" or plain:
@@ -316,7 +315,6 @@ class XformersBackend(Backend):
         return (q, k, v), {"attn_bias": bias, "p": spec.dropout, "scale": scale}
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any) -> Tensor:
-        """See :meth:`Backend.attend`."""
         tensors, options = self._arguments(q, k, v, spec, plan)
         out = self._ops().memory_efficient_attention(*tensors, **options)
         return out[..., : v.shape[-1]].reshape(*q.shape[:-1], v.shape[-1])
@@ -324,7 +322,7 @@ class XformersBackend(Backend):
     def attend_partial(
         self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any
     ) -> tuple[Tensor, Tensor]:
-        """See :meth:`Backend.attend_partial`; no gradients."""
+        """Log-sum-exp in half precision alone, and without gradients."""
         if q.dtype == torch.float32:
             raise ValueError(
                 "attention=xformers gives a log-sum-exp in half precision alone; use "

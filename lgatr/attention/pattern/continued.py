@@ -41,17 +41,14 @@ class ContinuedMask(Mask):
     part: Mask
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         return self.part.allowed(_in_sequence(at))
 
     def key_range(self, q: range, lengths: tuple[int, int], first_key: int) -> range:
-        """See :meth:`Mask.key_range`."""
         shift = lengths[1] - lengths[0]
         whole = (lengths[1], lengths[1])
         return self.part.key_range(range(q.start + shift, q.stop + shift), whole, first_key)
 
     def check(self, layout: Layout) -> None:
-        """See :meth:`Mask.check`."""
         self.part.check(layout._replace(queries=layout.keys))
 
     def features(self) -> frozenset[str]:
@@ -71,15 +68,12 @@ class ContinuedScore(ScoreMod):
         return self.part.symmetry
 
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
-        """See :class:`ScoreMod`."""
         return self.part(score, _in_sequence(at))
 
     def bias(self, at: Positions) -> Tensor | None:
-        """See :meth:`ScoreMod.bias`."""
         return self.part.bias(_in_sequence(at))
 
     def check(self, layout: Layout) -> None:
-        """See :meth:`ScoreMod.check`."""
         self.part.check(layout._replace(queries=layout.keys))
 
     def features(self) -> frozenset[str]:

@@ -112,11 +112,9 @@ class PaddedKeys(KeyStorage):
 
     @property
     def num_places(self) -> int:
-        """See :class:`KeyStorage`."""
         return self.padding * len(self.lengths)
 
     def index(self) -> Tensor:
-        """See :class:`KeyStorage`."""
         return _ranges([i * self.padding for i in range(len(self.lengths))], self.lengths)
 
 
@@ -151,7 +149,6 @@ class GappyKeys(KeyStorage):
 
     @property
     def num_places(self) -> int | None:
-        """See :class:`KeyStorage`."""
         return self.places
 
     @property
@@ -160,7 +157,6 @@ class GappyKeys(KeyStorage):
         return max(s + n for s, n in zip(self.starts, self.lengths, strict=True))
 
     def index(self) -> Tensor:
-        """See :class:`KeyStorage`."""
         return _ranges(list(self.starts), self.lengths)
 
 
@@ -217,7 +213,6 @@ class PagedKeys(KeyStorage):
 
     @property
     def num_places(self) -> None:
-        """See :class:`KeyStorage`."""
         return None
 
     @cached_property
@@ -226,7 +221,6 @@ class PagedKeys(KeyStorage):
         return int(self._index.max()) + 1 if self.tables.device.type == "cpu" else 0
 
     def index(self) -> Tensor:
-        """See :class:`KeyStorage`."""
         return self._index
 
     @cached_property

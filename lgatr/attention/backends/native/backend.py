@@ -113,7 +113,6 @@ class NativeBackend(Backend):
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: NativePlan
     ) -> Tensor:
-        """See :meth:`Backend.attend`."""
         if spec.packing is None:
             return self._dense(q, k, v, spec)
         if plan.places is not None:
@@ -129,7 +128,6 @@ class NativeBackend(Backend):
     def attend_partial(
         self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: NativePlan
     ) -> tuple[Tensor, Tensor]:
-        """See :meth:`Backend.attend_partial`."""
         if plan.places is not None:
             k, v = k.index_select(0, plan.places), v.index_select(0, plan.places)
         out, lse = self._scored(q, k, v, spec, True)

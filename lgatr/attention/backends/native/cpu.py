@@ -66,7 +66,6 @@ class EventsStage(Stage):
         return queries, keys, int(queries[-1]), int(keys[-1]), len(self.queries)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         return (self.formula(*inputs),)
 
     def _problem(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
@@ -81,7 +80,6 @@ class EventsStage(Stage):
         return queries, keys, q_tokens, k_tokens, events, heads, width, scale, self.causal
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         q, k, v = _side_by_side(inputs)
         problem = self._problem(q, k, v)
         out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
@@ -91,7 +89,6 @@ class EventsStage(Stage):
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         q, k, v, out, grad = _side_by_side((*inputs, *outputs, *grads))
         if len(q) == len(k):  # side by side, as they came from one projection
             gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)

@@ -56,7 +56,6 @@ class GroupsStage(Stage):
         )
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         with sdpa_kernel(SDPBackend.MATH):  # the one whose derivatives have derivatives
             return (self.formula(*inputs),)
 
@@ -79,7 +78,6 @@ class GroupsStage(Stage):
             q_start, k_start = q_start + events * n, k_start + events * m
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         q, k, v = inputs
         assert q is not None and k is not None and v is not None
         out = torch.empty(q.shape, dtype=q.dtype)
@@ -93,7 +91,6 @@ class GroupsStage(Stage):
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         q, k, v = inputs
         assert q is not None and k is not None and v is not None
         if len(q) == len(k):  # side by side, as they came from one projection

@@ -50,15 +50,12 @@ class Causal(Mask):
         _check_corner(self.bottom_right)
 
     def band(self) -> Band:
-        """See :meth:`Mask.band`."""
         return Band(None, 0, self.bottom_right)
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         return _in_band(at, self.band())
 
     def features(self) -> frozenset[str]:
-        """See :meth:`Mask.features`."""
         return frozenset({"causal_bottom_right" if self.bottom_right else "causal"})
 
 
@@ -94,9 +91,7 @@ class SlidingWindow(Mask):
                 object.__setattr__(self, name, reach)
 
     def band(self) -> Band:
-        """See :meth:`Mask.band`."""
         return Band(self.left, self.right, self.bottom_right)
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         return _in_band(at, self.band())

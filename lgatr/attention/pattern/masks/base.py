@@ -184,7 +184,6 @@ class And(Mask):
         _check_parts(self, self.parts)
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         result = self.parts[0].allowed(at)
         for part in self.parts[1:]:
             result = result & part.allowed(at)
@@ -208,7 +207,6 @@ class And(Mask):
         return range(start, max(start, min(r.stop for r in ranges)))
 
     def check(self, layout: Layout) -> None:
-        """See :meth:`Mask.check`."""
         for part in self.parts:
             part.check(layout)
 
@@ -228,7 +226,6 @@ class Or(Mask):
         _check_parts(self, self.parts)
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         result = self.parts[0].allowed(at)
         for part in self.parts[1:]:
             result = result | part.allowed(at)
@@ -242,7 +239,6 @@ class Or(Mask):
         return range(min(r.start for r in ranges), max(r.stop for r in ranges))
 
     def check(self, layout: Layout) -> None:
-        """See :meth:`Mask.check`."""
         for part in self.parts:
             part.check(layout)
 
@@ -264,11 +260,9 @@ class Not(Mask):
         return self.part
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         return ~self.part.allowed(at)
 
     def check(self, layout: Layout) -> None:
-        """See :meth:`Mask.check`."""
         self.part.check(layout)
 
     def features(self) -> frozenset[str]:
@@ -298,7 +292,6 @@ class MaskMod(Mask):
             )
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         result = self.function(at.event, at.head, at.q, at.k)
         return checked_mask(result, at, "the function of a MaskMod")
 

@@ -41,7 +41,6 @@ class BlockMaskMod(Mask):
             )
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :class:`Mask`."""
         inside: Tensor = self.block_mask.mask_mod(at.event, at.head, at.q, at.k)
         partial, full = self._blocks
         rows, columns = self.block_mask.BLOCK_SIZE

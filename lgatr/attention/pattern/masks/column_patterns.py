@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lgatr.attention.pattern.number_checks import whole_number, whole_numbers
 
-if TYPE_CHECKING:
-    from lgatr.attention.pattern.masks.columns import ColumnRanges
-
 Device = torch.device | str
+C = TypeVar("C", bound="ColumnPatterns")
 
 
 def _spread(values: Sequence[int], lengths: Sequence[int], device: Device) -> Tensor:
@@ -35,29 +33,29 @@ def _lengths(values: Iterable[int] | Tensor, name: str) -> tuple[int, ...]:
 
 
 class ColumnPatterns:
-    """Named constructors of :class:`ColumnRanges`."""
+    """Named constructors of :class:`~lgatr.attention.ColumnRanges`."""
 
     @classmethod
     def _of(
-        cls, lower: Tensor | None, above: Tensor | None, first: Tensor | None = None
-    ) -> ColumnRanges:
+        cls: type[C], lower: Tensor | None, above: Tensor | None, first: Tensor | None = None
+    ) -> C:
         """Hidden from queries ``lower`` on, and from ``first`` (default 0) up to ``above``."""
         make: Any = cls
         if above is None:
-            mask: ColumnRanges = make(lower)
+            mask: C = make(lower)
             return mask
         mask = make(lower, None, torch.zeros_like(above) if first is None else first, above)
         return mask
 
     @classmethod
-    def causal(cls, n: int, device: Device = "cpu") -> ColumnRanges:
+    def causal(cls: type[C], n: int, device: Device = "cpu") -> C:
         """Key j is seen by queries from j on."""
         return cls._of(None, torch.arange(whole_number(n, "n", 1), device=device))
 
     @classmethod
     def sliding_window(
-        cls, n: int, left: int, right: int = 0, device: Device = "cpu"
-    ) -> ColumnRanges:
+        cls: type[C], n: int, left: int, right: int = 0, device: Device = "cpu"
+    ) -> C:
         """A query sees ``left`` earlier and ``right`` later tokens, and itself."""
         key = torch.arange(whole_number(n, "n", 1), device=device)
         left, right = whole_number(left, "left", 0), whole_number(right, "right", 0)
@@ -65,8 +63,8 @@ class ColumnPatterns:
 
     @classmethod
     def share_question(
-        cls, documents: Sequence[Sequence[int]], device: Device = "cpu"
-    ) -> ColumnRanges:
+        cls: type[C], documents: Sequence[Sequence[int]], device: Device = "cpu"
+    ) -> C:
         """Answers see their document's question and themselves, not each other; all is causal.
 
         Parameters
@@ -91,8 +89,13 @@ class ColumnPatterns:
 
     @classmethod
     def global_sliding_window(
-        cls, n: int, tokens: int, left: int, right: int | None = None, device: Device = "cpu"
-    ) -> ColumnRanges:
+        cls: type[C],
+        n: int,
+        tokens: int,
+        left: int,
+        right: int | None = None,
+        device: Device = "cpu",
+    ) -> C:
         """The first tokens see, and are seen by, all others; those see a window besides.
 
         Parameters
@@ -116,7 +119,7 @@ class ColumnPatterns:
         return cls._of(lower, above, torch.full_like(key, tokens))
 
     @classmethod
-    def causal_blockwise(cls, blocks: Sequence[int], device: Device = "cpu") -> ColumnRanges:
+    def causal_blockwise(cls: type[C], blocks: Sequence[int], device: Device = "cpu") -> C:
         """Blocks are causal and see themselves alone, but the last one sees all.
 
         Parameters
@@ -133,18 +136,18 @@ class ColumnPatterns:
         end = _spread([last] * (len(stops) - 1) + [stops[-1]], lengths, device)
         make: Any = cls
         key = torch.arange(stops[-1], device=device)
-        mask: ColumnRanges = make(start, end, torch.zeros_like(key), key)
+        mask: C = make(start, end, torch.zeros_like(key), key)
         return mask
 
     @classmethod
-    def prefix_lm(cls, n: int, prefix: int, device: Device = "cpu") -> ColumnRanges:
+    def prefix_lm(cls: type[C], n: int, prefix: int, device: Device = "cpu") -> C:
         """All see the first ``prefix`` tokens; the rest is causal."""
         return cls.prefix_lm_documents([n], [prefix], device)
 
     @classmethod
     def prefix_lm_documents(
-        cls, lengths: Sequence[int], prefixes: Sequence[int], device: Device = "cpu"
-    ) -> ColumnRanges:
+        cls: type[C], lengths: Sequence[int], prefixes: Sequence[int], device: Device = "cpu"
+    ) -> C:
         """Documents end to end; in each, all see the prefix and the rest is causal."""
         lengths = _lengths(lengths, "lengths")
         prefixes = whole_numbers(prefixes, "prefixes", 0)
@@ -159,8 +162,8 @@ class ColumnPatterns:
 
     @classmethod
     def qk_sparse(
-        cls, n: int, dropped: Iterable[int] | Tensor, device: Device = "cpu"
-    ) -> ColumnRanges:
+        cls: type[C], n: int, dropped: Iterable[int] | Tensor, device: Device = "cpu"
+    ) -> C:
         """Causal, with the keys at the positions ``dropped`` seen by nobody."""
         key = torch.arange(whole_number(n, "n", 1), device=device)
         positions = whole_numbers(dropped, "dropped", 0)
@@ -171,7 +174,7 @@ class ColumnPatterns:
         return cls._of(lower, key)
 
     @classmethod
-    def hash_sparse(cls, buckets: Sequence[int] | Tensor, device: Device = "cpu") -> ColumnRanges:
+    def hash_sparse(cls: type[C], buckets: Sequence[int] | Tensor, device: Device = "cpu") -> C:
         """Tokens see earlier ones of the same bucket; tokens are sorted by bucket.
 
         Parameters
@@ -189,9 +192,7 @@ class ColumnPatterns:
         return cls._of(torch.tensor([stops[b] for b in numbers], device=device), key)
 
     @classmethod
-    def random_eviction(
-        cls, evicted: Sequence[int] | Tensor, device: Device = "cpu"
-    ) -> ColumnRanges:
+    def random_eviction(cls: type[C], evicted: Sequence[int] | Tensor, device: Device = "cpu") -> C:
         """Causal, with key j forgotten from query ``evicted[j]`` on, as a full cache forgets.
 
         Parameters

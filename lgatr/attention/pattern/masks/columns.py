@@ -85,7 +85,6 @@ class ColumnRanges(ColumnPatterns, Mask):
         return column[at.head if column.shape[0] > 1 else at.head * 0, at.k_token]
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         result = None
         for start, end in self._ranges:
             outside = at.q < self._entry(start, at)

@@ -75,5 +75,4 @@ class DenseMask(Mask):
         check_table(self.table, layout)
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         return entry(self.table, at)

@@ -100,7 +100,6 @@ class GlobalTokens(Mask):
         return self.table[event if self.table.shape[0] > 1 else event * 0, place]
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         query = self._is_global(at.event, at.q, at.q_token)
         return query | self._is_global(at.event, at.k, at.k_token)
 

@@ -39,7 +39,6 @@ class PrefixLM(Mask):
             object.__setattr__(self, "prefix", whole_number(self.prefix, "prefix of PrefixLM", 0))
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         per_event = isinstance(self.prefix, Tensor) and self.prefix.dim() == 1
         prefix = cast(Tensor, self.prefix)[at.event] if per_event else self.prefix
         return (at.k < prefix) | (at.k <= at.q)
@@ -79,7 +78,6 @@ class ShiftedWindows(Mask):
         return torch.div(position + self.shift, self.size, rounding_mode="floor")
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         return self._window(at.q) == self._window(at.k)
 
     def key_range(self, q: range, lengths: tuple[int, int], first_key: int) -> range:
@@ -112,7 +110,6 @@ class Neighbourhood(Mask):
             raise ValueError(f"a neighbourhood has an odd size, not {self.size}")
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         last = torch.as_tensor(at.k_length - self.size, device=at.q.device).clamp(min=0)
         start = torch.minimum((at.q - self.size // 2).clamp(min=0), last)
         return (at.k >= start) & (at.k < start + self.size)
@@ -143,5 +140,4 @@ class SomeEvents(Mask):
             raise ValueError(f"{len(self.alive)} entries for {len(layout.queries)} events")
 
     def allowed(self, at: Positions) -> Tensor:
-        """See :meth:`Mask.allowed`."""
         return self.alive[at.event]

@@ -73,7 +73,6 @@ class Bias(ScoreMod):
         """What is added."""
 
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
-        """See :class:`ScoreMod`."""
         return score + self.bias(at).to(score.dtype)
 
 
@@ -98,7 +97,6 @@ class Chain(ScoreMod):
         return min((part.symmetry for part in self.parts), key=order.index)
 
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
-        """See :class:`ScoreMod`."""
         for part in self.parts:
             score = part(score, at)
         return score
@@ -114,7 +112,6 @@ class Chain(ScoreMod):
         return total
 
     def check(self, layout: Layout) -> None:
-        """See :meth:`ScoreMod.check`."""
         for part in self.parts:
             part.check(layout)
 
@@ -147,7 +144,6 @@ class ScoreModFunction(ScoreMod):
             )
 
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
-        """See :class:`ScoreMod`."""
         result = self.function(score, at.event, at.head, at.q, at.k)
         result = checked_scores(result, score, at, "a score_mod")
         if not torch.compiler.is_compiling() and result.shape != score.shape:

@@ -35,5 +35,4 @@ class DenseBias(Bias):
         check_table(self.table, layout)
 
     def bias(self, at: Positions) -> Tensor:
-        """See :class:`Bias`."""
         return entry(self.table, at)

@@ -132,7 +132,6 @@ class PairwiseBias(Bias):
         check_heads(self.weights, layout, "PairwiseBias has weights")
 
     def bias(self, at: Positions) -> Tensor:
-        """See :class:`Bias`."""
         # Component by component: kernels that compute one score at a time have no vectors.
         momenta = self.momenta.unbind(-1)
         a, b = (tuple(p[t] for p in momenta) for t in (at.q_token, at.k_token))

@@ -45,7 +45,6 @@ class ALiBi(Bias):
         check_heads(self.slopes, layout, "ALiBi has slopes")
 
     def bias(self, at: Positions) -> Tensor:
-        """See :class:`Bias`."""
         distance = (at.q - at.k + (at.k_length - at.q_length)).abs()
         return -self.slopes[at.head] * distance
 
@@ -76,6 +75,5 @@ class RelativePosition(Bias):
         check_heads(self.table, layout, "RelativePosition has a table")
 
     def bias(self, at: Positions) -> Tensor:
-        """See :class:`Bias`."""
         reach = self.table.shape[1] // 2
         return self.table[at.head, (at.k - at.q).clamp(-reach, reach) + reach]

@@ -41,5 +41,4 @@ class SoftCap(ScoreMod):
             raise ValueError(f"the cap of scores is above zero, not {float(self.cap)}")
 
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
-        """See :class:`ScoreMod`."""
         return self.cap * torch.tanh(score / self.cap)
