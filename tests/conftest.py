@@ -29,7 +29,7 @@ def no_measured_choice(tmp_path, monkeypatch) -> None:
     from lgatr.attention.tools import measured_choice as choice
 
     monkeypatch.setattr(choice, "path", lambda: tmp_path / "cache" / "attention.json")
-    choice._table.cache_clear()
+    choice._measured.cache_clear()
 
 
 @pytest.fixture(autouse=True)

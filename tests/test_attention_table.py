@@ -72,7 +72,7 @@ def test_measure_is_remembered(lengths_file, capsys, monkeypatch):
     spec = AttentionSpec(packing=Packing.from_lengths([3]))
     with torch.no_grad():
         assert select_backend("auto", spec, CPU, torch.float32)[0].name == "native"
-        choice.remember(CPU, torch.float32, True, "flex")
+        choice.save_fastest_backend(CPU, torch.float32, True, "flex")
         assert select_backend("auto", spec, CPU, torch.float32)[0].name == "flex"
     # Not where it cannot run: training on a CPU.
     assert select_backend("auto", spec, CPU, torch.float32)[0].name == "native"
@@ -100,7 +100,7 @@ def test_measure_no_network(lengths_file, tmp_path):
 def test_an_unreadable_choice_is_no_error():
     choice.path().parent.mkdir(parents=True)
     choice.path().write_text("{half a fi")
-    assert choice.remembered(CPU, torch.float32, True) is None
+    assert choice.fastest_backend(CPU, torch.float32, True) is None
 
 
 def test_lengths_from_files(tmp_path, lengths_file):

@@ -141,8 +141,8 @@ def test_no_place_at_all(home, monkeypatch):
     from lgatr.ops._runtime.tuning import Tuned
 
     monkeypatch.setattr(choice, "path", cache.cache_directory)
-    choice._table.cache_clear()
-    assert choice._table() == {}
+    choice._measured.cache_clear()
+    assert choice._measured() == {}
     assert Tuned("test", ({"B": 1}, {"B": 2}), lambda run: 1.0).options(
         "gpu", (1,), lambda options: None
     ) == {"B": 1}

@@ -259,11 +259,11 @@ def problems(draw):
 @few
 def test_every_tensor_gets_its_gradient(problem):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scored, "_KEPT", problem["kept"])
+        patch.setattr(scored, "_MAX_SCORES_KEPT", problem["kept"])
         for module in (scored, blocks):
-            patch.setattr(module, "SHORT", problem["short"])
-        patch.setattr(blocks, "_QUERIES", problem["short"] // 2)
-        patch.setattr(blocks, "BUDGET", problem["budget"])
+            patch.setattr(module, "MAX_SHORT_EVENT", problem["short"])
+        patch.setattr(blocks, "_QUERIES_PER_BLOCK", problem["short"] // 2)
+        patch.setattr(blocks, "MAX_SCORES", problem["budget"])
         compare(problem)
 
 
@@ -342,7 +342,7 @@ def test_through_a_network(checkpointed):
     gradients = []
     for limit in (0, 2**40):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(scored, "_KEPT", limit)
+            patch.setattr(scored, "_MAX_SCORES_KEPT", limit)
             torch.manual_seed(0)
             net = networks.build(LGATr, checkpoint_blocks=checkpointed and not limit)
             w = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
@@ -362,7 +362,7 @@ def test_random_scores_are_the_same_in_the_backward_pass():
     gradients = []
     for limit in (0, 2**40):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(scored, "_KEPT", limit)
+            patch.setattr(scored, "_MAX_SCORES_KEPT", limit)
             torch.manual_seed(5)
             noisy = prepare_attention(
                 values[0].device, torch.float64, packing=Packing.from_lengths([6]),

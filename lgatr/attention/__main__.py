@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     if results["native, padded"].both < packed[f"{best}, packed"].both:
         print("padding is faster here: events are few, short or nearly equal")
     try:
-        target = measured_choice.remember(where, dtype, True, best)
+        target = measured_choice.save_fastest_backend(where, dtype, True, best)
     except OSError as error:
         print(f"use attention={best}; it could not be remembered ({error.strerror})")
     else:

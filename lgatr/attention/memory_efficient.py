@@ -23,7 +23,7 @@ from lgatr.attention.merge import merge_attentions as _merge
 from lgatr.attention.pattern.number_checks import real_number
 from lgatr.attention.pattern.shapes import check_tensors
 from lgatr.attention.prepare import prepare_attention
-from lgatr.attention.xformers_shapes import Inputs, by_xformers, check_op, prepare, wider
+from lgatr.attention.xformers_shapes import Inputs, by_xformers, check_op, compute_format, prepare
 from lgatr.utils.described import described
 
 
@@ -79,7 +79,7 @@ def memory_efficient_attention(
     if found is not None:
         result: Tensor = found
         return result
-    call = prepare(inputs, op, wider(query.dtype, output_dtype))
+    call = prepare(inputs, op, compute_format(query.dtype, output_dtype))
     return call.output(call.attend(call.q, call.k, call.v), output_dtype or query.dtype)
 
 
@@ -119,7 +119,7 @@ def _with_lse(
     if found is not None:
         result: tuple[Tensor, Tensor] = found
         return result
-    call = prepare(inputs, op, wider(inputs.query.dtype, output_dtype))
+    call = prepare(inputs, op, compute_format(inputs.query.dtype, output_dtype))
     attend = call.attend
     if "partial" not in attend.backend.capabilities.features:
         attend = prepare_attention(call.q.device, call.q.dtype, spec=attend.spec, backend="native")

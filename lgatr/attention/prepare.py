@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lgatr.attention.decoding import decoding
 from lgatr.attention.pattern import interop
-from lgatr.attention.pattern.kernel_keywords import spelled_out, translated
+from lgatr.attention.pattern.kernel_keywords import original_names_in_errors, translate
 from lgatr.attention.pattern.key_storage import KeyStorage
 from lgatr.attention.pattern.masks import Causal, Mask
 from lgatr.attention.pattern.masks.block_mask import BlockMaskMod
@@ -140,9 +140,9 @@ def _fits_one_graph(keywords: dict[str, Any]) -> bool:
 def _prepared(
     device: torch.device, dtype: torch.dtype, keywords: dict[str, Any], others: dict[str, Any]
 ) -> Attention:
-    with spelled_out(others) if others else nullcontext():
+    with original_names_in_errors(others) if others else nullcontext():
         if others:
-            keywords = keywords | translated(others, keywords)
+            keywords = keywords | translate(others, keywords)
         given = _checked_keywords(keywords)
         if "cache" in given:
             _check_cached(given)

@@ -115,7 +115,7 @@ def select_backend(
         return backend.why_unusable(spec, device, dtype, training, width)
 
     if name == "auto":
-        measured = measured_choice.remembered(device, dtype, spec.packing is not None)
+        measured = measured_choice.fastest_backend(device, dtype, spec.packing is not None)
         # From the best: what is not needed is not looked at, since a look may import a package.
         order = sorted(
             table.values(),

@@ -155,8 +155,8 @@ def by_xformers(name: str, op: Any, *arguments: Any, **options: Any) -> Any:
     return getattr(fmha, name)(*arguments, op=op, **options)
 
 
-def wider(a: torch.dtype, b: torch.dtype | None) -> torch.dtype:
-    """Format to compute in, so that a wider output is not one of rounded numbers."""
+def compute_format(a: torch.dtype, b: torch.dtype | None) -> torch.dtype:
+    """Format to compute in, so that a compute_format output is not one of rounded numbers."""
     if b is None:
         return a
     check_output_format(b)

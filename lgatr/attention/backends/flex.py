@@ -33,9 +33,9 @@ from lgatr.attention.pattern.spec import AttentionSpec
 
 BLOCK = 128
 # Kernels want heads at least this wide.
-_NARROWEST = 16
-_FEWEST = 4096
-_MOST_HEADS = 64
+_MIN_HEAD_WIDTH = 16
+_MIN_TABLE = 4096
+_MAX_HEADS = 64
 
 Locate = Callable[[Tensor, Tensor, Tensor, Tensor], Positions]
 
@@ -71,14 +71,14 @@ def _function(signature: str, compiler: str) -> Callable[..., Any]:
     return torch.compile(function, dynamic=True, backend=compiler)
 
 
-def _of_few_sizes(x: Tensor) -> Tensor:
+def _padded_table(x: Tensor) -> Tensor:
     """A table padded to a power of two, with sizes that the compiler takes for constants.
 
     Inductor's template for CPUs (torch 2.13) garbles the names of sizes that are not. Tables with
     an entry for each head have a constant size already.
     """
-    if x.shape[0] > _MOST_HEADS or x.dim() == 1:
-        size = max(1 << (x.shape[0] - 1).bit_length(), _FEWEST)
+    if x.shape[0] > _MAX_HEADS or x.dim() == 1:
+        size = max(1 << (x.shape[0] - 1).bit_length(), _MIN_TABLE)
         x = F.pad(x, (0, 0) * (x.dim() - 1) + (0, size - x.shape[0]))
     else:
         x = x.view(x.shape)
@@ -161,8 +161,8 @@ def structure(part: Any) -> str:
     return f"{type(part).__name__}{own}({inner})"
 
 
-def _wide_enough(x: Tensor) -> Tensor:
-    lacking = _NARROWEST - x.shape[-1]
+def _pad_width(x: Tensor) -> Tensor:
+    lacking = _MIN_HEAD_WIDTH - x.shape[-1]
     return F.pad(x, (0, lacking)) if lacking > 0 else x
 
 
@@ -186,7 +186,7 @@ class Lowering:
         """How tensors and numbers are held: such that other values need no other program."""
 
         def tensor(x: Tensor) -> Tensor:
-            return _of_few_sizes(x) if self.device.type == "cpu" else x.to(self.device)
+            return _padded_table(x) if self.device.type == "cpu" else x.to(self.device)
 
         return tensor, self._number
 
@@ -230,7 +230,7 @@ class Lowering:
         first = k_ptr[q_event[starts]] // BLOCK
         last = (k_ptr[q_event[ends] + 1] - 1) // BLOCK + 1
         if self.device.type == "cpu":
-            q_ptr, k_ptr, q_event, k_event = map(_of_few_sizes, (q_ptr, k_ptr, q_event, k_event))
+            q_ptr, k_ptr, q_event, k_event = map(_padded_table, (q_ptr, k_ptr, q_event, k_event))
         locate = _packed_positions(q_ptr, k_ptr, q_event, k_event)
         mask_mod = _mask_mod(locate, self.mask, (q_event, k_event))
         columns = -(-keys // BLOCK)
@@ -318,7 +318,7 @@ class FlexBackend(Backend):
         parts = [
             x.unsqueeze(0) if spec.packing is not None else x.flatten(0, -4) for x in (q, k, v)
         ]
-        q, k, v = (_wide_enough(x.transpose(1, 2)) for x in parts)
+        q, k, v = (_pad_width(x.transpose(1, 2)) for x in parts)
         block_mask, locate = plan.block_mask(q.shape[2], k.shape[2])
         compiler = _compiler(q.device.type, want_lse or spec.dropout > 0.0)
         flex = _function(plan.signature, compiler)

@@ -43,7 +43,7 @@ REFUSED = {
 """What to do instead. None, False and an empty mapping ask for nothing and are accepted."""
 
 
-def translated(others: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+def translate(others: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
     """What keywords of kernels mean.
 
     Parameters
@@ -93,7 +93,7 @@ def translated(others: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[s
 
 
 @contextmanager
-def spelled_out(others: Iterable[str]) -> Iterator[None]:
+def original_names_in_errors(others: Iterable[str]) -> Iterator[None]:
     """Tell in errors which keyword is meant by which of this library's names."""
     try:
         yield

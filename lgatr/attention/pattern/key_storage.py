@@ -186,7 +186,7 @@ class PagedKeys(KeyStorage):
         object.__setattr__(self, "page_size", whole_number(self.page_size, "page_size", 1))
         self._read(*([] if self.starts is None else ["starts"]))
         tables, events = self.tables, len(self.lengths)
-        check_whole_table(tables, "a block table", (2,), least=None)
+        check_whole_table(tables, "a block table", (2,), minimum=None)
         if len(tables) != events:
             raise ValueError(
                 f"block tables are (events, pages) for {events} events, not {tuple(tables.shape)}"

@@ -15,7 +15,7 @@ from lgatr.utils.inputs import check_real, check_values
 from lgatr.utils.lengths import MAX_TOKENS, WHOLE
 
 
-def whole_number(value: Any, name: str, least: int, most: int = MAX_TOKENS) -> int:
+def whole_number(value: Any, name: str, minimum: int, maximum: int = MAX_TOKENS) -> int:
     """``value`` as a Python number.
 
     Parameters
@@ -24,7 +24,7 @@ def whole_number(value: Any, name: str, least: int, most: int = MAX_TOKENS) -> i
         What was given.
     name
         What the argument is called.
-    least, most
+    minimum, maximum
         Bounds. No batch has more than 2^31 - 1 tokens, and the sum or the product of two such
         numbers fits into 64 bits.
 
@@ -40,14 +40,14 @@ def whole_number(value: Any, name: str, least: int, most: int = MAX_TOKENS) -> i
         number = int(value.__index__())
     except (AttributeError, TypeError, RuntimeError, NotImplementedError):
         raise ValueError(f"{name} is a whole number, not {described(value)}") from None
-    if number < least:
-        raise ValueError(f"{name} is at least {least}, not {described(number)}")
-    if number > most:
-        raise ValueError(f"{name} is at most {most}, not {described(number)}")
+    if number < minimum:
+        raise ValueError(f"{name} is at least {minimum}, not {described(number)}")
+    if number > maximum:
+        raise ValueError(f"{name} is at most {maximum}, not {described(number)}")
     return number
 
 
-def whole_numbers(values: Iterable[Any] | Tensor, name: str, least: int) -> tuple[int, ...]:
+def whole_numbers(values: Iterable[Any] | Tensor, name: str, minimum: int) -> tuple[int, ...]:
     """A tuple of Python numbers.
 
     Raises
@@ -63,13 +63,15 @@ def whole_numbers(values: Iterable[Any] | Tensor, name: str, least: int) -> tupl
             raise ValueError(f"{name} has no values to read: {described(values)}") from error
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise ValueError(f"{name} is a sequence of whole numbers, not {described(values)}")
-    return tuple(whole_number(value, f"each of {name}", least) for value in values)
+    return tuple(whole_number(value, f"each of {name}", minimum) for value in values)
 
 
-def check_whole_table(table: Any, name: str, dims: tuple[int, ...], least: int | None = 0) -> None:
+def check_whole_table(
+    table: Any, name: str, dims: tuple[int, ...], minimum: int | None = 0
+) -> None:
     """Raise ``ValueError`` unless ``table`` is a tensor of whole numbers with so many dimensions.
 
-    Numbers below ``least`` are found where no device need be asked for them.
+    Numbers below ``minimum`` are found where no device need be asked for them.
     """
     if not isinstance(table, Tensor):
         raise ValueError(f"{name} is a tensor, not {type(table).__name__}")
@@ -81,10 +83,10 @@ def check_whole_table(table: Any, name: str, dims: tuple[int, ...], least: int |
     if table.dim() not in dims:
         wanted = " or ".join(map(str, dims))
         raise ValueError(f"{name} has {wanted} dimensions, not shape {tuple(table.shape)}")
-    if least is not None and table.device.type == "cpu" and table.numel():
+    if minimum is not None and table.device.type == "cpu" and table.numel():
         smallest = int(table.long().min())
-        if smallest < least:
-            raise ValueError(f"{name} has numbers of at least {least}, not {smallest}")
+        if smallest < minimum:
+            raise ValueError(f"{name} has numbers of at least {minimum}, not {smallest}")
 
 
 def real_number(value: Any, name: str) -> float:

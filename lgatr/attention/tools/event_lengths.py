@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-MOST = 10_000
+MAX_EVENTS = 10_000
 """Padded events that are looked at."""
 
 
@@ -82,7 +82,7 @@ def _from_dataset(name: str, item: Any) -> list[int]:
 
     if item.dtype.names is not None:  # a pandas table
         wide = [n for n in item.dtype.names if item.dtype[n].shape[:1] > (4,)]
-        rows = item[:MOST][wide[0]] if wide else np.empty((0, 0))
+        rows = item[:MAX_EVENTS][wide[0]] if wide else np.empty((0, 0))
         # (E, px, py, pz) of each particle, then zeros, then columns about the event
         return _leading(rows[:, : rows.shape[1] // 4 * 4].reshape(len(rows), -1, 4))
     if item.dtype.kind not in "iuf":
@@ -91,7 +91,7 @@ def _from_dataset(name: str, item: Any) -> list[int]:
         return item[:].tolist()
     if item.ndim == 1 and name in ("offsets", "ptr"):
         return np.diff(item[:]).tolist()
-    return _leading(item[:MOST]) if item.ndim == 3 else []
+    return _leading(item[:MAX_EVENTS]) if item.ndim == 3 else []
 
 
 def _leading(events: Any) -> list[int]:

@@ -22,7 +22,7 @@ def _key(device: torch.device, dtype: torch.dtype, packed: bool) -> str:
 
 
 @cache
-def _table() -> dict[str, str]:
+def _measured() -> dict[str, str]:
     """What was measured; nothing where it is missing or not readable: priorities decide then."""
     try:
         table = read_table(path())
@@ -31,13 +31,13 @@ def _table() -> dict[str, str]:
     return {key: name for key, name in table.items() if isinstance(name, str)}
 
 
-def remembered(device: torch.device, dtype: torch.dtype, packed: bool) -> str | None:
+def fastest_backend(device: torch.device, dtype: torch.dtype, packed: bool) -> str | None:
     """Name of the fastest backend, or None if it was never measured."""
-    table = _table()
+    table = _measured()
     return table.get(_key(device, dtype, packed)) if table else None
 
 
-def remember(device: torch.device, dtype: torch.dtype, packed: bool, name: str) -> Path:
+def save_fastest_backend(device: torch.device, dtype: torch.dtype, packed: bool, name: str) -> Path:
     """Write down the fastest backend; returns the file.
 
     Raises
@@ -47,5 +47,5 @@ def remember(device: torch.device, dtype: torch.dtype, packed: bool, name: str) 
     """
     target = path()
     add_to_table(target, _key(device, dtype, packed), name)
-    _table.cache_clear()
+    _measured.cache_clear()
     return target

@@ -16,9 +16,9 @@ from torch import Tensor
 from lgatr.attention.pattern.masks import Mask
 from lgatr.attention.pattern.positions import Positions, block_positions
 
-BUDGET = 2**24
+MAX_SCORES = 2**24
 """Scores computed at a time; 64 MB in float32."""
-_QUERIES = 256
+_QUERIES_PER_BLOCK = 256
 
 
 class Block(NamedTuple):
@@ -60,20 +60,20 @@ class Block(NamedTuple):
         return at._replace(event=event, q_token=q_start + at.q, k_token=k_start + at.k)
 
 
-def _queries_at_once(lengths: tuple[int, int], heads: int, mask: Mask | None, key: int) -> int:
+def _queries_per_block(lengths: tuple[int, int], heads: int, mask: Mask | None, key: int) -> int:
     """How many queries of an event to take at a time; all, unless memory or work is saved."""
     n, m = lengths
-    within_budget = max(BUDGET // (m * heads), 1)
-    if mask is None or n <= SHORT:
+    within_budget = max(MAX_SCORES // (m * heads), 1)
+    if mask is None or n <= MAX_SHORT_EVENT:
         return min(n, within_budget)
-    middle = range(n // 2, min(n // 2 + _QUERIES, n))
+    middle = range(n // 2, min(n // 2 + _QUERIES_PER_BLOCK, n))
     if len(mask.key_range(middle, lengths, key)) <= m // 2:
-        return min(n, _QUERIES)
+        return min(n, _QUERIES_PER_BLOCK)
     return min(n, within_budget)
 
 
 # Longer events are cut by what their mask hides, which goes by tokens in their own order.
-SHORT = 2 * _QUERIES
+MAX_SHORT_EVENT = 2 * _QUERIES_PER_BLOCK
 
 
 def sorted_blocks(
@@ -106,8 +106,8 @@ def blocks_of(
     for lengths, group in groupby(zip(queries, keys, strict=True)):
         n, m = lengths
         count = sum(1 for _ in group)
-        rows = _queries_at_once(lengths, heads, mask, k_token)
-        at_once = max(BUDGET // (n * m * heads), 1) if rows == n else 1
+        rows = _queries_per_block(lengths, heads, mask, k_token)
+        at_once = max(MAX_SCORES // (n * m * heads), 1) if rows == n else 1
         for first in range(0, count, at_once):
             events = range(event + first, event + min(first + at_once, count))
             tokens = (q_token + first * n, k_token + first * m)

@@ -14,7 +14,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lgatr.attention.backends.dropout import drop_threshold, keep_mask
-from lgatr.attention.backends.native.blocks import BUDGET, SHORT, Block, blocks_of, sorted_blocks
+from lgatr.attention.backends.native.blocks import (
+    MAX_SCORES,
+    MAX_SHORT_EVENT,
+    Block,
+    blocks_of,
+    sorted_blocks,
+)
 from lgatr.attention.backends.native.empty_rows import in_format, open_empty_rows
 from lgatr.attention.backends.native.grouping import Arrangement, arrangement_of
 from lgatr.attention.backends.native.packed import reorder
@@ -28,7 +34,7 @@ from lgatr.attention.pattern.spec import AttentionSpec
 from lgatr.ops._runtime.derivatives import needs_plain_formula
 
 # Scores of all blocks kept for the backward pass at most; beyond, they are computed again.
-_KEPT = 4 * BUDGET
+_MAX_SCORES_KEPT = 4 * MAX_SCORES
 
 
 class ScoreChanges:
@@ -174,7 +180,7 @@ def scored_attention(
     """
     heads = q.shape[1]
     arrangement: Arrangement | None = None
-    if max(queries) <= SHORT:
+    if max(queries) <= MAX_SHORT_EVENT:
         arrangement = arrangement_of(queries, keys, 4 * heads * q.shape[2] * q.element_size())
     track = changes.may_need_gradients(q, k, v) or needs_plain_formula()
     if arrangement is None or arrangement.events is None:
@@ -231,7 +237,7 @@ def _by_blocks(
     scores = sum(len(b.q_tokens) * len(b.k) for b in blocks) * q.shape[1]
     whole = all(b.whole for b in blocks)
     attend = _attend_block
-    if (scores > _KEPT or not whole) and not needs_plain_formula():
+    if (scores > _MAX_SCORES_KEPT or not whole) and not needs_plain_formula():
         # Scores are computed again in the backward pass, so that memory is linear in the tokens.
         # The blocks remain ordinary operations: whatever tensors a score uses get gradients.
         random = changes.score is not None
