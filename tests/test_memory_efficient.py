@@ -91,14 +91,14 @@ def test_keys_that_groups_share_are_not_copied(monkeypatch):
     q = torch.randn(2, 5, 2, 4, 8)
     k, v = (torch.randn(2, 7, 2, 1, 8).expand(2, 7, 2, 4, 8) for _ in range(2))
     shapes = []
-    attend = ours.prepared
+    attend = ours.prepare
 
     def watched(*arguments):
         call = attend(*arguments)
         shapes.append(call.k.shape)
         return call
 
-    monkeypatch.setattr(ours, "prepared", watched)
+    monkeypatch.setattr(ours, "prepare", watched)
     agree(memory_efficient_attention(q, k, v), reference(q, k, v)[0], 1e-5)
     assert shapes == [(2, 7, 2, 8)]
 

@@ -120,32 +120,25 @@ class Attention:
 
     def _check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         """Check tensors, unless those of the layer before had the same shapes and formats."""
-        if (
-            torch.compiler.is_compiling()
-            or not type(q) is type(k) is type(v) is Tensor
-            or q.is_nested or k.is_nested or v.is_nested
-        ):  # fmt: skip
-            self._check_fully(q, k, v)
-            return
-        seen = (
-            q.shape, k.shape, v.shape, q.dtype, k.dtype, v.dtype, q.device, k.device, v.device,
-            q.layout, k.layout, v.layout,
-        )  # fmt: skip
-        if seen != self._checked:
-            self._check_fully(q, k, v)
-            if self._checks_once:
-                self._checked = seen
-
-    def _check_fully(self, q: Tensor, k: Tensor, v: Tensor) -> None:
-        plain = (
-            type(q) is type(k) is type(v) is Tensor
+        ordinary = type(q) is type(k) is type(v) is Tensor and not (
+            q.is_nested or k.is_nested or v.is_nested
+        )
+        seen: tuple[Any, ...] | None = None
+        if ordinary and not torch.compiler.is_compiling():
+            seen = (
+                q.shape, k.shape, v.shape, q.dtype, k.dtype, v.dtype,
+                q.device, k.device, v.device, q.layout, k.layout, v.layout,
+            )  # fmt: skip
+            if seen == self._checked:
+                return
+        if not (
+            ordinary
             and q.dtype is k.dtype is v.dtype
             and q.dtype in FLOATS
             and q.device == k.device == v.device
             and q.device.type in ("cpu", "cuda")
             and q.layout is k.layout is v.layout is torch.strided
-        )
-        if not plain:  # or something else that is allowed
+        ):
             check_formats(q, k, v, exact=self.dtype is None)
         self.spec.check(q.shape, k.shape, v.shape)
         width = max(q.shape[-1], v.shape[-1])
@@ -162,6 +155,8 @@ class Attention:
                 f"attention={self.backend.name} takes heads up to {widest} numbers wide, not "
                 f"{width}; use more heads or attention={' or '.join(able)}"
             )
+        if seen is not None and self._checks_once:
+            self._checked = seen
 
 
 def _partial(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
