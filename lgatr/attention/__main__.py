@@ -22,7 +22,7 @@ from lgatr.attention.tools.table import markdown, text
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, as of all our programs."""
+    """Print errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         print(f"error: {' '.join(message.split())}; see --help", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Keys and values kept while a sequence grows, in pages that sequences may share.
+"""Key-value cache of growing sequences, in pages that sequences may share.
 
 A decoder then computes each token once. Sequences own lists of pages (block tables); a fork shares
 its pages with the original until one of them writes, so that many continuations of one beginning
@@ -28,7 +28,7 @@ from lgatr.utils.lengths import MAX_TOKENS
 
 @dataclass
 class Growth:
-    """What a sequence was before it grew."""
+    """State of a sequence before it grew."""
 
     sequence: SequencePages
     pages: int
@@ -105,7 +105,7 @@ class PagedCache:
         return copy
 
     def free(self, sequence: int) -> None:
-        """Forget a sequence; pages that nobody else uses become free."""
+        """Remove a sequence and its references to pages."""
         for page in self._sequence(sequence).pages:
             self._pages.release(page)
         del self._sequences[sequence]
@@ -117,7 +117,7 @@ class PagedCache:
         for sequence, count in zip(sequences, counts, strict=True):
             needed += -(-(sequence.length + count) // self.page_size) - len(sequence.pages)
             if self._writes_to_shared(sequence, count):
-                # Whoever is left alone with a page writes to it, and needs no copy.
+                # The last user of a page writes to it in place.
                 page = sequence.pages[-1]
                 copied[page] += copied[page] < self._pages.users[page] - 1
         return needed + copied.total()
@@ -173,7 +173,7 @@ class PagedCache:
 
     @contextmanager
     def undone_on_error(self) -> Iterator[list[Growth]]:
-        """Whatever raises inside, no sequence has grown and no layer been added afterwards.
+        """Undo the growth of sequences and the layers added inside, if anything raises.
 
         Yields
         ------
@@ -193,7 +193,7 @@ class PagedCache:
             outer += journal
 
     def undo(self, journal: Sequence[Growth], layers: int) -> None:
-        """Make all as it was before ``journal`` was written, with storage of ``layers``."""
+        """Restore the state before ``journal``, with storage of ``layers`` layers."""
         # Backwards: a page may have been copied for one sequence after another.
         for growth in reversed(journal):
             if growth.undone:
@@ -286,7 +286,7 @@ class PagedCache:
 
 @contextmanager
 def undone_on_error(caches: Sequence[Any]) -> Iterator[None]:
-    """Whatever raises inside, these values of the keyword ``cache`` are as they were before."""
+    """Restore the caches given as keyword ``cache`` if anything raises inside."""
     with ExitStack() as stack:
         for given in caches:
             if isinstance(given, tuple) and given and isinstance(given[0], PagedCache):

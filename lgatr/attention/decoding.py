@@ -26,7 +26,7 @@ from lgatr.attention.prepared import Attention, plan_attention
 
 @dataclass
 class _Step:
-    """One step of a decoder: where its tokens go in the cache, and how to take it back."""
+    """Where the tokens of a step go in the cache, and the journal that undoes the step."""
 
     cache: PagedCache
     places: Tensor
@@ -36,7 +36,7 @@ class _Step:
 
     @contextmanager
     def layer(self, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Storage of the next layer, with its new keys and values written."""
+        """Write the new keys and values of the next layer; yields the layer's storage."""
         if any(growth.undone for growth in self.journal):
             raise ValueError("this step with cache has failed before; prepare it again")
         try:
@@ -82,7 +82,7 @@ class CachedAttention(Attention):
             return merge_attentions(outputs, lses)[0]
 
     def partial(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """A step is whole: raises ``ValueError``."""
+        """Not available with a cache: raises ``ValueError``."""
         raise ValueError("cache is for whole attention; partial attention takes none")
 
 
@@ -161,7 +161,7 @@ def _continued(cache: PagedCache, sequences: list[int], pattern: AttentionSpec) 
 def _shared_and_own(
     cache: PagedCache, sequences: list[int], spec: AttentionSpec
 ) -> tuple[AttentionSpec, ...]:
-    """Attention to what all sequences begin with, and to the rest; nothing unless that is less."""
+    """Attention to the shared beginning and to each rest; empty if nothing is shared."""
     shared = cache.shared_pages(sequences) if len(sequences) > 1 else []
     if not shared or spec.score is not None or spec.mask != Causal(bottom_right=True):
         return ()

@@ -84,7 +84,7 @@ def merge_attentions(
     total = total.masked_fill(dead, 1.0)
     merged = torch.zeros_like(outputs[0], dtype=inside)
     for weight, out in zip(weights, outputs, strict=True):
-        # A part without keys may hold anything.
+        # The output of a part without keys is undefined.
         seen = out.to(inside).masked_fill((weight == 0.0).unsqueeze(-1), 0.0)
         merged = merged + seen * (weight / total).unsqueeze(-1)
     merged = merged.to(outputs[0].dtype if output_dtype is None else output_dtype)

@@ -1,4 +1,4 @@
-"""Which pages of a cache are free, and how many sequences share each of the others."""
+"""Reference counts of the pages of a cache."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass
 class SequencePages:
-    """The pages of one sequence in order, and how many tokens are in them."""
+    """Pages of a sequence in order, and the number of its tokens."""
 
     pages: list[int] = field(default_factory=list)
     length: int = 0
 
 
 class Pages:
-    """Counts the users of pages with numbers from 0 on.
+    """Reference counts of pages, numbered from 0.
 
     Parameters
     ----------
@@ -26,17 +26,17 @@ class Pages:
     def __init__(self, count: int) -> None:
         self.count = count
         self.users: Counter[int] = Counter()
-        # Pages from _untouched on were never taken; those that were given back are taken first.
+        # Returned pages are reused before those from _untouched on, which were never allocated.
         self._returned: list[int] = []
         self._untouched = 0
 
     @property
     def free(self) -> int:
-        """Number of pages that nobody uses."""
+        """Number of unused pages."""
         return len(self._returned) + self.count - self._untouched
 
     def take(self) -> int:
-        """A free page, now with one user."""
+        """Allocate a page, with one user."""
         if self._returned:
             page = self._returned.pop()
         else:
@@ -45,11 +45,11 @@ class Pages:
         return page
 
     def share(self, page: int) -> None:
-        """One more user."""
+        """Add a user."""
         self.users[page] += 1
 
     def release(self, page: int) -> None:
-        """One user less; the last one leaves the page free."""
+        """Remove a user; a page without users is free again."""
         self.users[page] -= 1
         if not self.users[page]:
             self._returned.append(page)

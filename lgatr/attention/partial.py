@@ -11,7 +11,7 @@ from lgatr.attention.prepare import prepare_attention
 
 
 def partial_attention(q: Tensor, k: Tensor, v: Tensor, **pattern: Any) -> tuple[Tensor, Tensor]:
-    """Attention to the keys at hand, with what is needed to merge it with others.
+    """Attention to a part of the keys, with the log-sum-exp for merging it with other parts.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From the keyword arguments of a forward call to attention that is ready to run.
+"""Keyword arguments of attention: what each may be, and how they become prepared attention.
 
 Legend: B events.
 """
@@ -161,7 +161,7 @@ def _prepared(
 _OPTIONS = ("backend", "strict", "compute_dtype", "head_width")
 _WITH_CACHE = ("packing", "mask", "score", "score_mod", "scale", "compute_dtype", *MAX_SEQLENS)
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
-# The classes that a keyword may be of, and how to get one.
+# Allowed classes of a keyword, and what to give instead of others.
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "spec": (AttentionSpec, "an AttentionSpec"),
     "packing": (Packing, "a Packing, such as Packing.from_lengths(lengths)"),
@@ -175,7 +175,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "backend": (str, "the name of a backend"),
     "strict": (bool, "True or False"),
 }
-# The field of an AttentionSpec that a keyword gives, and how to make its value.
+# The field of AttentionSpec that a keyword sets, and how its value is converted.
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
     "packing": ("packing", None),
     "kv_packing": ("kv_packing", None),
@@ -212,7 +212,7 @@ def _checked_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
         )
     if "block_mask" in given and not hasattr(given["block_mask"], "mask_mod"):
         raise TypeError(f"block_mask is a BlockMask, not {described(given['block_mask'])}")
-    # What changes nothing is as if it were not given.
+    # Defaults of other libraries' functions count as not given.
     if given.get("is_causal") is False:
         del given["is_causal"]
     dropout = given.get("dropout_p")

@@ -51,7 +51,7 @@ def choices() -> tuple[str, ...]:
 
 
 def may_be_traced(name: str, strict: bool) -> bool:
-    """Whether a program that torch traces, which cannot look for others, has this backend."""
+    """Whether this backend runs in a program that torch traces."""
     return name in ("auto", "native") or (name == "xformers" and not strict)
 
 
@@ -63,7 +63,7 @@ def _traceable(name: str, strict: bool) -> tuple[Backend, Backend]:
 
 
 def _no_kernel_here(backend: type[Backend], device: torch.device, training: bool) -> str | None:
-    """What an installed backend has not got on a device, whatever the pattern; or None."""
+    """Which kernels an installed backend lacks on a device for any pattern, or None."""
     if backend.import_error() is not None:
         return None
     if not backend.capabilities.has_kernel(device, training):
@@ -116,7 +116,7 @@ def select_backend(
 
     if name == "auto":
         measured = measured_choice.fastest_backend(device, dtype, spec.packing is not None)
-        # From the best: what is not needed is not looked at, since a look may import a package.
+        # In order of preference, lazily: asking a backend may import its package.
         order = sorted(
             table.values(),
             key=lambda b: (b.name == measured, b.preference(spec, device)),

@@ -33,7 +33,7 @@ class Inputs(NamedTuple):
 
 
 class XformersCall(NamedTuple):
-    """A call in our own shapes."""
+    """Prepared attention, and a call's tensors in this library's shapes."""
 
     attend: Attention
     q: Tensor
@@ -98,7 +98,7 @@ def _one_head_dimension(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tens
 
 
 def prepare(inputs: Inputs, op: Any, inside: torch.dtype) -> XformersCall:
-    """Check a call, choose a backend, and bring the tensors into our own shapes.
+    """Check a call, choose a backend, and bring the tensors into this library's shapes.
 
     Parameters
     ----------
@@ -155,9 +155,9 @@ def by_xformers(name: str, op: Any, *arguments: Any, **options: Any) -> Any:
     return getattr(fmha, name)(*arguments, op=op, **options)
 
 
-def compute_format(a: torch.dtype, b: torch.dtype | None) -> torch.dtype:
-    """Format to compute in, so that a compute_format output is not one of rounded numbers."""
-    if b is None:
-        return a
-    check_output_format(b)
-    return torch.promote_types(a, b)
+def compute_format(inputs: torch.dtype, output: torch.dtype | None) -> torch.dtype:
+    """Format to compute in: at least as wide as that of the output."""
+    if output is None:
+        return inputs
+    check_output_format(output)
+    return torch.promote_types(inputs, output)

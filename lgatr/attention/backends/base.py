@@ -1,4 +1,4 @@
-"""What a backend is: a table of capabilities, ``plan`` once per forward, ``attend`` per layer.
+"""Interface of backends: a table of capabilities, ``plan`` per forward pass, ``attend`` per layer.
 
 Legend: T tokens, H heads, K key-value heads (H, or 1 for multi-query), D head width.
 """
@@ -47,7 +47,7 @@ class Capabilities:
     def missing(
         self, spec: AttentionSpec, device: torch.device, dtype: torch.dtype, training: bool = False
     ) -> list[str]:
-        """What ``spec`` on ``device`` in ``dtype`` would need and is not there."""
+        """Features, device or format that ``spec`` needs and the backend lacks."""
         lacking = sorted(spec.features() - self.features)
         if not self.has_kernel(device, False):
             lacking.append(f"device {device.type}")
@@ -92,7 +92,7 @@ class Backend(ABC):
 
     @classmethod
     def preference(cls, spec: AttentionSpec, device: torch.device) -> int:
-        """How much ``auto`` wants this backend for ``spec``."""
+        """Preference of ``auto`` for this backend; the highest usable one is taken."""
         return cls.priority
 
     @classmethod

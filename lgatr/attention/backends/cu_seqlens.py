@@ -50,7 +50,7 @@ def bottom_right_band(spec: AttentionSpec) -> Band | None:
 
 
 def _same_lengths(spec: AttentionSpec) -> bool:
-    # Dense batches do not tell here; in cross-attention the lengths might agree by chance.
+    # Lengths of dense batches are unknown here; those of cross-attention may agree by chance.
     return spec.packing is not None and (
         spec.kv_packing is None
         or (isinstance(spec.kv_packing, Packing) and spec.kv_packing == spec.packing)
@@ -60,7 +60,7 @@ def _same_lengths(spec: AttentionSpec) -> bool:
 def has_queries_without_keys(spec: AttentionSpec, band: Band) -> bool:
     """Whether some query of a packed batch has no key in the band.
 
-    Kernels with offsets write nothing of use there; by definition the output is zero.
+    Kernels with cu_seqlens leave such outputs undefined; they are defined as zero.
     """
     if spec.kv_packing is None:
         return False
@@ -72,7 +72,7 @@ def has_queries_without_keys(spec: AttentionSpec, band: Band) -> bool:
 
 
 def unsupported_band(spec: AttentionSpec) -> str | None:
-    """Why a kernel with offsets cannot run ``spec``, or None."""
+    """Why a kernel with cu_seqlens cannot run the mask of ``spec``, or None."""
     try:
         bottom_right_band(spec)
     except ValueError as error:
@@ -81,14 +81,14 @@ def unsupported_band(spec: AttentionSpec) -> str | None:
 
 
 def window_of(band: Band | None) -> tuple[int, int]:
-    """Left and right reach, -1 where there is no limit."""
+    """Window ``(left, right)`` of flash-attention, -1 for no limit."""
     if band is None:
         return -1, -1
     return -1 if band.left is None else band.left, -1 if band.right is None else band.right
 
 
 def varlen_arguments(spec: AttentionSpec, device: torch.device) -> VarlenArguments:
-    """Lower a packed pattern."""
+    """Arguments of a kernel with cu_seqlens for a packed pattern."""
     queries, keys = spec.packing, spec.key_packing
     assert queries is not None and keys is not None
     return VarlenArguments(
@@ -101,7 +101,7 @@ def varlen_arguments(spec: AttentionSpec, device: torch.device) -> VarlenArgumen
 
 
 def pad_to_common_width(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Padded with zeros to one width that kernels take, and the width of the values before."""
+    """Pad with zeros to one width that is a multiple of 8; also returns the width of the values."""
     widest = max(q.shape[-1], v.shape[-1])
     widest += -widest % 8
     q, k, w = (

@@ -1,4 +1,4 @@
-"""Attention dropout that depends on a seed and on positions alone, not on who computes it."""
+"""Attention dropout by a hash of seed and position, the same on every backend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MASK = 0xFFFFFFFF
 
 
 def draw_seed() -> int | Tensor:
-    """A seed from torch's default generator on the CPU, so that no device is waited for.
+    """A seed from torch's default CPU generator, without synchronising with a GPU.
 
     Inside transformations of :mod:`torch.func` it is a tensor: ``vmap`` with
     ``randomness="different"`` has a seed for each of its samples.

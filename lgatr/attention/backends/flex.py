@@ -32,7 +32,7 @@ from lgatr.attention.pattern.scores import ScoreMod
 from lgatr.attention.pattern.spec import AttentionSpec
 
 BLOCK = 128
-# Kernels want heads at least this wide.
+# The kernels need heads at least this wide.
 _MIN_HEAD_WIDTH = 16
 _MIN_TABLE = 4096
 _MAX_HEADS = 64
@@ -141,7 +141,7 @@ def _block_mask(first: Tensor, count: Tensor, columns: int, mask_mod: Any, token
     from torch.nn.attention.flex_attention import BlockMask
 
     places = torch.arange(columns, device=first.device, dtype=torch.int32)
-    # Entries past the count are not read, but must lie inside.
+    # Entries past the count are not read, but must be valid indices.
     indices = torch.minimum(first[:, None] + places, places[-1])
     return BlockMask.from_kv_blocks(
         count.int()[None, None],
@@ -183,7 +183,7 @@ class Lowering:
 
     @property
     def _as_data(self) -> tuple[Callable[[Tensor], Tensor], Callable[[float], Tensor]]:
-        """How tensors and numbers are held: such that other values need no other program."""
+        """Conversions of tensors and numbers that keep one compiled program for all values."""
 
         def tensor(x: Tensor) -> Tensor:
             return _padded_table(x) if self.device.type == "cpu" else x.to(self.device)
@@ -191,7 +191,7 @@ class Lowering:
         return tensor, self._number
 
     def _number(self, x: float) -> Tensor:
-        """On the device without a copy, which would wait for it."""
+        """A scalar tensor made on the device, without a copy from the host."""
         kind = torch.int64 if isinstance(x, int) else None
         return torch.full((), x, dtype=kind, device=self.device)
 
@@ -248,7 +248,7 @@ class Lowering:
 
             return modified
 
-        # A tensor: the compiler would ask the device for a number that it takes for a variable.
+        # A tensor: the compiler would read a captured number back from the device.
         limit = self._number(drop_threshold(self.spec.dropout))
 
         def dropped(s: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
@@ -325,8 +325,8 @@ class FlexBackend(Backend):
         options = {"block_mask": block_mask, "scale": scale, "enable_gqa": k.shape[1] != q.shape[1]}
         score_mod = plan.score_mod(locate, None)
         if spec.dropout > 0.0:
-            # Kernels drop no weights. Leaving scores out and normalising by the sum over all of
-            # them is the same.
+            # The kernel has no dropout: masking dropped scores and rescaling by the full sum is
+            # equivalent.
             _, lse = flex(q, k, v, score_mod=score_mod, return_lse=True, **options)
             seed = torch.full((), int(draw_seed()), dtype=torch.int64, device=q.device)
             drop = plan.score_mod(locate, seed)

@@ -1,4 +1,4 @@
-"""Patterns of whole sequences, for queries that are the last tokens of their sequences.
+"""Adapt masks and scores of whole sequences to queries that are their last tokens.
 
 Masks and scores count positions in the whole sequence; so does a decoder that computes its tokens
 one after another, and whose queries would otherwise begin at 0 in every step.
@@ -17,7 +17,7 @@ from lgatr.attention.pattern.shapes import Layout
 
 
 def continued_mask(mask: Mask | None) -> Mask:
-    """What the last tokens of sequences see of them: ``mask``, and nothing that comes later."""
+    """``mask`` for the last tokens of sequences, which see nothing after themselves."""
     causal = Causal(bottom_right=True)
     if mask is None:
         return causal

@@ -1,4 +1,4 @@
-"""Names of what a pattern may need and a backend may have, with an example of each."""
+"""Features in the capability tables of backends, with an example pattern for each."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ FEATURES: dict[str, str] = {
     "scale": "another factor on the scores",
     "partial": "log-sum-exp, for merging partial attention",
 }
-"""All features, with what a user writes to get them."""
+"""What a user writes to get each feature."""
 
 
 def _even(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:

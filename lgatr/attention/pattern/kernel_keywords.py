@@ -1,4 +1,4 @@
-"""Keywords of the attention kernels' own functions, in the words of this library.
+"""Translate keywords of torch, xFormers and flash-attention to this library's.
 
 The reference library hands its keywords on to the kernels of torch, xFormers and flash-attention,
 so programs written for it use their names. What has the same meaning here is translated; what has
@@ -44,7 +44,7 @@ REFUSED = {
 
 
 def translate(others: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """What keywords of kernels mean.
+    """Translate keywords of other libraries.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def translate(others: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[st
 
 @contextmanager
 def original_names_in_errors(others: Iterable[str]) -> Iterator[None]:
-    """Tell in errors which keyword is meant by which of this library's names."""
+    """Add to errors which of the user's keywords a name of this library stands for."""
     try:
         yield
     except (TypeError, ValueError) as error:

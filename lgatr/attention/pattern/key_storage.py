@@ -81,7 +81,7 @@ class KeyStorage(ABC):
 def _ranges(starts: list[int], lengths: tuple[int, ...]) -> Tensor:
     total = sum(lengths)
     before = torch.tensor([0, *accumulate(lengths)][:-1], device="cpu")
-    # With the size of the result given, it is no data for a traced program.
+    # output_size keeps the size static in traced programs.
     shift = torch.tensor(starts, device="cpu") - before
     counts = torch.tensor(lengths, device="cpu")
     return torch.arange(total, device="cpu") + shift.repeat_interleave(counts, output_size=total)
@@ -196,7 +196,7 @@ class PagedKeys(KeyStorage):
             raise ValueError(
                 f"an event has {max(self.ends)} keys, but its block table ends after {room}"
             )
-        # A table on a device is not waited for.
+        # Reading a table on a GPU would synchronise with it.
         if tables.device.type != "cpu":
             return
         if int(self._pages.min()) < 0:

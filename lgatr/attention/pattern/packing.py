@@ -64,12 +64,12 @@ class Packing:
             self._lengths, self._ptr = None, whole.to(torch.int32)
         else:
             self._lengths = checked_lengths(lengths)
-            # Offsets of its own: those that were given may be overwritten later.
+            # A copy: the given offsets may be overwritten later.
             self._ptr = offsets_of_lengths(self._lengths, ptr.device)
 
     @classmethod
     def _trusted(cls, lengths: tuple[int, ...] | None, ptr: Tensor) -> Packing:
-        """A packing that follows from a valid one."""
+        """A packing that is known to be valid."""
         packing = object.__new__(Packing)
         packing._lengths, packing._ptr = lengths, ptr
         return packing
@@ -202,13 +202,13 @@ class Packing:
         return Packing._trusted(self._lengths, on_device(self._ptr, device, non_blocking=True))
 
     def pin_memory(self) -> Packing:
-        """The same packing with its offsets where a GPU can fetch them by itself."""
+        """The same packing with its offsets in pinned memory."""
         return Packing._trusted(self._lengths, self._ptr.pin_memory())
 
     def batch_index(self) -> Tensor:
         """The event number of each token, ``(T,)`` int64."""
         events = torch.arange(self.num_events, device=self.device)
-        # With the size of the result given, the device need not be asked for it.
+        # output_size avoids synchronising with a GPU.
         return events.repeat_interleave(self._ptr.diff().long(), output_size=self.num_tokens)
 
     def prepend(self, count: int) -> tuple[Packing, Tensor, Tensor]:
@@ -341,7 +341,7 @@ class BoundedPacking(Packing):
         return BoundedPacking(on_device(self._ptr, device, True), self.num_tokens, self.max_length)
 
     def pin_memory(self) -> BoundedPacking:
-        """The same packing with its offsets where a GPU can fetch them by itself."""
+        """The same packing with its offsets in pinned memory."""
         return BoundedPacking(self._ptr.pin_memory(), self.num_tokens, self.max_length)
 
     def _longer(self, count: int, ptr: Tensor) -> BoundedPacking:

@@ -24,7 +24,7 @@ _STORAGE_FEATURES = {"PaddedKeys": "padded_keys", "GappyKeys": "gappy_keys"}
 
 
 def parts_of(pattern: Movable | None) -> Iterator[Movable]:
-    """A mask or score modification and everything that it is made of."""
+    """A mask or score modification and all its parts, recursively."""
     if pattern is None:
         return
     yield pattern
@@ -103,7 +103,7 @@ class AttentionSpec:
             object.__setattr__(self, "scale", real_number(self.scale, "scale of attention"))
 
     def _has_dense_parts(self) -> bool:
-        """Whether something has one entry for each score of a dense batch."""
+        """Whether some part has one entry for each score of a dense batch."""
         kinds = (DenseMask, DenseBias, BlockMaskMod)
         parts = (*parts_of(self.mask), *parts_of(self.score))
         return any(isinstance(part, kinds) for part in parts)

@@ -1,4 +1,4 @@
-"""Lengths of events from files of several kinds."""
+"""Read lengths of events from text, .npy and HDF5 files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_EVENTS = 10_000
-"""Padded events that are looked at."""
+"""Padded events that are read at most."""
 
 
 def read_lengths(path: Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""Time every way of attending on given lengths of events: by itself, or inside a network.
+"""Time attention backends on given lengths of events, alone or inside a network.
 
 A *job* takes the keyword arguments that describe attention and gives two functions, the forward
 pass, and forward and backward; it is asked once for each backend with packed events, and once for
@@ -73,7 +73,7 @@ def attention_job(heads: int, width: int, device: torch.device, dtype: torch.dty
 
 
 def network_job(net: Any) -> Job:
-    """A network of :mod:`lgatr.nets`, with everything in it."""
+    """A whole network of :mod:`lgatr.nets`."""
 
     def job(leading: tuple[int, ...], pattern: dict[str, Any]) -> tuple[Run, Run]:
         inputs = net.random_inputs(*leading)

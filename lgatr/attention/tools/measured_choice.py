@@ -1,4 +1,4 @@
-"""Which backend was measured to be fastest on this machine, remembered between programs."""
+"""The backend measured to be fastest on this machine, stored in the cache directory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _key(device: torch.device, dtype: torch.dtype, packed: bool) -> str:
 
 @cache
 def _measured() -> dict[str, str]:
-    """What was measured; nothing where it is missing or not readable: priorities decide then."""
+    """Stored measurements; empty if missing or unreadable, and priorities decide."""
     try:
         table = read_table(path())
     except OSError:
@@ -38,7 +38,7 @@ def fastest_backend(device: torch.device, dtype: torch.dtype, packed: bool) -> s
 
 
 def save_fastest_backend(device: torch.device, dtype: torch.dtype, packed: bool, name: str) -> Path:
-    """Write down the fastest backend; returns the file.
+    """Store the fastest backend; returns the file.
 
     Raises
     ------

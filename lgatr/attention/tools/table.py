@@ -1,4 +1,4 @@
-"""Which backend does what: one table for the terminal, the documentation and the tests."""
+"""Capability tables of all backends, for the terminal and the documentation."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _aligned(header: Row, body: Sequence[Row]) -> str:
 
 
 def text(device: torch.device) -> str:
-    """The tables for a terminal."""
+    """The tables as aligned text."""
     here = availability(device)
     first = [(name, reason, *properties()[name]) for name, reason in here.items()]
     header = ("backend", f"available on this {device.type}", "devices", "formats", "head width")
@@ -79,7 +79,7 @@ def _markdown(header: Row, body: Sequence[Row]) -> str:
 
 
 def markdown() -> str:
-    """The tables for the documentation."""
+    """The tables in Markdown."""
     first = [(name, *values) for name, values in properties().items()]
     header = ("backend", "devices", "number formats", "widest heads")
     return f"{_markdown(header, first)}\n\n{_markdown(*rows())}\n"

@@ -43,7 +43,7 @@ from lgatr.ops._runtime.derivatives import needs_plain_formula
 
 @lru_cache(maxsize=8)
 def _plain_causality(band: Band, queries: tuple[int, ...], keys: tuple[int, ...]) -> bool | None:
-    """Whether these events need torch's causal mask (True), none (False), or more (None)."""
+    """Torch's ``is_causal`` for a band over these events, or None if it has no such mask."""
     equal = queries == keys
     if band.right == 0 and band.left is None and (equal or not band.bottom_right):
         return True
@@ -59,7 +59,7 @@ def _is_empty(q: Tensor, k: Tensor) -> bool:
 
 def _nothing(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Zeros, and a log-sum-exp of minus infinity."""
-    # Replaced, not made anew, so that gradients of zeros flow.
+    # From the inputs, so that they have gradients of zero.
     everything = torch.ones((), dtype=torch.bool, device=q.device)
     none = q[..., :1].masked_fill(everything, 0.0)
     for x in (k, v):
@@ -69,16 +69,16 @@ def _nothing(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class NativePlan(NamedTuple):
-    """What all layers of a forward pass share."""
+    """What is decided once for all layers of a forward pass."""
 
     places: Tensor | None
-    """Of the keys in their storage; None if they lie end to end."""
+    """Indices of the keys in their storage; None if they lie end to end."""
     stage: EventsStage | None
-    """The kernel for CPUs, if one call computes the pattern."""
+    """The CPU kernel, if it computes the pattern in one call."""
 
 
 def _stage_on_cpu(spec: AttentionSpec, device: torch.device) -> EventsStage | None:
-    """One call for all events, if the pattern has no more than causality."""
+    """The CPU kernel, if the pattern is causal or has no mask, score or dropout."""
     queries, keys = spec.packing, spec.key_packing
     if queries is None or keys is None or device.type != "cpu" or torch.compiler.is_compiling():
         return None
@@ -106,7 +106,7 @@ class NativeBackend(Backend):
     )
 
     def plan(self, spec: AttentionSpec, device: torch.device) -> NativePlan:
-        """Where the keys lie, and the kernel of all layers if it can be chosen before them."""
+        """Indices of stored keys, and the CPU kernel where the pattern allows it."""
         places = None if spec.storage is None else spec.storage.index().to(device)
         return NativePlan(places, _stage_on_cpu(spec, device))
 
@@ -135,7 +135,7 @@ class NativeBackend(Backend):
         return out, lse
 
     def _by_events(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor | None:
-        """Packed attention without mask or causal, or None if the pattern is more than that."""
+        """Packed attention with a causal mask or none, or None for other patterns."""
         if spec.score is not None or spec.packing is None or spec.key_packing is None:
             return None
         on_cuda = q.device.type == "cuda" and not needs_plain_formula()

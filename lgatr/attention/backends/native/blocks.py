@@ -30,7 +30,7 @@ class Block(NamedTuple):
     lengths: tuple[int, int]
     first_tokens: tuple[int, int]
     originals: tuple[Tensor, Tensor, Tensor] | None = None
-    """Where events were put in another order: their numbers and first tokens in the batch."""
+    """Of reordered events: their numbers and first tokens in the batch."""
 
     @property
     def whole(self) -> bool:
@@ -61,7 +61,7 @@ class Block(NamedTuple):
 
 
 def _queries_per_block(lengths: tuple[int, int], heads: int, mask: Mask | None, key: int) -> int:
-    """How many queries of an event to take at a time; all, unless memory or work is saved."""
+    """Queries of an event in one block: all, unless fewer save memory or work."""
     n, m = lengths
     within_budget = max(MAX_SCORES // (m * heads), 1)
     if mask is None or n <= MAX_SHORT_EVENT:
@@ -79,7 +79,7 @@ MAX_SHORT_EVENT = 2 * _QUERIES_PER_BLOCK
 def sorted_blocks(
     queries: tuple[int, ...], keys: tuple[int, ...], order: tuple[int, ...], heads: int
 ) -> Iterator[Block]:
-    """Blocks of short events put in another order."""
+    """Blocks of short events in another order."""
     lengths = [tuple(table[i] for i in order) for table in (queries, keys)]
     starts = [torch.tensor([0, *accumulate(table)], device="cpu") for table in (queries, keys)]
     numbers = torch.tensor(order, device="cpu")

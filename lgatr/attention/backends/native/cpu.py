@@ -19,7 +19,7 @@ from lgatr.ops._runtime.cpu import call, has_native_kernels
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 
 MAX_KEYS = 2048
-"""Keys of an event whose scores for a block of queries still fit the caches."""
+"""Longest event in keys: the scores of a block of queries must fit the processor's caches."""
 
 
 def _offsets(lengths: tuple[int, ...]) -> Tensor:
@@ -100,6 +100,6 @@ class EventsStage(Stage):
 
 
 def _side_by_side(inputs: Optionals) -> list[Tensor]:
-    """With the numbers of a head side by side in memory."""
+    """With stride 1 in the last dimension."""
     given = [x for x in inputs if x is not None]
     return [x if x.stride(-1) == 1 else x.contiguous() for x in given]

@@ -21,7 +21,7 @@ _NO_MASK, _TOP_LEFT, _BOTTOM_RIGHT = 0, 1, 2
 
 
 class EventOffsets(Protocol):
-    """What is needed of a :class:`lgatr.attention.Packing`."""
+    """The part of :class:`lgatr.attention.Packing` that the kernel needs."""
 
     @property
     def ptr(self) -> Tensor:
@@ -89,7 +89,7 @@ def efficient_attention(
 
 
 class _Call(NamedTuple):
-    """What the kernel is asked for besides tensors."""
+    """Arguments of the kernel besides tensors."""
 
     max_q: int
     max_k: int
@@ -100,7 +100,7 @@ class _Call(NamedTuple):
 
 
 class _Attention(torch.autograd.Function):
-    """The kernel and its gradient; torch's own derivative of it knows nothing of windows."""
+    """The kernel and its gradient; torch's own derivative ignores windows."""
 
     @staticmethod
     def forward(

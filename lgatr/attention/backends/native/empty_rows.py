@@ -1,4 +1,4 @@
-"""Rows of masks and biases in which no key is seen."""
+"""Masks and biases with rows in which no key is seen."""
 
 from __future__ import annotations
 

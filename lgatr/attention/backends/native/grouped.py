@@ -45,7 +45,7 @@ class GroupsStage(Stage):
 
     @staticmethod
     def applies(q: Tensor, k: Tensor, v: Tensor) -> bool:
-        """Whether torch has its fused kernel, and for these."""
+        """Whether torch's fused kernel exists and takes these tensors."""
         return (
             _FLASH is not None
             and _FLASH_BACKWARD is not None
@@ -60,7 +60,7 @@ class GroupsStage(Stage):
             return (self.formula(*inputs),)
 
     def _views(self, queries: Tensors, keys: Tensors) -> Iterator[list[Tensor]]:
-        """The part of each tensor that belongs to a group: ``(events, H, items, D)``."""
+        """Views of each group's part of the tensors: ``(events, H, items, D)``."""
         q_start = k_start = 0
         layouts = [[(x, x.stride(), x.storage_offset()) for x in xs] for xs in (queries, keys)]
         _, heads, width = queries[0].shape

@@ -1,4 +1,4 @@
-"""Attention inside events that lie end to end, with torch's own dense kernel.
+"""Packed attention on CPUs, and as an operator that torch can trace.
 
 Legend: T query tokens, U key tokens, B events, H heads, K key-value heads (H or 1), D head width.
 """
@@ -24,7 +24,7 @@ from lgatr.utils.lengths import check_token_count, checked_offsets
 
 
 def reorder(x: Tensor, order: tuple[Tensor, Tensor]) -> Tensor:
-    """Tokens in another order ``(forth, back)``."""
+    """Permute tokens by ``(permutation, inverse)``."""
     order = (order[0].to(x.device), order[1].to(x.device))
     # Plain indexing where derivatives are taken that a custom function does not have.
     if needs_plain_formula():
@@ -34,7 +34,7 @@ def reorder(x: Tensor, order: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class _Reorder(torch.autograd.Function):
-    """Tokens in another order. Undoing an order is a look-up too: nothing is added up."""
+    """Permute tokens. The gradient is the inverse permutation, a look-up without additions."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, forth: Tensor, back: Tensor) -> Tensor:
@@ -184,7 +184,7 @@ def _without_gradients(
     dropout: float,
     scale: float | None,
 ) -> Tensor:
-    """The same written group by group into its place: no second copy of anything."""
+    """Like :func:`attention_by_groups`, each group written into the output without a copy."""
     groups, q_order, k_order, _ = arrangement
     out = q.new_empty(*q.shape[:-1], v.shape[-1])
     q_start = k_start = 0
@@ -219,7 +219,7 @@ class _CheckedOffsets:
         self.max_length = max(self.lengths)
 
 
-# For traced programs: the lengths of events are data there, which only an operator may look at.
+# In traced programs the lengths of events are data, which only an operator may read.
 _LIBRARY = torch.library.Library("lgatr", "FRAGMENT")
 _ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor ptr_q, Tensor ptr_k, bool causal, float? scale"
 _LIBRARY.define(f"packed_attention({_ARGUMENTS}) -> Tensor")

@@ -1,4 +1,4 @@
-"""Ranges of tokens of one tensor, with gradients whose memory is that of the tensor."""
+"""Ranges of tokens of a tensor, with one gradient buffer for all of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ranges_of(x: Tensor, ranges: list[range]) -> list[Tensor]:
 
 
 class _Range(torch.autograd.Function):
-    """A range of tokens, and all tokens once more for the next range.
+    """A range of tokens, and all tokens again as input of the next range.
 
     Plain slices would each fill a gradient of the whole tensor. Here one gradient is handed from
     the last range to the first, and each adds its own in place.

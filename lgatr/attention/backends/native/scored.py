@@ -38,7 +38,7 @@ _MAX_SCORES_KEPT = 4 * MAX_SCORES
 
 
 class ScoreChanges:
-    """How the scores of one call are changed: mask, modification, scale, dropout with its seed."""
+    """What one call does to the scores: scale, modification, mask, dropout with its seed."""
 
     def __init__(
         self, spec: AttentionSpec, device: torch.device, width: int, seed: int | Tensor
@@ -128,7 +128,7 @@ def _attend_block(
     """Outputs ``(tokens, H, D)`` and log-sum-exp ``(tokens, H)`` of one block."""
     events, heads = len(block.events), q.shape[1]
     if not len(block.k):
-        # Replaced, not made anew, so that a gradient of zeros flows.
+        # From the queries, so that they have a gradient of zero.
         empty = q[..., :1].masked_fill(torch.ones((), dtype=torch.bool, device=q.device), 0.0)
         return empty.expand(*q.shape[:2], v.shape[-1]), empty.squeeze(-1).to(
             torch.promote_types(q.dtype, torch.float32)
@@ -156,7 +156,7 @@ def scored_attention(
     changes: ScoreChanges,
     want_lse: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention of packed events under any changes.
+    """Attention of packed events with any mask and score modification.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def _without_gradients(
     changes: ScoreChanges,
     want_lse: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Block by block into its place; with an order, blocks count tokens in it."""
+    """Write each block into the output; ``order`` permutes the tokens that blocks count."""
     out, lse = _empty_results(q, v, want_lse)
     for block in blocks:
         q_place: Tensor | slice = slice(block.q_tokens.start, block.q_tokens.stop)

@@ -44,7 +44,7 @@ def _tightest(a: int | None, b: int | None) -> int | None:
 
 
 _DEEPEST = 100
-"""Nested masks or modifications; every backend walks through them by recursion."""
+"""Levels of nesting; backends walk through masks and modifications by recursion."""
 
 
 class Movable:
@@ -82,7 +82,7 @@ class Movable:
                 changed[field.name] = number(value)
         if all(getattr(self, name) is value for name, value in changed.items()):
             return self
-        # Checked when it was made; the checks would wait for a device.
+        # Validated at construction; validating again could synchronise with a GPU.
         result = copy.copy(self)
         for name, value in changed.items():
             object.__setattr__(result, name, value)

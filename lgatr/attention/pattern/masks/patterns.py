@@ -1,4 +1,4 @@
-"""Masks by place: prefixes, windows side by side, neighbourhoods."""
+"""Masks by position: prefixes, adjacent windows, neighbourhoods."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lgatr.attention.pattern.shapes import Layout
 
 @dataclass(frozen=True, eq=False)
 class PrefixLM(Mask):
-    """Everybody sees the first ``prefix`` tokens; the rest is causal (arXiv:1910.10683).
+    """All queries see the first ``prefix`` tokens; the rest is causal (arXiv:1910.10683).
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class PrefixLM(Mask):
 
 @dataclass(frozen=True)
 class ShiftedWindows(Mask):
-    """Windows side by side: attention inside each (Swin, arXiv:2103.14030).
+    """Adjacent windows with attention inside each (Swin, arXiv:2103.14030).
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class Neighbourhood(Mask):
 
 @dataclass(frozen=True, eq=False)
 class SomeEvents(Mask):
-    """Nobody in the other events attends to anything.
+    """Only some events attend; queries of the others see no key.
 
     Parameters
     ----------

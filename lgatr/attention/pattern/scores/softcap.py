@@ -35,7 +35,7 @@ class SoftCap(ScoreMod):
                 raise ValueError(f"one cap serves all scores, not {described(self.cap)}")
         else:
             object.__setattr__(self, "cap", real_number(self.cap, "the cap of scores"))
-        # A tensor on a device is not waited for.
+        # Reading a tensor on a GPU would synchronise with it.
         known = not isinstance(self.cap, Tensor) or is_readable(self.cap)
         if known and not 0.0 < self.cap < math.inf:
             raise ValueError(f"the cap of scores is above zero, not {float(self.cap)}")
