@@ -18,7 +18,7 @@ def start(cfg: Any, resumption: Any = None) -> float | None:
         # Imported here, so that a mistake on the command line is answered at once.
         from experiments.errors import UserError
         from experiments.options.search import is_search
-        from experiments.runner import run
+        from experiments.training.runner import run
 
         best: float | None = run(cfg, resumption).get("best_val_auc")
         if best is None and is_search():
@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> None:
     """Command line."""
     import hydra
 
-    from experiments import cli, resume
+    from experiments import cli
+    from experiments.training import resume
 
     if resume.is_requested(arguments):
         with cli.one_line_errors():

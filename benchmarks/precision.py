@@ -24,13 +24,13 @@ from omegaconf import OmegaConf
 
 from data.command import Parser
 from data.formats import read_jets
-from experiments import rundir
-from experiments.batch import EventBatch
+from experiments.data.batch import EventBatch
 from experiments.data.loader import JetDataset
 from experiments.data.preparation import Preparation
 from experiments.export import load_tagger
 from experiments.metrics.tagging import tagging_metrics
-from experiments.models.dense import PaddedTagger
+from experiments.models.onnx_padded_tagger import PaddedTagger
+from experiments.saved_runs import run_directory
 from lgatr import Packing, naive_amp
 from lgatr.testing import random_lorentz
 
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    cfg = OmegaConf.load(options.run_dir / rundir.CONFIG)
+    cfg = OmegaConf.load(options.run_dir / run_directory.CONFIG)
     tagger = load_tagger(options.run_dir)
     jets = read_jets(options.data or cfg.data.path, "test", None)
     dataset = JetDataset(jets, Preparation(tagger.features, tagger.max_constituents))

@@ -25,9 +25,9 @@ from data.convert import main as convert
 from data.formats import find_format, jetclass, read_jets
 from data.jets import Jets
 from data.root_jets import MOMENTA
+from experiments.data.chunk_stream import JetStream, Shards
+from experiments.data.features import SETS
 from experiments.data.preparation import Preparation
-from experiments.data.streaming import JetStream, Shards
-from experiments.features import SETS
 
 
 def write_root(path: Path, jets: Jets) -> None:

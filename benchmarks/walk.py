@@ -80,7 +80,7 @@ def ours(model: str, blocks: int) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    from experiments.batch import DataSpec, EventBatch
+    from experiments.data.batch import DataSpec, EventBatch
     from lgatr import Packing
 
     overrides = ["experiment=toptagging", f"model={model}", f"model.network.num_blocks={blocks}"]

@@ -20,9 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from data.errors import describe, install_hint
-from experiments import plugins
 from experiments.errors import OptionErrors, UserError
-from experiments.options.command import checked
+from experiments.options import plugins
+from experiments.options.command_line import checked
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_DIR = ROOT / "config"
@@ -93,7 +93,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """The option that extends what :mod:`experiments.trust` allows."""
+    """The option that extends what :mod:`experiments.saved_runs.trust` allows."""
     parser.add_argument(
         "--trust", action="append", default=[], metavar="PACKAGE",
         help="a package, beside ours, that the run's configuration may call; can be repeated",

@@ -22,14 +22,14 @@ from omegaconf import OmegaConf
 
 from data.command import Parser
 from data.signals import one_line_interrupts
-from experiments import rundir
 from experiments.cli import one_line_errors
-from experiments.ensemble import ensemble_metrics
 from experiments.errors import UserError
-from experiments.outputs import check_figure
+from experiments.metrics.ensemble import ensemble_metrics
+from experiments.options.output_paths import check_figure
 from experiments.plots.efficiency import plot_data_efficiency
 from experiments.report.html import published, value_with_error
-from experiments.saved_config import load_config, read_metrics
+from experiments.saved_runs import run_directory
+from experiments.saved_runs.saved_config import load_config, read_metrics
 
 _SEEDS = ("seed", "random_state")
 _IGNORED = (*_SEEDS, "run_dir", "ckpt_path", "logger", "paths")
@@ -57,11 +57,11 @@ class Run:
         UserError
             If the folder holds no finished run.
         """
-        config, metrics = folder / rundir.CONFIG, folder / "metrics.json"
+        config, metrics = folder / run_directory.CONFIG, folder / "metrics.json"
         if not (config.is_file() and metrics.is_file()):
             raise UserError(f"{folder}: no finished run; it lacks {config.name} or {metrics.name}")
-        if (folder / rundir.SPEC).is_file():  # runs of earlier versions have none
-            rundir.read_spec(folder)
+        if (folder / run_directory.SPEC).is_file():  # runs of earlier versions have none
+            run_directory.read_spec(folder)
         # Nothing is built from it, so that models of any package can stand in a table.
         cfg: Any = OmegaConf.to_container(load_config(folder, ("model",), build=False))
         target = str(cfg["model"].get("_target_")).rpartition(".")[2]
@@ -226,7 +226,7 @@ def _folders(given: Sequence[Path]) -> list[Path]:
         If a run is given twice, which would count as two.
     """
     folders = [run for run in given if not (run / "multirun.yaml").is_file()]
-    rundir.check_different(folders)
+    run_directory.check_different(folders)
     return folders
 
 

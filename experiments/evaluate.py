@@ -26,14 +26,14 @@ from omegaconf import OmegaConf
 
 from data.command import Parser
 from data.signals import one_line_interrupts
-from experiments import rundir
-from experiments.checkpoint_io import check_fits, read_checkpoint
 from experiments.cli import add_trust, one_line_errors, one_line_warnings, quiet_libraries
 from experiments.errors import UserError
 from experiments.report.html import value_with_error
-from experiments.saved_config import load_config
+from experiments.saved_runs import run_directory
+from experiments.saved_runs.checkpoints import check_fits, read_checkpoint
+from experiments.saved_runs.saved_config import load_config
+from experiments.saved_runs.trust import check_trust
 from experiments.tasks.classification import Classification
-from experiments.trust import check_trust
 from lgatr.utils.memory import keep_freed_memory
 
 _LIMITS = ("limit", "eval_limit")
@@ -58,10 +58,10 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     UserError
         If the folder is not one of a finished run, or the sample is of other classes.
     """
-    if not (run / rundir.CONFIG).is_file():
-        raise UserError(f"{run}: no trained run; it lacks {rundir.CONFIG}")
-    if not (run / rundir.METRICS).is_file():
-        raise UserError(f"{run}: is not finished; first {rundir.go_on_by(run)}")
+    if not (run / run_directory.CONFIG).is_file():
+        raise UserError(f"{run}: no trained run; it lacks {run_directory.CONFIG}")
+    if not (run / run_directory.METRICS).is_file():
+        raise UserError(f"{run}: is not finished; first {run_directory.go_on_by(run)}")
     needs = ("data.module", "task", "model", "optimizer", "scheduler")
     trained = load_config(run, needs, trust)
     # A run keeps its configuration resolved: what counts is what the module is given.
@@ -69,7 +69,7 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     cfg = OmegaConf.merge(trained, {"data": {"path": data, "module": changes}})
     datamodule = instantiate(cfg.data.module)
     datamodule.setup("test")
-    spec = rundir.read_spec(run)
+    spec = run_directory.read_spec(run)
     if datamodule.spec != spec:
         raise UserError(
             f"{data}: classes {', '.join(datamodule.spec.classes)}; the run knows "
@@ -97,13 +97,13 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
         "jets": {"test": datamodule.num_jets()["test"]},
         "seed": cfg.seed,
         "date": date.today().isoformat(),
-        "git_revision": rundir.git_revision(Path(__file__).resolve().parents[1]),
+        "git_revision": run_directory.git_revision(Path(__file__).resolve().parents[1]),
     }
 
 
 def _load_weights(run: Path, task: Classification) -> dict[str, Any]:
     """Load what the run's own test took; returns the name of the checkpoint, and its step."""
-    found = rundir.tested_checkpoint(run)
+    found = run_directory.tested_checkpoint(run)
     checkpoint = read_checkpoint(found)
     check_fits(task, {**checkpoint, "optimizer_states": []}, found)
     task.load_state_dict(checkpoint["state_dict"])

@@ -30,15 +30,15 @@ from hydra.utils import instantiate
 from data.command import Parser
 from data.errors import install_hint
 from data.signals import one_line_interrupts
-from experiments import rundir
-from experiments.checkpoint_io import read_checkpoint
 from experiments.cli import add_trust, one_line_errors
 from experiments.errors import UserError
-from experiments.models.dense import PaddedTagger
 from experiments.models.finetune import FineTuned
-from experiments.outputs import check_folder
-from experiments.saved_config import load_config
-from experiments.trust import check_trust
+from experiments.models.onnx_padded_tagger import PaddedTagger
+from experiments.options.output_paths import check_folder
+from experiments.saved_runs import run_directory
+from experiments.saved_runs.checkpoints import read_checkpoint
+from experiments.saved_runs.saved_config import load_config
+from experiments.saved_runs.trust import check_trust
 
 TOLERANCE = 1e-4
 ONNX = "tagger.onnx"
@@ -61,16 +61,18 @@ def load_tagger(run: Path, trust: Sequence[str] = ()) -> PaddedTagger:
     UserError
         If the folder is not one of a run, holds no checkpoint, or its model has no such form.
     """
-    if not (run / rundir.CONFIG).is_file():
-        raise UserError(f"{run}: not the folder of a run; it has no {rundir.CONFIG}")
-    checkpoint = next((run / c for c in (rundir.BEST, rundir.LAST) if (run / c).is_file()), None)
+    if not (run / run_directory.CONFIG).is_file():
+        raise UserError(f"{run}: not the folder of a run; it has no {run_directory.CONFIG}")
+    checkpoint = next(
+        (run / c for c in (run_directory.BEST, run_directory.LAST) if (run / c).is_file()), None
+    )
     if checkpoint is None:
         raise UserError(f"{run}: no checkpoint yet; train first")
     cfg = load_config(run, ("data.module", "model"), trust)
     make: Any = instantiate(cfg.model)
     # The weights are those of this run: the one it started from may be gone.
     start = {"backbone": "none"} if make.func is FineTuned else {}
-    tagger = make(spec=rundir.read_spec(run), **start)
+    tagger = make(spec=run_directory.read_spec(run), **start)
     prepare = instantiate(cfg.data.module).prepare
     padded = PaddedTagger(
         tagger,

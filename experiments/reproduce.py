@@ -6,7 +6,7 @@ Published rows are those of ``experiments/report/published.json``; our figures a
 ``metrics.json`` of runs kept as ``benchmarks/results/trainings/<task>/<network>/<seed>.json``. A
 row without such a run says what it needs. Runs of tasks that nobody published, on simulated jets,
 have tables of their own. ``--curves`` draws ``learning_<task>.png`` from their validation curves
-(:mod:`experiments.keep`).
+(:mod:`experiments.archive_run`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from data.command import Parser
 from data.signals import one_line_interrupts
 from experiments.cli import one_line_errors
 from experiments.compare import Run, heading, markdown, rows
-from experiments.outputs import check_folder
-from experiments.plots.curves import Curve, plot_learning
+from experiments.options.output_paths import check_folder
+from experiments.plots.curves import plot_learning
 from experiments.report.html import all_published
+from experiments.saved_runs.curves import Curve
 
 COLUMNS = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
 RUNS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "trainings"

@@ -28,9 +28,9 @@ import hydra  # noqa: F401
 
 import run as program
 from data.signals import one_line_interrupts
-from experiments import resume, runner  # noqa: F401
-from experiments.run_log import read_rows
+from experiments.saved_runs.curves import read_rows
 from experiments.tasks.classification import Classification
+from experiments.training import resume, runner  # noqa: F401
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PHASES = {"training": 0.03, "validation": 0.02, "test": 0.05, "report": 2.0, "start": 3.0}

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from data.jets import Jets
-from experiments.augmentations import AUGMENTATIONS, augment
+from experiments.data.augmentations import AUGMENTATIONS, augment
 from experiments.data.preparation import Preparation
 from lgatr import Packing
 

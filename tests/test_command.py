@@ -14,7 +14,7 @@ from experiments.cli import ROOT
 # It runs in the environment of another library, without ours.
 ALONE = {"benchmarks.compare_peer"}
 FOLDERS = ("data", "experiments", "benchmarks", "lgatr")
-RESUME = "experiments.resume"
+RESUME = "experiments.training.resume"
 PROGRAMS = sorted(
     ".".join(file.relative_to(ROOT).with_suffix("").parts)
     for folder in FOLDERS

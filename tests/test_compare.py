@@ -13,13 +13,13 @@ from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-from experiments import keep, reproduce
+from experiments import archive_run, reproduce
 from experiments.cli import CONFIG_DIR
 from experiments.compare import Run, data_efficiency, main, mean_and_spread
-from experiments.ensemble import ensemble_scores
 from experiments.errors import UserError
+from experiments.metrics.ensemble import ensemble_scores
+from experiments.metrics.scores import Scores
 from experiments.report.html import all_published, published
-from experiments.tasks.scores import Scores
 
 
 def make_run(folder, seed, auc, model="experiments.models.lgatr.LGATrTagger", task="toptagging"):
@@ -43,7 +43,7 @@ def make_run(folder, seed, auc, model="experiments.models.lgatr.LGATrTagger", ta
 def runs(tmp_path):
     return [
         *(make_run(tmp_path / f"a{seed}", seed, 0.985 + 0.001 * seed) for seed in range(3)),
-        make_run(tmp_path / "b", 1, 0.98, "experiments.models.slim.SlimTagger"),
+        make_run(tmp_path / "b", 1, 0.98, "experiments.models.lgatr_slim.SlimTagger"),
     ]
 
 
@@ -227,7 +227,7 @@ def test_the_page_shows_runs_that_are_kept(tmp_path, monkeypatch):
 class TestKeep:
     @pytest.fixture(autouse=True)
     def kept(self, tmp_path, monkeypatch):
-        for module in (keep, reproduce):
+        for module in (archive_run, reproduce):
             monkeypatch.setattr(module, "RUNS", tmp_path / "kept")
         return tmp_path / "kept"
 
@@ -246,7 +246,7 @@ class TestKeep:
 
     def test_figures_and_curves_of_all_parts(self, tmp_path, kept, capsys):
         run = self.run(tmp_path / "run")
-        keep.main([str(run), "--name", "Mine", "--data", "some jets"])
+        archive_run.main([str(run), "--name", "Mine", "--data", "some jets"])
         assert capsys.readouterr().out.strip() == str(kept / "own" / "Mine" / "1.json")
         assert json.loads((kept / "own" / "Mine" / "1.json").read_text())["data"] == "some jets"
         text = (kept / "own" / "Mine" / "1_curve.csv").read_text()
@@ -262,38 +262,38 @@ class TestKeep:
         assert (tmp_path / "plots" / "learning_own.png").stat().st_size > 1000
 
     def test_nothing_that_is_kept_is_lost(self, tmp_path, kept, capsys):
-        keep.keep(self.run(tmp_path / "a"), "Mine", "jets")
-        keep.keep(tmp_path / "a", "Mine", "jets")
+        archive_run.keep(self.run(tmp_path / "a"), "Mine", "jets")
+        archive_run.keep(tmp_path / "a", "Mine", "jets")
         other = self.run(tmp_path / "b", auc=0.5)
         with pytest.raises(SystemExit):
-            keep.main([str(other), "--name", "Mine", "--data", "jets"])
+            archive_run.main([str(other), "--name", "Mine", "--data", "jets"])
         assert "another run of this seed is kept" in capsys.readouterr().err
         assert json.loads((kept / "own" / "Mine" / "1.json").read_text())["auc"] == 0.98
 
     def test_an_unfinished_run(self, tmp_path):
         with pytest.raises(UserError, match="no finished run"):
-            keep.keep(tmp_path, "Mine", "jets")
+            archive_run.keep(tmp_path, "Mine", "jets")
 
     @pytest.mark.parametrize("text", ['{"auc": 1', '{"auc": 1}', "[]", '{"seed": "one"}'])
     def test_damaged_figures(self, tmp_path, text):
         run = self.run(tmp_path / "run")
         (run / "metrics.json").write_text(text)
         with pytest.raises(UserError, match=r"metrics\.json: damaged"):
-            keep.keep(run, "Mine", "jets")
+            archive_run.keep(run, "Mine", "jets")
 
     @pytest.mark.parametrize("names", [("../Mine", None), ("Mine", "a/b"), ("", None)])
     def test_names_are_not_paths(self, tmp_path, kept, names):
         with pytest.raises(UserError, match="without slashes"):
-            keep.keep(self.run(tmp_path / "run"), names[0], "jets", names[1])
+            archive_run.keep(self.run(tmp_path / "run"), names[0], "jets", names[1])
         assert not kept.exists()
 
 
 @pytest.mark.parametrize("program", ["compare", "keep"])
 def test_a_run_given_twice_is_refused(runs, program, tmp_path, capsys, monkeypatch):
     (tmp_path / "link").symlink_to(runs[0])
-    monkeypatch.setattr(keep, "RUNS", tmp_path / "kept")
+    monkeypatch.setattr(archive_run, "RUNS", tmp_path / "kept")
     named = ["--name", "A", "--data", "x"] if program == "keep" else []
-    command = {"compare": main, "keep": keep.main}[program]
+    command = {"compare": main, "keep": archive_run.main}[program]
     for again in (runs[0], f"{runs[0]}/", str(tmp_path / "link")):
         with pytest.raises(SystemExit):
             command([runs[0], runs[1], again, *named])
@@ -326,5 +326,5 @@ def test_what_a_reader_must_know_is_noted(runs, capsys):
 )
 def test_empty_names_are_refused(runs, options, capsys):
     with pytest.raises(SystemExit):
-        keep.main([runs[0], *options, "--data", "x"])
+        archive_run.main([runs[0], *options, "--data", "x"])
     assert f"error: {options[-2]} {options[-1]!r}: a name" in capsys.readouterr().err

@@ -17,8 +17,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 from experiments.cli import ROOT
 from experiments.errors import UserError
-from experiments.failures import explained_failures
-from experiments.sharded import ShardedStrategy
+from experiments.training.failures import explained_failures
+from experiments.training.sharding import ShardedStrategy
 
 COMMON = (
     "data.limit=400", "data.eval_limit=400", "data.batch_size=16", "trainer.precision=64-true",

@@ -11,11 +11,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from experiments import export as command
-from experiments.batch import DataSpec, EventBatch
 from experiments.cli import CONFIG_DIR
+from experiments.data.batch import DataSpec, EventBatch
+from experiments.data.features import compute_features, feature_names
 from experiments.errors import UserError
-from experiments.features import compute_features, feature_names
-from experiments.models.dense import PaddedTagger
+from experiments.models.onnx_padded_tagger import PaddedTagger
 from lgatr import Packing
 
 WITHOUT = {"bdt": "skl2onnx", "lloca": "at random", "pelican": "whose length ONNX cannot know"}

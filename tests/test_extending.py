@@ -13,8 +13,8 @@ import pytest
 
 from data.errors import DataError
 from data.formats import registry
-from experiments import plugins
 from experiments.errors import UserError
+from experiments.options import plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text()

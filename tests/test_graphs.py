@@ -11,7 +11,7 @@ from test_models import batch, build
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiments.errors import UserError
-from experiments.graphs import (
+from experiments.tasks.recorded_steps import (
     DEFAULT_STEP,
     GraphedForward,
     Shape,

@@ -9,10 +9,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from experiments import results
-from experiments.batch import DataSpec, EventBatch
 from experiments.cli import CONFIG_DIR
-from experiments.inspection import flops_per_event, last_events, symmetry
+from experiments.data.batch import DataSpec, EventBatch
+from experiments.training import results
+from experiments.training.inspection import flops_per_event, last_events, symmetry
 from lgatr import LGATr, Packing, embed_vector, extract_scalar
 
 

@@ -14,10 +14,10 @@ import torch
 
 from data.jets import Jets
 from experiments.data.datamodule import JetData
+from experiments.data.features import SETS, compute_features, feature_names
 from experiments.data.loader import JetDataset, ResumableLoader
 from experiments.data.preparation import Preparation
 from experiments.data.sampler import BatchSampler, cut_batches
-from experiments.features import SETS, compute_features, feature_names
 from lgatr import Packing
 
 

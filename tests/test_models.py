@@ -13,8 +13,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from experiments.batch import DataSpec, EventBatch
 from experiments.cli import CONFIG_DIR
+from experiments.data.batch import DataSpec, EventBatch
 from experiments.models.baselines.layout import pad_events, pairs, with_references
 from experiments.models.observables import NAMES, observables
 from lgatr import Packing

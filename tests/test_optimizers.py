@@ -9,7 +9,7 @@ from networks import build
 from omegaconf import OmegaConf
 
 from experiments.cli import CONFIG_DIR
-from experiments.schedules import cosine_with_warmup
+from experiments.training.schedules import cosine_with_warmup
 from lgatr import LGATr
 
 OPTIMIZERS = sorted((CONFIG_DIR / "optimizer").glob("*.yaml"))

@@ -23,12 +23,14 @@ from omegaconf import OmegaConf
 
 from experiments.cli import CONFIG_DIR, one_line_errors, quiet_libraries
 from experiments.errors import OptionErrors, UserError
-from experiments.options import together, values
-from experiments.options.check import check_options, check_run
-from experiments.options.command import checked
+from experiments.options import values
+from experiments.options.check import check_options
+from experiments.options.command_line import checked
 from experiments.options.markers import NotEmpty, OneOf, Range, did_you_mean
 from experiments.options.schema import Schema
 from experiments.options.signatures import parameters
+from experiments.training.checks import combinations
+from experiments.training.checks.run import check_run
 
 CHOICES = [
     f"{folder.name}={file.stem}"
@@ -432,7 +434,7 @@ def test_did_you_mean():
 def test_devices_that_there_are(trainer, gpus, words, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    found = list(together._devices(trainer))
+    found = list(combinations._devices(trainer))
     assert len(found) == (words is not None) and (words or "") in "".join(found)
 
 

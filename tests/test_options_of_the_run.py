@@ -10,10 +10,10 @@ from test_options import composed, refused
 from data.errors import DataError
 from experiments.cli import ROOT
 from experiments.data.datamodule import JetData
-from experiments.options import trainer
-from experiments.options.together import _run_dir
+from experiments.training.checks import trainer_options
+from experiments.training.checks.combinations import _run_dir
 
-PLUGINS = [{"_target_": "experiments.checkpoint_io.AtomicCheckpointIO"}]
+PLUGINS = [{"_target_": "experiments.saved_runs.checkpoints.AtomicCheckpointIO"}]
 CUTTING = {
     "limit_train_batches": [0, 0.1, 1, 5], "limit_val_batches": [0, 0.0, 1],
     "limit_test_batches": [0, 1, 0.5], "limit_predict_batches": [0], "overfit_batches": [0.1, 1],
@@ -28,7 +28,7 @@ CUTTING = {
 @pytest.mark.parametrize("name", CUTTING)
 def test_options_that_cut_out_a_part(name):
     for value in CUTTING[name]:
-        (line,) = trainer.problems({"plugins": PLUGINS, name: value})
+        (line,) = trainer_options.problems({"plugins": PLUGINS, name: value})
         assert line.startswith(f"trainer.{name}") and len(line.splitlines()) == 1
 
 
@@ -42,7 +42,7 @@ def test_options_that_cut_out_a_part(name):
     ],
 )  # fmt: skip
 def test_options_that_leave_it_whole(options):
-    assert not list(trainer.problems({"plugins": PLUGINS, **options}))
+    assert not list(trainer_options.problems({"plugins": PLUGINS, **options}))
 
 
 LINES = """

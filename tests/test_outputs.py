@@ -8,7 +8,7 @@ import pytest
 
 from experiments import compare, export, reproduce
 from experiments.errors import UserError
-from experiments.outputs import check_figure, check_folder
+from experiments.options.output_paths import check_figure, check_folder
 
 
 @pytest.mark.parametrize("name", ["", ".", "file", "file/below", "none/below", "/proc/x"])

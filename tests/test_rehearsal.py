@@ -13,20 +13,20 @@ from jetfiles import random_jets
 from torch import nn
 
 from data.jets import Jets
-from experiments import results
-from experiments.batch import DataSpec
 from experiments.cli import CONFIG_DIR
+from experiments.data.batch import DataSpec
 from experiments.data.datamodule import JetData
 from experiments.data.loader import JetDataset
 from experiments.errors import UserError
-from experiments.failures import kept_results
 from experiments.metrics.incomplete import incomplete_metrics
+from experiments.metrics.scores import Scores
 from experiments.metrics.tagging import tagging_metrics
-from experiments.rehearsal import rehearse
 from experiments.report.results import save_results
-from experiments.schedules import cosine_with_warmup
 from experiments.tasks.classification import Classification
-from experiments.tasks.scores import Scores
+from experiments.training import results
+from experiments.training.failures import kept_results
+from experiments.training.rehearsal import rehearse
+from experiments.training.schedules import cosine_with_warmup
 
 NAMES = [
     "$", r"$\nothing{$", "_hidden", "a_b^c", "x" * 500, "<b>&'\"", "ε→ŝ", "{}%s#~", "a\nb", "\\",

@@ -16,13 +16,14 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 
-from experiments import resume, rundir
-from experiments.callbacks.last_checkpoint import LastCheckpoint
-from experiments.checkpoint_io import AtomicCheckpointIO
 from experiments.cli import ROOT
 from experiments.errors import UserError
-from experiments.plots.curves import read_curves
-from experiments.run_log import CurveLog
+from experiments.saved_runs import run_directory
+from experiments.saved_runs.checkpoints import AtomicCheckpointIO
+from experiments.saved_runs.curves import read_curves
+from experiments.training import resume
+from experiments.training.callbacks.last_checkpoint import LastCheckpoint
+from experiments.training.run_log import CurveLog
 
 
 class Numbers:
@@ -200,7 +201,7 @@ def copy(finished, tmp_path) -> Path:
 
 
 def files(folder: Path) -> dict[Path, bytes]:
-    found = (p for p in folder.rglob("*") if p.is_file() and p.name != rundir.LOCK)
+    found = (p for p in folder.rglob("*") if p.is_file() and p.name != run_directory.LOCK)
     return {p.relative_to(folder): p.read_bytes() for p in found}
 
 
@@ -329,15 +330,15 @@ def test_damaged_checkpoints_are_noticed(copy):
 def test_two_processes_on_one_run(copy, tmp_path):
     """The second is refused, however the first ended before."""
     hold = (
-        "import sys, time; from pathlib import Path; from experiments import rundir\n"
-        "rundir.lock(Path(sys.argv[1])); print('locked', flush=True); time.sleep(100)"
+        "import sys, time; from pathlib import Path; from experiments import run_directory\n"
+        "run_directory.lock(Path(sys.argv[1])); print('locked', flush=True); time.sleep(100)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", hold, str(copy)]
     holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert holder.stdout is not None and holder.stdout.readline() == "locked\n"
     with pytest.raises(UserError, match=rf"another process \({holder.pid} on "):
-        rundir.lock(copy)
+        run_directory.lock(copy)
     holder.kill()
     holder.wait()
     holder.stdout.close()

@@ -11,9 +11,11 @@ import pytest
 # The finished run and its copies come from there.
 from test_resume import copy, files, finished  # noqa: F401
 
-from experiments import compare, resume, rundir
-from experiments.batch import DataSpec
+from experiments import compare
+from experiments.data.batch import DataSpec
 from experiments.errors import UserError
+from experiments.saved_runs import run_directory
+from experiments.training import resume
 
 LONGER = "trainer.max_steps=40"
 
@@ -24,7 +26,7 @@ def gone(folder: Path) -> None:
 
 def gone_but_for_the_curves(folder: Path) -> None:
     gone(folder)
-    for name in (rundir.METRICS, rundir.SCORES, "report.html"):
+    for name in (run_directory.METRICS, run_directory.SCORES, "report.html"):
         (folder / name).unlink()
 
 
@@ -42,7 +44,12 @@ def test_a_run_whose_checkpoints_are_gone_does_not_start_again(copy, remove):  #
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoints/last.ckpt", "checkpoints/best.ckpt", *(rundir.METRICS, rundir.SPEC)]
+    "name",
+    [
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+        *(run_directory.METRICS, run_directory.SPEC),
+    ],
 )
 @pytest.mark.parametrize("kind", ["folder", "broken link"])
 def test_other_things_in_the_places_of_files(copy, name, kind):  # noqa: F811
@@ -66,25 +73,25 @@ def test_files_in_the_places_of_folders(copy, name):  # noqa: F811
 @pytest.mark.parametrize("steps", ["2", None, -1, True, 1.5])
 def test_damaged_metrics(copy, steps):  # noqa: F811
     gone(copy)
-    (copy / rundir.METRICS).write_text(json.dumps({"steps": steps}))
+    (copy / run_directory.METRICS).write_text(json.dumps({"steps": steps}))
     with pytest.raises(UserError, match=r"metrics.json: damaged"):
         resume.plan([f"resume={copy}", LONGER])
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"num_scalars": -1, "classes": ["a", "b"]}'])
 def test_damaged_specification(copy, text):  # noqa: F811
-    (copy / rundir.SPEC).write_text(text)
-    with pytest.raises(UserError, match=rundir.SPEC):
+    (copy / run_directory.SPEC).write_text(text)
+    with pytest.raises(UserError, match=run_directory.SPEC):
         resume.plan([f"resume={copy}", LONGER])
-    with pytest.raises(UserError, match=rundir.SPEC):
+    with pytest.raises(UserError, match=run_directory.SPEC):
         compare.Run.read(copy)
 
 
 def test_a_run_of_other_data(copy):  # noqa: F811
-    spec = rundir.read_spec(copy)
-    rundir.check_spec(copy, spec)
+    spec = run_directory.read_spec(copy)
+    run_directory.check_spec(copy, spec)
     with pytest.raises(UserError, match="go on with the sample that the run began with"):
-        rundir.check_spec(copy, DataSpec(spec.num_scalars, (*spec.classes, "third")))
+        run_directory.check_spec(copy, DataSpec(spec.num_scalars, (*spec.classes, "third")))
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ class TestBadCommands:
 
 
 def test_figures_of_cost_go_on_after_a_resume(monkeypatch):
-    from experiments.callbacks import throughput
+    from experiments.training.callbacks import throughput
 
     now, module = 0.0, SimpleNamespace(log=lambda *a, **k: None)
     monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now))
@@ -251,7 +251,7 @@ def test_figures_of_cost_go_on_after_a_resume(monkeypatch):
 
 
 def test_a_log_that_is_being_rewritten(tmp_path):
-    from experiments.plots.curves import read_curves
+    from experiments.saved_runs.curves import read_curves
 
     folder = tmp_path / "version_0"
     folder.mkdir()

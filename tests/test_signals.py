@@ -97,7 +97,7 @@ COMMANDS = [
     ("-m", "experiments.evaluate", "--help"),
     ("-m", "experiments.compare", "--help"),
     ("-m", "experiments.export", "--help"),
-    ("-m", "experiments.keep", "--help"),
+    ("-m", "experiments.archive_run", "--help"),
     ("-m", "data.convert", "--help"),
     ("-m", "data.generate", "--help"),
     (str(ROOT / "run.py"), "debug=fast", "run_dir=never"),

@@ -14,9 +14,9 @@ import torch
 from data.errors import DataError
 from data.formats import Format, packed
 from data.jets import Jets
+from experiments.data.chunk_stream import JetStream, Shards, StreamLoader
 from experiments.data.preparation import Preparation
-from experiments.data.streamed import StreamedData
-from experiments.data.streaming import JetStream, Shards, StreamLoader
+from experiments.data.streaming_datamodule import StreamedData
 
 COUNTS = (23, 40, 17)
 TOTAL = sum(COUNTS)

@@ -68,7 +68,7 @@ def test_a_search_without_validation_is_refused(tmp_path, options):
 @pytest.mark.parametrize("searching", [False, True])
 def test_a_trial_without_validation_ends_a_search(searching, monkeypatch, capsys):
     """Whatever the reason, as with models that are not trained by steps."""
-    monkeypatch.setattr("experiments.runner.run", lambda *_: {"best_val_auc": None})
+    monkeypatch.setattr("experiments.training.runner.run", lambda *_: {"best_val_auc": None})
     monkeypatch.setattr("experiments.options.search.is_search", lambda: searching)
     # These change warnings of the whole process.
     monkeypatch.setattr("experiments.cli.quiet_libraries", lambda: None)

@@ -217,12 +217,12 @@ def test_exported_weights_build_the_network(exported):
 
 @pytest.mark.parametrize(("place", "padding"), [("tokens", 3), ("channels", 0), ("tokens", 0)])
 def test_padded_tagger_equals_packed_tagger(place, padding):
-    from experiments.batch import DataSpec, EventBatch
-    from experiments.features import SETS, compute_features
-    from experiments.models.attention import AttentionChoice
-    from experiments.models.dense import PaddedTagger
+    from experiments.data.batch import DataSpec, EventBatch
+    from experiments.data.features import SETS, compute_features
     from experiments.models.lgatr import LGATrTagger
+    from experiments.models.onnx_padded_tagger import PaddedTagger
     from experiments.models.symmetry import SymmetryBreaking
+    from experiments.options.attention_choice import AttentionChoice
 
     def network(**channels):
         return LGATr(

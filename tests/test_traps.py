@@ -14,13 +14,13 @@ from hydra.utils import instantiate
 
 from data.formats import read_jets
 from data.jets import Jets
-from experiments.batch import DataSpec, EventBatch
 from experiments.cli import CONFIG_DIR, ROOT
+from experiments.data.batch import DataSpec, EventBatch
 from experiments.data.datamodule import JetData
 from experiments.data.preparation import Preparation
 from experiments.models.finetune import by_class
-from experiments.schedules import cosine_with_warmup
 from experiments.tasks.classification import Classification
+from experiments.training.schedules import cosine_with_warmup
 from lgatr import LGATr, Packing
 
 SAMPLE = str(ROOT / "data" / "toptagging_mini.h5")

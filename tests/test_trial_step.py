@@ -14,9 +14,9 @@ from test_rehearsal import CPU, Sums, make_data, make_task
 from data.formats import packed
 from data.jets import Jets
 from experiments.cli import CONFIG_DIR
-from experiments.data.streamed import StreamedData
+from experiments.data.streaming_datamodule import StreamedData
 from experiments.errors import UserError
-from experiments.rehearsal import rehearse
+from experiments.training.rehearsal import rehearse
 
 
 def composed(*overrides: str):

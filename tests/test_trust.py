@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 
 from experiments.cli import CONFIG_DIR
 from experiments.errors import UserError
-from experiments.rundir import read_spec
-from experiments.saved_config import load_config, read_json
-from experiments.trust import check_targets
+from experiments.saved_runs.run_directory import read_spec
+from experiments.saved_runs.saved_config import load_config, read_json
+from experiments.saved_runs.trust import check_targets
 
 CHOICES = [
     f"{folder}={file.stem}"
@@ -31,11 +31,11 @@ FOREIGN = [
     "torch.hub.load",
     "torch.utils.cpp_extension.load_inline",
     # Attributes of trusted modules that belong to others.
-    "experiments.runner.os.system",
-    "experiments.rundir.subprocess.run",
-    "experiments.runner.json.loads",
-    "experiments.runner.Path.write_text",
-    "experiments.runner.instantiate",
+    "experiments.training.runner.os.system",
+    "experiments.saved_runs.run_directory.subprocess.run",
+    "experiments.training.runner.json.loads",
+    "experiments.training.runner.Path.write_text",
+    "experiments.training.runner.instantiate",
     "lightning.os.system",
     "lightning.pytorch.cli.LightningCLI",
     "lightning.fabric.utilities.seed.os.system",
@@ -43,8 +43,8 @@ FOREIGN = [
     "torch.nn.os.system",
     "torch.optim.optimizer.torch.load",
     # Our own functions write files.
-    "experiments.rundir.claim",
-    "experiments.keep.keep",
+    "experiments.saved_runs.run_directory.claim",
+    "experiments.archive_run.keep",
     "data.atomic.atomic_path",
     "data.formats.packed.write",
     "lgatr.load_checkpoint",
@@ -86,9 +86,9 @@ def test_every_attribute_of_a_trusted_module_is_checked_by_its_home():
     """Whatever our modules import is not reachable through them."""
     import lightning.pytorch.callbacks.model_checkpoint as theirs
 
-    import experiments.runner
+    import experiments.training.runner
 
-    for module in (experiments.runner, theirs):
+    for module in (experiments.training.runner, theirs):
         for name, value in vars(module).items():
             home = str(getattr(value, "__module__", "")).split(".")[0]
             if name.startswith("__") or home in ("experiments", "lightning", "lgatr", "torch"):

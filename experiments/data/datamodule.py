@@ -10,11 +10,10 @@ import torch
 
 from data.errors import DataError
 from data.formats import read_jets
-from experiments.batch import DataSpec
+from experiments.data.batch import DataSpec, absent_classes
 from experiments.data.loader import JetDataset, ResumableLoader
 from experiments.data.preparation import Augmentation, Feature, Preparation
 from experiments.data.sampler import BatchSampler
-from experiments.metrics.incomplete import absent_classes
 from experiments.options.markers import Count, Limit, Range, Seed, Text
 
 Workers = Annotated[int, Range(0, 1024)]

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from data.jets import IntArray, Jets
-from experiments.batch import EventBatch
+from experiments.data.batch import EventBatch
 from experiments.data.preparation import Preparation
 from experiments.data.sampler import BatchSampler
 from experiments.data.workers import leave_the_end_to_the_run, own_generator

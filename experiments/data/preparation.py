@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from data.jets import Jets
-from experiments.augmentations import AUGMENTATIONS, augment, check_augmentations
-from experiments.batch import EventBatch
-from experiments.features import FEATURES, SETS, compute_features, feature_names
+from experiments.data.augmentations import AUGMENTATIONS, augment, check_augmentations
+from experiments.data.batch import EventBatch
+from experiments.data.features import FEATURES, SETS, compute_features, feature_names
 from experiments.options.markers import OneOf
 from lgatr import Packing
 
@@ -28,11 +28,11 @@ class Preparation:
     Parameters
     ----------
     features
-        Names of scalar features, or of sets of them; see :mod:`experiments.features`.
+        Names of scalar features, or of sets of them; see :mod:`experiments.data.features`.
     max_constituents
         Keep this many leading constituents of each jet; 0 keeps all.
     augmentations
-        Names of random changes, made in this order; see :mod:`experiments.augmentations`.
+        Names of random changes, made in this order; see :mod:`experiments.data.augmentations`.
     seed
         Of the changes.
 

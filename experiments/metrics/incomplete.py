@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,9 +34,3 @@ def incomplete_metrics(logits: Tensor, target: Tensor) -> dict[str, float | None
         "loss": float(losses.mean()),
         "loss_error": float(losses.std(correction=int(jets > 1))) / math.sqrt(jets),
     }
-
-
-def absent_classes(target: Tensor, classes: tuple[str, ...]) -> list[str]:
-    """Names of the classes that no jet is of."""
-    counts = torch.bincount(target.cpu().long(), minlength=len(classes))
-    return [name for name, count in zip(classes, counts.tolist(), strict=False) if not count]

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from experiments import rundir
-from experiments.batch import DataSpec, EventBatch
+from experiments.data.batch import DataSpec, EventBatch
 from experiments.errors import UserError
 from experiments.options.markers import Range, Supplied, Text
+from experiments.saved_runs import run_directory
 
 _HEAD = "network.linear_out."
 
@@ -79,13 +79,15 @@ class FineTuned(nn.Module):
             self._load(Path(backbone), spec, keep_head)
 
     def _load(self, run: Path, spec: DataSpec, keep_head: bool) -> None:
-        theirs = rundir.read_spec(run)
+        theirs = run_directory.read_spec(run)
         if theirs.num_scalars != spec.num_scalars:
             raise UserError(
                 f"{run} was trained with {theirs.num_scalars} features of particles, not "
                 f"{spec.num_scalars}; set data.features as in its config.yaml"
             )
-        file = next((run / c for c in (rundir.BEST, rundir.LAST) if (run / c).is_file()), None)
+        file = next(
+            (run / c for c in (run_directory.BEST, run_directory.LAST) if (run / c).is_file()), None
+        )
         if file is None:
             raise UserError(f"{run}: no checkpoint yet; train it first")
         state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]

@@ -10,10 +10,10 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from experiments.batch import DataSpec, EventBatch
-from experiments.models.attention import AttentionChoice
+from experiments.data.batch import DataSpec, EventBatch
 from experiments.models.symmetry import SymmetryBreaking
-from experiments.models.tokens import event_tokens
+from experiments.models.token_tagger import event_tokens
+from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import Supplied
 from lgatr import LGATr, embed_vector
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from experiments.batch import EventBatch
+from experiments.data.batch import EventBatch
 from lgatr import Packing
 
 NAMES = (

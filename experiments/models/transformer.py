@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from experiments.batch import DataSpec, EventBatch
-from experiments.models.attention import AttentionChoice
-from experiments.models.tokens import event_tokens
+from experiments.data.batch import DataSpec, EventBatch
+from experiments.models.token_tagger import event_tokens
+from experiments.options.attention_choice import AttentionChoice
 from lgatr.attention import Attention, prepare_attention
 from lgatr.attention.linear_cost import LinearCostAttention
 

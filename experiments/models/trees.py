@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.batch import DataSpec, EventBatch
+from experiments.data.batch import DataSpec, EventBatch
 from experiments.models.observables import observables
 from experiments.options.markers import KeywordsOf
 

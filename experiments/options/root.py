@@ -1,4 +1,4 @@
-"""The options that no part receives: what :mod:`experiments.runner` reads itself."""
+"""The options that no part receives: what :mod:`experiments.training.runner` reads itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
-from experiments.models.attention import AttentionChoice
+from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import FolderName, Seed, Supplied, Text
 
 DATA_MODULE = LightningDataModule

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Annotated, Any
 
 from experiments.options.markers import KeywordsOf, did_you_mean
-from experiments.options.words import marker
+from experiments.options.named_ranges import marker
 
 
 @dataclass(frozen=True)

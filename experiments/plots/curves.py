@@ -1,4 +1,4 @@
-"""Training curves from the CSV logs."""
+"""Plots of training curves."""
 
 from __future__ import annotations
 
@@ -6,22 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.plots.style import new_figure, save, save_as
-from experiments.run_log import read_rows
-
-Curve = dict[int, float]
-
-
-def read_curves(logs: Path) -> dict[str, Curve]:
-    """Every logged quantity by step.
-
-    A run that is not finished goes on writing its log; rows that are not yet whole are left out.
-    """
-    curves: dict[str, Curve] = {}
-    for row in read_rows(logs):
-        step = int(row.pop("step"))
-        for name, value in row.items():
-            curves.setdefault(name, {})[step] = float(value)
-    return {name: dict(sorted(curve.items())) for name, curve in curves.items()}
+from experiments.saved_runs.curves import Curve
 
 
 def plot_loss(curves: dict[str, Curve], directory: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments.data.batch import absent_classes
 from experiments.metrics.calibration import reliability
-from experiments.metrics.incomplete import absent_classes
+from experiments.metrics.scores import Scores
 from experiments.metrics.tagging import roc
 from experiments.plots.style import new_figure, plain, save
-from experiments.tasks.scores import Scores
 
 _BACKGROUND_KEPT = (1.0, 0.5, 0.1)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.atomic import atomic_path
-from experiments import rundir
+from experiments.saved_runs import run_directory
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
@@ -80,7 +80,7 @@ def _comparison(task: str, results: dict[str, Any]) -> str:
 
 
 def _symmetry(directory: Path) -> str:
-    file = directory / rundir.SYMMETRY
+    file = directory / run_directory.SYMMETRY
     if not file.is_file():
         return ""
     meaning = "Momenta are transformed, features computed anew; deviations of the logits."

@@ -10,10 +10,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from data.atomic import atomic_path
-from experiments import rundir
+from experiments.metrics.scores import Scores
 from experiments.plots import curves, tagging
 from experiments.report.html import write_report
-from experiments.tasks.scores import Scores
+from experiments.saved_runs import run_directory
+from experiments.saved_runs.curves import read_curves
 
 
 def save_results(
@@ -37,13 +38,13 @@ def save_results(
     classes, background
         Names of the classes, and of that which the others are told from, if any.
     """
-    scores.save(directory / rundir.SCORES, classes)
+    scores.save(directory / run_directory.SCORES, classes)
     plots = directory / "plots"
     tagging.plot_all(scores, classes, background, plots)
-    history = curves.read_curves(directory / "logs" / "csv")
+    history = read_curves(directory / "logs" / "csv")
     curves.plot_loss(history, plots)
     curves.plot_learning_rate(history, plots)
     write_report(directory, cfg.published, dict(results), OmegaConf.to_yaml(cfg, resolve=True))
     # Last: whoever finds metrics.json finds a complete run.
-    with atomic_path(directory / rundir.METRICS) as temporary:
+    with atomic_path(directory / run_directory.METRICS) as temporary:
         temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -13,15 +13,15 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from experiments.batch import DataSpec, EventBatch
+from experiments.data.batch import DataSpec, EventBatch, absent_classes
 from experiments.errors import UserError
-from experiments.graphs import GraphedForward, default_step, refuse
 from experiments.metrics.calibration import expected_calibration_error
-from experiments.metrics.incomplete import absent_classes, incomplete_metrics
+from experiments.metrics.incomplete import incomplete_metrics
 from experiments.metrics.multiclass import multiclass_metrics
+from experiments.metrics.scores import Scores
 from experiments.metrics.tagging import tagging_metrics
 from experiments.options.markers import Limit, Range, Text
-from experiments.tasks.scores import Scores
+from experiments.tasks.recorded_steps import GraphedForward, default_step, refuse
 
 CHECK_EVERY = 50  # steps
 _SHOWN = ("accuracy", "auc", "loss")
@@ -46,9 +46,9 @@ class Classification(lightning.LightningModule):
     background, efficiencies
         Of several classes: see :func:`~experiments.metrics.multiclass.multiclass_metrics`.
     graph_step
-        On a GPU, training steps are recorded as CUDA graphs, for batches filled up to multiples of
-        this many particles (see :mod:`experiments.graphs`); 0 launches each step anew, and None
-        leaves it to :func:`~experiments.graphs.default_step`.
+        On a GPU, training steps are recorded as CUDA graphs, for batches padded to multiples of
+        this many particles (:mod:`experiments.tasks.recorded_steps`); 0 records nothing, and None
+        chooses by :func:`~experiments.tasks.recorded_steps.default_step`.
     """
 
     logged = ("val/accuracy", "val/auc", "val/loss", "val_auc", "loss", "loss_step", "loss_epoch")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from data.errors import install_hint
-from experiments.batch import EventBatch
+from experiments.data.batch import EventBatch
 from experiments.errors import UserError
 from lgatr import Packing
 

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from experiments.batch import DataSpec, EventBatch
-from experiments.features import SETS, Kinematics, features_of
-from experiments.models.attention import AttentionChoice
+from experiments.data.batch import DataSpec, EventBatch
+from experiments.data.features import SETS, Kinematics, features_of
 from experiments.models.baselines.layout import event_mean, needed, with_references
 from experiments.models.symmetry import SymmetryBreaking
+from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import KeywordsOf
 from lgatr.attention import Attention, prepare_attention
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from experiments.batch import DataSpec, EventBatch
+from experiments.data.batch import DataSpec, EventBatch
 from experiments.models.baselines.layout import event_mean, pairs, with_references
 from experiments.models.symmetry import SymmetryBreaking
 

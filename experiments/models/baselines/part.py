@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from experiments.batch import DataSpec, EventBatch
-from experiments.features import SETS, compute_features
+from experiments.data.batch import DataSpec, EventBatch
+from experiments.data.features import SETS, compute_features
 from experiments.models.baselines.layout import needed, pad_events
 
 

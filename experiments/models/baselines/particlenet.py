@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from experiments.batch import DataSpec, EventBatch
-from experiments.features import compute_features
+from experiments.data.batch import DataSpec, EventBatch
+from experiments.data.features import compute_features
 from experiments.models.baselines.layout import needed, pad_events
 
 FEATURES = ("log_pt", "log_energy", "log_pt_relative", "log_energy_relative", "delta_r")

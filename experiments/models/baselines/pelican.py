@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from experiments.batch import DataSpec, EventBatch
+from experiments.data.batch import DataSpec, EventBatch
 from experiments.models.baselines.layout import needed, pairs, with_references
 from experiments.models.symmetry import SymmetryBreaking
 from experiments.options.markers import KeywordsOf

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.models.attention import AttentionChoice
-from experiments.options import search, trainer
+from experiments.options import search
+from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import did_you_mean
 from experiments.options.signatures import find
+from experiments.training.checks import trainer_options
 from lgatr import Packing
 from lgatr.attention import prepare_attention
 
@@ -25,7 +26,7 @@ def problems(cfg: DictConfig) -> list[str]:
     """All of them, a line each; for a configuration whose types are right."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     found = [
-        *trainer.problems(plain["trainer"]),
+        *trainer_options.problems(plain["trainer"]),
         *_devices(plain["trainer"]),
         *_run_dir(plain["run_dir"]),
         *_checkpoints(plain),

@@ -92,3 +92,9 @@ class DataSpec:
     def num_outputs(self) -> int:
         """Outputs per event: 1 for two classes, else one for each."""
         return 1 if len(self.classes) == 2 else len(self.classes)
+
+
+def absent_classes(target: Tensor, classes: tuple[str, ...]) -> list[str]:
+    """Names of the classes that none of the labels stands for."""
+    counts = torch.bincount(target.cpu().long(), minlength=len(classes))
+    return [name for name, count in zip(classes, counts.tolist(), strict=False) if not count]

@@ -23,7 +23,7 @@ from data.errors import DataError
 from data.formats import Format
 from data.jets import IntArray, Jets, concatenate
 from data.reading import Snapshot, reading
-from experiments.batch import EventBatch
+from experiments.data.batch import EventBatch
 from experiments.data.preparation import Preparation
 from experiments.data.workers import leave_the_end_to_the_run, own_generator
 

@@ -1,8 +1,8 @@
-"""Keep the figures and curves of finished runs beside the code, for the page that shows them.
+"""Copy a finished run's metrics and curves to ``benchmarks/results``.
 
-    python -m experiments.keep RUN... --name L-GATr --data "the public data set" [--task NAME]
+    python -m experiments.archive_run RUN... --name NETWORK --data "the public data set"
 
-Writes ``benchmarks/results/trainings/<task>/<name>/<seed>.json``, the run's ``metrics.json``, and
+writes ``benchmarks/results/trainings/<task>/<name>/<seed>.json``, the run's ``metrics.json``, and
 ``<seed>_curve.csv``, its validations by step. ``python -m experiments.reproduce`` reads both.
 """
 
@@ -17,10 +17,10 @@ from data.command import Parser
 from data.signals import one_line_interrupts
 from experiments.cli import one_line_errors
 from experiments.errors import UserError
-from experiments.plots.curves import read_curves
 from experiments.reproduce import RUNS
-from experiments.rundir import CONFIG, METRICS, check_different
-from experiments.saved_config import load_config, read_metrics
+from experiments.saved_runs.curves import read_curves
+from experiments.saved_runs.run_directory import CONFIG, METRICS, check_different
+from experiments.saved_runs.saved_config import load_config, read_metrics
 
 CURVES = ("auc", "loss", "accuracy")
 """Of the validations."""
@@ -90,7 +90,7 @@ def _write_curves(run: Path, target: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = Parser("experiments.keep", __doc__)
+    parser = Parser("experiments.archive_run", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")
     parser.add_argument("--name", required=True, help="network, as in the table")
     parser.add_argument("--data", required=True, help="what it was trained and tested on")

@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 from data.atomic import atomic_path
 from data.errors import DataError
 from data.hdf5 import open_hdf5
-from experiments.batch import EventBatch
+from experiments.data.batch import EventBatch
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from data.atomic import atomic_path
-from experiments import rundir
 from experiments.cli import CONFIG_DIR, add_trust, check_command_line
 from experiments.errors import UserError
-from experiments.options.command import RUN_DIR
-from experiments.resume_checks import check_nothing_saved, read_metrics
-from experiments.saved_config import changed, load_config, read_json, read_resumes
-from experiments.trust import check_trust
+from experiments.options.command_line import RUN_DIR
+from experiments.saved_runs import run_directory
+from experiments.saved_runs.saved_config import changed, load_config, read_json, read_resumes
+from experiments.saved_runs.trust import check_trust
+from experiments.training.resume_checks import check_nothing_saved, read_metrics
 
 LENGTHS = ("trainer.max_steps", "trainer.max_time")
 HARMLESS = (
@@ -40,7 +40,7 @@ _ORDER_OF_STREAMS = (
     "trainer.devices", "trainer.num_nodes", "data.num_workers", "data.module.num_workers",
 )  # fmt: skip
 _PLACES = ("run_dir", "ckpt_path", "paths")
-_CHECKPOINTS = {"last": rundir.LAST, "best": rundir.BEST}
+_CHECKPOINTS = {"last": run_directory.LAST, "best": run_directory.BEST}
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
     given = _own(arguments, own)
     overrides = [a for a in arguments if a.partition("=")[0] not in own]
     directory = _directory(given, overrides)
-    rundir.check_places(directory)
-    if (directory / rundir.SPEC).is_file():  # runs of earlier versions have none
-        rundir.read_spec(directory)
+    run_directory.check_places(directory)
+    if (directory / run_directory.SPEC).is_file():  # runs of earlier versions have none
+        run_directory.read_spec(directory)
     cfg = read_config(directory, trust)
     changes = _changes(cfg, directory, overrides)
     choice = given.get("ckpt_path", "last")
@@ -94,7 +94,7 @@ def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
     if choice == "best" and not checkpoint.is_file():
         raise UserError(_instead(checkpoint, "is missing"))
     # The best weights are saved first: killed then, a run goes on from there, as exactly.
-    files = [f for f in (checkpoint, directory / rundir.BEST) if f.is_file()]
+    files = [f for f in (checkpoint, directory / run_directory.BEST) if f.is_file()]
     if not files:
         check_nothing_saved(cfg, directory, any(name in changes for name in LENGTHS))
     return changed(cfg, changes), Resumption(directory, files[0] if files else None, changes)
@@ -117,7 +117,7 @@ def _own(arguments: Sequence[str], names: Sequence[str]) -> dict[str, str]:
 
 
 def _trusted(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Packages given by ``--trust``, see :mod:`experiments.trust`, and the other arguments."""
+    """Packages given by ``--trust``, and the other arguments."""
     parser = argparse.ArgumentParser(add_help=False)
     add_trust(parser)
     options, others = parser.parse_known_args(arguments)
@@ -139,7 +139,7 @@ def _directory(given: Mapping[str, str], overrides: list[str]) -> Path:
     check_command_line(telling)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("run", overrides=telling)
-    return rundir.find_last_run(Path(cfg.paths.runs) / cfg.name)
+    return run_directory.find_last_run(Path(cfg.paths.runs) / cfg.name)
 
 
 def read_config(directory: Path, trust: Sequence[str] = ()) -> DictConfig:
@@ -157,7 +157,7 @@ def record(resumption: Resumption, step: int, revision: str) -> None:
         "changes": dict(resumption.changes),
     }
     entries = [*read_resumes(resumption.directory), entry]
-    with atomic_path(resumption.directory / rundir.RESUMES) as temporary:
+    with atomic_path(resumption.directory / run_directory.RESUMES) as temporary:
         temporary.write_text(json.dumps({"resumes": entries}, indent=2) + "\n", encoding="utf-8")
 
 
@@ -236,7 +236,7 @@ def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str
 
 def _started_with(directory: Path) -> list[str]:
     """Overrides that a run was started with; none for runs of earlier versions."""
-    file = directory / rundir.COMMAND
+    file = directory / run_directory.COMMAND
     if not file.is_file():
         return []
     found = read_json(file).get("overrides")
@@ -271,12 +271,12 @@ def _harmless_place(name: str, datamodule: str) -> str | None:
 
 def _instead(checkpoint: Path, problem: str) -> str:
     """What is wrong with a checkpoint, and what else can be used."""
-    from experiments.checkpoint_io import is_whole
+    from experiments.saved_runs.checkpoints import is_whole
 
     folder = checkpoint.parents[1]
     for name, other in _CHECKPOINTS.items():
         if folder / other != checkpoint and is_whole(folder / other):
-            how = f"{rundir.go_on_by(folder)} ckpt_path={name}"
+            how = f"{run_directory.go_on_by(folder)} ckpt_path={name}"
             return f"{checkpoint} {problem}; {other.name} is whole, go on from it: {how}"
     return f"{checkpoint} {problem}, and no other checkpoint is whole; start a new run"
 
@@ -290,13 +290,13 @@ def read_resumed(checkpoint: Path) -> dict[str, Any]:
         If it is damaged, or the best weights that it counts on are; the message names what else
         can be used.
     """
-    from experiments.checkpoint_io import is_whole, read_checkpoint
+    from experiments.saved_runs.checkpoints import is_whole, read_checkpoint
 
     try:
         found = read_checkpoint(checkpoint)
     except UserError as error:
         raise UserError(_instead(checkpoint, "is damaged")) from error
-    best = checkpoint.parents[1] / rundir.BEST
+    best = checkpoint.parents[1] / run_directory.BEST
     states = found.get("callbacks", {}).values()
     counts = any(isinstance(s, dict) and s.get("best_model_path") for s in states)
     if counts and checkpoint != best and not is_whole(best):
@@ -311,13 +311,13 @@ def read_resumed(checkpoint: Path) -> dict[str, Any]:
 
 def finished(resumption: Resumption) -> dict[str, Any] | None:
     """What ``metrics.json`` holds of a run that is finished and is not to train longer."""
-    file = resumption.directory / rundir.METRICS
+    file = resumption.directory / run_directory.METRICS
     if not file.is_file():
         return None
     results = read_metrics(file)
     if any(name in resumption.changes for name in LENGTHS):
         return None
-    command = rundir.go_on_by(resumption.directory)
+    command = run_directory.go_on_by(resumption.directory)
     print(
         f"{resumption.directory} is finished, after {results['steps']} steps; nothing to do. "
         f"Train longer: {command} trainer.max_steps=NUMBER"
@@ -327,10 +327,10 @@ def finished(resumption: Resumption) -> dict[str, Any] | None:
 
 def begin(resumption: Resumption, step: int, revision: str) -> None:
     """Note that a run goes on; results of a finished one are kept beside those to come."""
-    metrics = resumption.directory / rundir.METRICS
+    metrics = resumption.directory / run_directory.METRICS
     if metrics.is_file():
         steps = read_metrics(metrics)["steps"]
-        for name in (rundir.METRICS, "report.html", rundir.SCORES):
+        for name in (run_directory.METRICS, "report.html", run_directory.SCORES):
             file = resumption.directory / name
             if file.is_file():
                 os.replace(file, file.with_name(f"{file.stem}_{steps}_steps{file.suffix}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import shutil
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
@@ -15,38 +14,9 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from data.atomic import atomic_path
+from experiments.saved_runs.curves import LOG_FILE, STEP, Row, complete_rows, read_rows
 
-_FILE = "metrics.csv"
 _PART = "version_0"
-_STEP = "step"
-
-Row = dict[str, str]
-
-
-def read_rows(logs: Path) -> list[Row]:
-    """All whole rows of a log in order of steps, of each quantity that was logged.
-
-    Earlier versions began a new part at each resumption; where parts overlap, the later holds.
-    """
-    rows: list[Row] = []
-    for part in sorted(logs.glob("version_*/" + _FILE), key=lambda p: int(p.parent.name[8:])):
-        found = _whole_rows(part)
-        if found:
-            first = min(int(row[_STEP]) for row in found)
-            rows = [row for row in rows if int(row[_STEP]) < first] + found
-    return rows
-
-
-def _whole_rows(part: Path) -> list[Row]:
-    text = part.read_text(encoding="utf-8", errors="replace")
-    # A row without the end of its line may be cut anywhere.
-    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-    rows: list[Row] = []
-    for row in reader:
-        whole = None not in row and None not in row.values()
-        if whole and row.get(_STEP, "").isdigit():
-            rows.append({name: value for name, value in row.items() if value})
-    return rows
 
 
 class CurveLog(Logger):
@@ -84,7 +54,7 @@ class CurveLog(Logger):
     @property
     def experiment(self) -> Path:
         """The file."""
-        return self._folder / _PART / _FILE
+        return self._folder / _PART / LOG_FILE
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
@@ -93,9 +63,9 @@ class CurveLog(Logger):
     @rank_zero_only
     def go_on_from(self, step: int) -> None:
         """Drop all rows of step ``step`` (counted from 0) and later."""
-        rows = [row for row in read_rows(self._folder) if int(row[_STEP]) < step]
+        rows = [row for row in read_rows(self._folder) if int(row[STEP]) < step]
         if rows or self._folder.exists():
-            self._columns = sorted({name for row in rows for name in row} | {_STEP})
+            self._columns = sorted({name for row in rows for name in row} | {STEP})
             self._write(rows)
         for part in self._folder.glob("version_*"):
             if part.name != _PART:
@@ -108,18 +78,18 @@ class CurveLog(Logger):
         if self._last == (number, metrics):
             return
         self._last = (number, dict(metrics))
-        row = {_STEP: str(number), **{name: str(float(v)) for name, v in metrics.items()}}
-        file = self._folder / _PART / _FILE
+        row = {STEP: str(number), **{name: str(float(v)) for name, v in metrics.items()}}
+        file = self._folder / _PART / LOG_FILE
         if not row.keys() <= set(self._columns) or not file.exists():
             self._columns = sorted({*self._columns, *row})
-            self._write([*(_whole_rows(file) if file.exists() else []), row])
+            self._write([*(complete_rows(file) if file.exists() else []), row])
             return
         with file.open("a", encoding="utf-8", newline="") as handle:
             self._writer(handle).writerow(row)
 
     def _write(self, rows: Iterable[Row]) -> None:
         with (
-            atomic_path(self._folder / _PART / _FILE) as temporary,
+            atomic_path(self._folder / _PART / LOG_FILE) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as handle,
         ):
             writer = self._writer(handle)

@@ -13,8 +13,8 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import plugins
 from experiments.errors import OptionErrors, UserError
+from experiments.options import plugins
 from experiments.options.overrides import Given, check_repeated, check_sweeps, read, single_runs
 
 HELP = ("help", "hydra_help", "shell_completion")

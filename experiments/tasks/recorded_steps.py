@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from experiments.batch import EventBatch
+from experiments.data.batch import EventBatch
 from experiments.errors import UserError
 from lgatr.attention import BoundedPacking
 

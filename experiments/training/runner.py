@@ -19,18 +19,19 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from data import signals
-from experiments import resume, rundir
-from experiments.checkpoint_io import check_fits, read_checkpoint
 from experiments.errors import UserError
-from experiments.failures import explained_failures, kept_results
-from experiments.options.check import check_run
-from experiments.options.command import RUN_DIR
-from experiments.rehearsal import rehearse
+from experiments.options.command_line import RUN_DIR
 from experiments.report.html import value_with_error
 from experiments.report.results import save_results
-from experiments.results import ROOT, gather
-from experiments.sharded import assemble, load_weights
+from experiments.saved_runs import run_directory
+from experiments.saved_runs.checkpoints import check_fits, read_checkpoint
 from experiments.tasks.classification import Classification
+from experiments.training import resume
+from experiments.training.checks.run import check_run
+from experiments.training.failures import explained_failures, kept_results
+from experiments.training.rehearsal import rehearse
+from experiments.training.results import ROOT, gather
+from experiments.training.sharding import assemble, load_weights
 from lgatr.utils.memory import keep_freed_memory
 
 
@@ -48,15 +49,15 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     keep_freed_memory()
     directory, first = Path(cfg.run_dir), getattr(rank_zero_only, "rank", 0) == 0
     # Now: while a long training runs, other commits may come.
-    revision = rundir.git_revision(ROOT)
+    revision = run_directory.git_revision(ROOT)
     if resumption is None:
         checkpoint = _checkpoint_file(cfg.ckpt_path)
         if first:
-            rundir.check_free(directory)
+            run_directory.check_free(directory)
     else:
         checkpoint = resumption.checkpoint
         if first:
-            rundir.lock(directory)
+            run_directory.lock(directory)
             if (results := resume.finished(resumption)) is not None:
                 return results
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -66,7 +67,7 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     datamodule.setup()
     spec = datamodule.spec
     if resumption is not None:
-        rundir.check_spec(directory, spec)
+        run_directory.check_spec(directory, spec)
     make_model = partial(instantiate(cfg.model), spec=spec)
     task = instantiate(cfg.task)(
         spec=spec,
@@ -83,9 +84,9 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
         rehearse(cfg, task, datamodule, trainer.strategy.root_device)
     if first:
         if resumption is None:
-            rundir.lock(directory)
-            rundir.check_free(directory)
-            rundir.claim(directory, OmegaConf.to_yaml(cfg, resolve=True), spec, _overrides())
+            run_directory.lock(directory)
+            run_directory.check_free(directory)
+            run_directory.claim(directory, OmegaConf.to_yaml(cfg, resolve=True), spec, _overrides())
         else:
             resume.begin(resumption, step, revision)
         print(f"Results go to {directory}")
@@ -93,7 +94,7 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
         for logger in trainer.loggers:
             if hasattr(logger, "go_on_from"):
                 logger.go_on_from(step)
-    command = rundir.go_on_by(directory)
+    command = run_directory.go_on_by(directory)
     signals.advise(f"go on by: {command}")
     with _same_directory(directory), _children_end_too(trainer), explained_failures(command):
         seconds = _fit(trainer, task, datamodule, checkpoint)
@@ -181,7 +182,7 @@ def _test_and_report(
 ) -> dict[str, Any]:
     """Test the best weights and write everything; returns what ``metrics.json`` holds."""
     directory = Path(cfg.run_dir)
-    best = directory / rundir.BEST
+    best = directory / run_directory.BEST
     trained = checkpoint is None or trainer.global_step > read_checkpoint(checkpoint)["global_step"]
     if best.is_file():
         # The averaged weights; given the file, the averaging callback would take the others.

@@ -12,7 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.batch import DataSpec
+from experiments.data.batch import DataSpec
 from experiments.errors import UserError
 
 _COPIES = 4  # weights, gradients, two moments

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from experiments import rundir
 from experiments.errors import UserError
 from experiments.metrics.calibration import expected_calibration_error
 from experiments.metrics.multiclass import multiclass_metrics
+from experiments.metrics.scores import Scores
 from experiments.metrics.tagging import tagging_metrics
-from experiments.tasks.scores import Scores
+from experiments.saved_runs import run_directory
 
 
 def ensemble_scores(parts: Sequence[Scores]) -> Scores:
@@ -58,7 +58,7 @@ def ensemble_metrics(runs: Sequence[Path], task: Mapping[str, Any]) -> dict[str,
     DataError
         If a run kept no scores.
     """
-    loaded = [Scores.load(run / rundir.SCORES) for run in runs]
+    loaded = [Scores.load(run / run_directory.SCORES) for run in runs]
     if len({classes for _, classes in loaded}) > 1:
         raise UserError("the runs know different classes and make no ensemble")
     classes = loaded[0][1]

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from data.atomic import atomic_path
-from experiments import saved_config
-from experiments.batch import DataSpec
+from experiments.data.batch import DataSpec
 from experiments.errors import UserError
-from experiments.saved_config import read_json
+from experiments.saved_runs import saved_config
+from experiments.saved_runs.saved_config import read_json
 
 CONFIG = saved_config.CONFIG
 SPEC = "data_spec.json"

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.errors import UserError
-from experiments.trust import check_targets
+from experiments.saved_runs.trust import check_targets
 
 CONFIG = "config.yaml"
 RESUMES = "resumes.json"

@@ -12,8 +12,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Timer
 
-from experiments.checkpoint_io import AtomicCheckpointIO
 from experiments.options.signatures import find
+from experiments.saved_runs.checkpoints import AtomicCheckpointIO
 
 _NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "limit_train_batches": ((None, 1.0), "give data.limit, in jets"),
@@ -64,6 +64,6 @@ def _checkpoint_writer(plugins: Any) -> Iterator[str]:
         if isinstance(target, type) and issubclass(target, AtomicCheckpointIO):
             return
     yield (
-        "trainer.plugins: must keep experiments.checkpoint_io.AtomicCheckpointIO, which writes "
-        "checkpoints whole or not at all; add others beside it"
+        "trainer.plugins: must keep experiments.saved_runs.checkpoints.AtomicCheckpointIO, which "
+        "writes checkpoints whole or not at all; add others beside it"
     )

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from experiments.batch import EventBatch
-from experiments.features import SETS, compute_features
+from experiments.data.batch import EventBatch
+from experiments.data.features import SETS, compute_features
 from lgatr import Packing
 from lgatr.ops._runtime.build import SWITCH
 from lgatr.testing import SymmetryReport, report

@@ -7,9 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import rundir
 from experiments.errors import UserError
-from experiments.saved_config import read_json, read_resumes
+from experiments.saved_runs import run_directory
+from experiments.saved_runs.curves import read_rows
+from experiments.saved_runs.saved_config import read_json, read_resumes
 
 
 def check_nothing_saved(cfg: DictConfig, directory: Path, longer: bool) -> None:
@@ -27,9 +28,7 @@ def check_nothing_saved(cfg: DictConfig, directory: Path, longer: bool) -> None:
     UserError
         If it has results, was resumed, or has curves beyond its first checkpoint.
     """
-    from experiments.run_log import read_rows  # slow to import
-
-    metrics = directory / rundir.METRICS
+    metrics = directory / run_directory.METRICS
     steps = [int(entry.get("from_step") or 0) for entry in read_resumes(directory)]
     if metrics.is_file():
         if not longer:
@@ -41,8 +40,8 @@ def check_nothing_saved(cfg: DictConfig, directory: Path, longer: bool) -> None:
     steps += [step for step in logged if interval and step >= interval]
     if done := max(steps, default=0):
         raise UserError(
-            f"{directory}: has done {done} steps, and {rundir.LAST} is missing; restore it from a "
-            "copy, or start a new run"
+            f"{directory}: has done {done} steps, and {run_directory.LAST} is missing; restore it "
+            "from a copy, or start a new run"
         )
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from experiments.batch import EventBatch
+from experiments.data.batch import EventBatch
 from experiments.tasks.classification import Classification
 
 _OF_THE_RUN = (

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from data.columns import PARTICLES
+from experiments.data.features import FEATURES, SETS, Kinematics
 from experiments.errors import UserError
-from experiments.features import FEATURES, SETS, Kinematics
 from experiments.models.baselines.lorentznet import LorentzNet, compressed, product
 from experiments.models.baselines.part import ParticleTransformer
 from experiments.models.baselines.particlenet import FEATURES as NEIGHBOUR_FEATURES
 from experiments.models.baselines.particlenet import PLANE, ParticleNet
 from experiments.models.finetune import FineTuned
 from experiments.models.lgatr import LGATrTagger
-from experiments.models.slim import SlimTagger
+from experiments.models.lgatr_slim import SlimTagger
 from experiments.models.transformer import Transformer
 from lgatr import embed_vector
 from lgatr.attention import Attention, prepare_attention

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from experiments.batch import EventBatch
+from experiments.data.batch import EventBatch
 from lgatr import Packing
 
 

@@ -14,11 +14,11 @@ import torch
 from omegaconf import DictConfig
 
 from experiments.errors import UserError
-from experiments.inspection import last_events
+from experiments.metrics.scores import Scores
 from experiments.report.results import save_results
 from experiments.tasks.classification import Classification
-from experiments.tasks.scores import Scores
-from experiments.trial_step import try_step
+from experiments.training.inspection import last_events
+from experiments.training.trial_step import try_step
 
 _EVENTS = 4
 _JETS_PER_CLASS = 16

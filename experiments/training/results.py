@@ -17,13 +17,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from data.atomic import atomic_path
-from experiments import rundir
-from experiments.batch import EventBatch
-from experiments.callbacks.throughput import JetsPerSecond
-from experiments.inspection import flops_per_event, last_events, peak_memory, symmetry
+from experiments.data.batch import EventBatch
+from experiments.saved_runs import run_directory
 from experiments.tasks.classification import Classification
+from experiments.training.callbacks.throughput import JetsPerSecond
+from experiments.training.inspection import flops_per_event, last_events, peak_memory, symmetry
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _Measured = TypeVar("_Measured")
 _VERSIONS = ("lgatr", "torch", "lightning", "xformers", "hydra-core", "numpy", "h5py")
 
@@ -63,7 +63,7 @@ def _inspected(
     features, few = datamodule.prepare.features, last_events(batch, 4)
     symmetries = _attempt("symmetry", lambda: symmetry(model, few, features))
     if symmetries is not None:
-        with atomic_path(directory / rundir.SYMMETRY) as temporary:
+        with atomic_path(directory / run_directory.SYMMETRY) as temporary:
             temporary.write_text(f"{symmetries}\n", encoding="utf-8")
     return {**found, "symmetry": None if symmetries is None else symmetries.symmetry}
 

@@ -9,10 +9,10 @@ import lightning
 
 from data.errors import DataError
 from data.formats import find_format
-from experiments.batch import DataSpec
+from experiments.data.batch import DataSpec
+from experiments.data.chunk_stream import JetStream, Shards, StreamLoader, absent_classes
 from experiments.data.datamodule import Workers, default_workers, ranks
 from experiments.data.preparation import Augmentation, Feature, Preparation
-from experiments.data.streaming import JetStream, Shards, StreamLoader, absent_classes
 from experiments.options.markers import Count, Limit, Seed, Text
 
 

@@ -50,7 +50,7 @@ KINDS = frozenset(
 """Base classes of the parts of a run. Data classes of our own packages are parts too."""
 
 OWN = ("data", "experiments", "lgatr")
-FUNCTIONS = ("experiments.schedules",)
+FUNCTIONS = ("experiments.training.schedules",)
 """Modules whose functions may be named."""
 
 

@@ -1,0 +1,1 @@
+"""Lightning callbacks around training steps."""

@@ -1,0 +1,1 @@
+"""Checks of a run's options that need its parts, made before anything is read or written."""
