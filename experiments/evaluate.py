@@ -30,7 +30,7 @@ from experiments.cli import add_trust, one_line_errors, one_line_warnings, quiet
 from experiments.errors import UserError
 from experiments.report.html import value_with_error
 from experiments.saved_runs import run_directory
-from experiments.saved_runs.checkpoints import check_fits, read_checkpoint
+from experiments.saved_runs.checkpoints import check_fits, load_best
 from experiments.saved_runs.saved_config import load_config
 from experiments.saved_runs.trust import check_trust
 from experiments.tasks.classification import Classification
@@ -62,12 +62,11 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
         raise UserError(f"{run}: no trained run; it lacks {run_directory.CONFIG}")
     if not (run / run_directory.METRICS).is_file():
         raise UserError(f"{run}: is not finished; first {run_directory.go_on_by(run)}")
-    needs = ("data.module", "task", "model", "optimizer", "scheduler")
+    needs = ("data", "task", "model", "optimizer", "scheduler")
     trained = load_config(run, needs, trust)
-    # A run keeps its configuration resolved: what counts is what the module is given.
-    changes = {"path": data, **{n: 0 for n in _LIMITS if n in trained.data.module}}
-    cfg = OmegaConf.merge(trained, {"data": {"path": data, "module": changes}})
-    datamodule = instantiate(cfg.data.module)
+    changes = {"path": data, **{name: 0 for name in _LIMITS if name in trained.data}}
+    cfg = OmegaConf.merge(trained, {"data": changes})
+    datamodule = instantiate(cfg.data)
     datamodule.setup("test")
     spec = run_directory.read_spec(run)
     if datamodule.spec != spec:
@@ -83,7 +82,7 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     )
     weights: dict[str, Any] = {}
     if hasattr(task.model, "fit"):
-        own = instantiate(trained.data.module)
+        own = instantiate(trained.data)
         own.setup("fit")
         task.model.fit(own.train_pass())
     else:
@@ -103,12 +102,11 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
 
 def _load_weights(run: Path, task: Classification) -> dict[str, Any]:
     """Load what the run's own test took; returns the name of the checkpoint, and its step."""
-    found = run_directory.tested_checkpoint(run)
-    checkpoint = read_checkpoint(found)
-    check_fits(task, {**checkpoint, "optimizer_states": []}, found)
+    path, checkpoint = load_best(run)
+    check_fits(task, {**checkpoint, "optimizer_states": []}, path)
     task.load_state_dict(checkpoint["state_dict"])
     return {
-        "checkpoint": found.relative_to(run).as_posix(),
+        "checkpoint": path.relative_to(run).as_posix(),
         "step": int(checkpoint.get("global_step", 0)),
     }
 

@@ -36,7 +36,7 @@ from experiments.models.finetune import FineTuned
 from experiments.models.onnx_padded_tagger import PaddedTagger
 from experiments.options.output_paths import check_folder
 from experiments.saved_runs import run_directory
-from experiments.saved_runs.checkpoints import read_checkpoint
+from experiments.saved_runs.checkpoints import load_best, model_weights
 from experiments.saved_runs.saved_config import load_config
 from experiments.saved_runs.trust import check_trust
 
@@ -63,30 +63,24 @@ def load_tagger(run: Path, trust: Sequence[str] = ()) -> PaddedTagger:
     """
     if not (run / run_directory.CONFIG).is_file():
         raise UserError(f"{run}: not the folder of a run; it has no {run_directory.CONFIG}")
-    checkpoint = next(
-        (run / c for c in (run_directory.BEST, run_directory.LAST) if (run / c).is_file()), None
-    )
-    if checkpoint is None:
-        raise UserError(f"{run}: no checkpoint yet; train first")
-    cfg = load_config(run, ("data.module", "model"), trust)
+    path, checkpoint = load_best(run)
+    cfg = load_config(run, ("data", "model"), trust)
     make: Any = instantiate(cfg.model)
     # The weights are those of this run: the one it started from may be gone.
     start = {"backbone": "none"} if make.func is FineTuned else {}
     tagger = make(spec=run_directory.read_spec(run), **start)
-    prepare = instantiate(cfg.data.module).prepare
+    prepare = instantiate(cfg.data).prepare
     padded = PaddedTagger(
         tagger,
         prepare.features,
         prepare.max_constituents,
-        cfg.data.module.get("smallest_component", 0.0),
+        cfg.data.get("smallest_component", 0.0),
     )
-    state = read_checkpoint(checkpoint)["state_dict"]
-    own = {n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")}
     try:
-        tagger.load_state_dict(own)
+        tagger.load_state_dict(model_weights(checkpoint))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"{checkpoint}: weights of another model ({reason})") from error
+        raise UserError(f"{path}: weights of another model ({reason})") from error
     return padded.eval()
 
 

@@ -47,7 +47,7 @@ COMMON = (
 SETUPS = {
     "in memory": (
         "experiment=toptagging", "data.limit=500", "data.eval_limit=300", "data.batch_size=32",
-        "data.module.eval_token_budget=1000",
+        "data.eval_token_budget=1000",
     ),
     "workers": (
         "experiment=toptagging", "data.limit=200", "data.eval_limit=200", "data.batch_size=16",

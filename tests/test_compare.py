@@ -27,7 +27,7 @@ def make_run(folder, seed, auc, model="experiments.models.lgatr.LGATrTagger", ta
     config = {
         "name": "toptagging", "seed": seed, "run_dir": str(folder), "published": task,
         "model": {"_target_": model}, "ckpt_path": "none",
-        "data": {"path": "jets.h5", "module": {"seed": seed}},
+        "data": {"path": "jets.h5", "seed": seed},
     }  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     results = {

@@ -111,7 +111,8 @@ data.smallest_component=-1|at least 0
 data.smallest_component=abc|a number, at least 0
 data.smallest_component=inf|finite
 data.module.batch_size=-1|give data.batch_size instead
-data.module.batch_sizes=3|did you mean data.module.batch_size?
+data.module.batch_sizes=3|give data.batch_sizes instead
+model.attention.name=flex|give attention.name instead
 data=streamed data.chunk_size=0|at least 1
 data=streamed data.mix=0|at least 1
 data=streamed data.eval_batch_size=0|at least 1
@@ -472,7 +473,7 @@ class TestPublishedSettings:
         cfg = composed(f"experiment={experiment}", *needed)
         assert cfg.optimizer._target_.endswith(optimizer)
         assert (cfg.optimizer.lr, cfg.optimizer.weight_decay) == (lr, decay)
-        assert (cfg.data.module.batch_size, cfg.trainer.max_steps) == (batch, steps)
+        assert (cfg.data.batch_size, cfg.trainer.max_steps) == (batch, steps)
         assert cfg.scheduler.warmup_steps == 0 and cfg.trainer.gradient_clip_val == 5.0
 
     def test_learning_rates_of_backbone_and_head(self):

@@ -168,7 +168,7 @@ def test_flipped_bytes_end_in_one_line_or_the_same_parts(tmp_path):
             del content[draw.randrange(len(content)) :]
         (tmp_path / "config.yaml").write_bytes(content)
         try:
-            load_config(tmp_path, needs=["model", "data.module"])
+            load_config(tmp_path, needs=["model", "data"])
         except UserError as error:
             assert len(str(error).splitlines()) == 1
 

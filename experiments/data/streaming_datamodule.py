@@ -42,6 +42,9 @@ class StreamedData(lightning.LightningDataModule):
         Of the shuffling.
     """
 
+    order_depends_on_readers = True
+    """Whether the number of processes that read changes the order of training jets."""
+
     def __init__(
         self,
         path: Text,

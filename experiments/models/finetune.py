@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from torch import Tensor, nn
 
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.errors import UserError
 from experiments.options.markers import Range, Supplied, Text
 from experiments.saved_runs import run_directory
+from experiments.saved_runs.checkpoints import load_best, model_weights
 
 _HEAD = "network.linear_out."
 
@@ -85,17 +85,7 @@ class FineTuned(nn.Module):
                 f"{run} was trained with {theirs.num_scalars} features of particles, not "
                 f"{spec.num_scalars}; set data.features as in its config.yaml"
             )
-        file = next(
-            (run / c for c in (run_directory.BEST, run_directory.LAST) if (run / c).is_file()), None
-        )
-        if file is None:
-            raise UserError(f"{run}: no checkpoint yet; train it first")
-        state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
-        weights = {
-            name.removeprefix("model."): tensor
-            for name, tensor in state.items()
-            if name.startswith("model.")
-        }
+        weights = model_weights(load_best(run)[1])
         for name in [name for name in weights if name.startswith(_HEAD)]:
             tensor = weights.pop(name)
             if keep_head:

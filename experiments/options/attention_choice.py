@@ -1,4 +1,4 @@
-"""The choice of an attention backend, as configurations make it."""
+"""The options of attention: which backend, and in which format it computes."""
 
 from __future__ import annotations
 

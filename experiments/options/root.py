@@ -12,8 +12,6 @@ from lightning.pytorch.loggers import Logger
 from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import FolderName, Seed, Supplied, Text
 
-DATA_MODULE = LightningDataModule
-
 
 @dataclass
 class Paths:
@@ -50,9 +48,9 @@ class Root:
         ``none``, ``last``, or a checkpoint.
     run_dir
         Folder of the run.
-    paths, data, attention, callbacks, logger
+    paths, attention, callbacks, logger
         Groups of options.
-    task, model, optimizer, scheduler, trainer
+    data, task, model, optimizer, scheduler, trainer
         Parts, with what the code passes to them.
     search, debug
         Groups that change others and hold nothing themselves.
@@ -64,7 +62,7 @@ class Root:
     ckpt_path: Text
     run_dir: Text
     paths: Paths
-    data: dict[str, Any]
+    data: LightningDataModule
     attention: AttentionChoice
     callbacks: dict[str, Callback | None]
     logger: dict[str, Logger | None]

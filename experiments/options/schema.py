@@ -1,8 +1,8 @@
 """All problems of a configuration: unknown names, wrong types, numbers out of range.
 
 What an option may be is read from the code that receives it. A part with ``_target_`` is checked
-against that callable's signature, annotations and markers; ``data.batch_size`` is checked as what
-the data module gets by ``${data.batch_size}``. An option that no code receives is unknown.
+against that callable's signature, annotations and markers. An option that no code receives is
+unknown.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.options import values
+from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import Supplied, did_you_mean
-from experiments.options.root import DATA_MODULE, Root
+from experiments.options.root import Root
 from experiments.options.signatures import Parameters, find, keywords_of, parameters
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
@@ -101,12 +102,14 @@ class Schema:
         """The option whose value a place takes by reference, or the place itself."""
         for _ in range(10):
             raw: Any = self.raw
-            for key in place.split("."):
+            keys = place.split(".")
+            for depth, key in enumerate(keys, start=1):
                 raw = raw.get(key) if isinstance(raw, dict) else None
-            reference = _REFERENCE.fullmatch(raw) if isinstance(raw, str) else None
-            if reference is None:
+                if isinstance(raw, str) and (reference := _REFERENCE.fullmatch(raw)):
+                    place = ".".join([reference[1], *keys[depth:]])
+                    break
+            else:
                 break
-            place = reference[1]
         return place
 
     def _add(self, name: str, text: str) -> None:
@@ -153,6 +156,10 @@ class Schema:
             if further is not None:
                 self._keywords(place, value, *further)
                 return
+            if kind is AttentionChoice and place != "attention":
+                for key in value:
+                    self._add(f"{place}.{key}", f": give attention.{key} instead")
+                return
             if is_dataclass(kind):
                 old = getattr(kind, "_legacy_names", ())
                 types = dict(_parameters_of(kind).types)
@@ -178,28 +185,9 @@ class Schema:
         for key, entry in value.items():
             where = f"{place}.{key}" if place else str(key)
             if key in types:
-                if where == "data" and isinstance(entry, dict):
-                    self._data(entry)
-                else:
-                    self._value(where, entry, types[key])
+                self._value(where, entry, types[key])
             elif where not in self.read:
                 self._unknown(where, list(types))
-
-    def _data(self, data: dict[str, Any]) -> None:
-        """The group of options that its own ``module`` takes by reference."""
-        module = data.get("module")
-        if not (isinstance(module, dict) and "_target_" in module):
-            self._wrong("data.module", module, "must be a part with _target_")
-            return
-        for key, value in data.items():
-            if key != "module" and f"data.{key}" not in self.read:
-                if key not in module:
-                    known = [n.removeprefix("data.") for n in self.read if n.startswith("data.")]
-                    self._unknown(f"data.{key}", known)
-                # Saved configurations hold values, not references: then both agree.
-                elif module[key] != value:
-                    self._add(f"data.module.{key}", f": give data.{key} instead")
-        self._value("data.module", module, DATA_MODULE)
 
     def _part(self, place: str, node: dict[str, Any], annotation: Any) -> None:
         """What a callable is called with."""

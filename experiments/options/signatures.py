@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from experiments.options.markers import KeywordsOf, did_you_mean
 from experiments.options.named_ranges import marker
+from experiments.options.renamed import current_target
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ def find(name: str) -> Any:
     ValueError
         If there is none; the end of a sentence that says so.
     """
+    if (current := current_target(name)) != name:
+        raise ValueError(f"is now {current}")
     parts = name.split(".")
     if not all(part.isidentifier() for part in parts) or len(parts) < 2:
         raise ValueError(f"{name!r} is not the full name of a class or function")

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from data.atomic import atomic_path
 from experiments.errors import UserError
+from experiments.saved_runs import run_directory
 from lgatr.utils.archive import check_archive
 
 
@@ -57,6 +59,35 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not (isinstance(found, dict) and isinstance(found.get("state_dict"), Mapping)):
         raise UserError(f"{path}: holds no weights of a run; choose another")
     return found
+
+
+def load_best(run: Path) -> tuple[Path, dict[str, Any]]:
+    """Load the checkpoint with the weights that a run was, or would be, tested with.
+
+    Returns
+    -------
+    path
+        ``best.ckpt``, or ``last.ckpt`` of a run that validated nothing or is not finished.
+    checkpoint
+        Its content; see :func:`model_weights`.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it is damaged.
+    """
+    path = run_directory.tested_checkpoint(run)
+    return path, read_checkpoint(path)
+
+
+def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict of the model alone, without that of the rest of its task."""
+    prefix = "model."
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(prefix)
+    }
 
 
 def is_whole(path: Path) -> bool:

@@ -64,21 +64,23 @@ def check_different(folders: Sequence[Path]) -> None:
 
 
 def tested_checkpoint(run: Path) -> Path:
-    """The weights that a finished run was tested with.
+    """The checkpoint with the weights that a run is tested with.
 
-    The best of its validations, or the last where nothing was validated.
+    That is the best of its validations, or the last one of a run that validated nothing or is not
+    finished.
 
     Raises
     ------
     UserError
-        If the run kept none of them.
+        If there is no such file.
     """
     best, last = run / BEST, run / LAST
     if best.is_file():
         return best
-    validated = not (run / METRICS).is_file() or read_json(run / METRICS).get("best_val_auc")
-    if validated or not last.is_file():
-        raise UserError(f"{run}: no trained run; it lacks {LAST if not validated else BEST}")
+    if (run / METRICS).is_file() and read_json(run / METRICS).get("best_val_auc"):
+        raise UserError(f"{run}: no trained run; it lacks {BEST}")
+    if not last.is_file():
+        raise UserError(f"{run}: no checkpoint yet; train it first")
     return last
 
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.errors import UserError
+from experiments.options.renamed import current_option, upgraded
 from experiments.saved_runs.trust import check_targets
 
 CONFIG = "config.yaml"
@@ -114,6 +115,14 @@ def changed(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
     return copy
 
 
+def _upgraded(config: DictConfig) -> DictConfig:
+    """The same with the names that this version has."""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    found = OmegaConf.create(upgraded(plain))
+    assert isinstance(found, DictConfig)
+    return found
+
+
 def _interpolations(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_interpolations(v) or _interpolations(k) for k, v in value.items())
@@ -132,7 +141,7 @@ def load_config(
     run
         The folder.
     needs
-        Sections that must be there, such as ``data.module``, each a mapping.
+        Sections that must be there, such as ``model``, each a mapping.
     trust
         Packages beside our own whose classes the configuration may name.
     build
@@ -154,9 +163,11 @@ def load_config(
         raise UserError(f"{path}: damaged ({reason}); restore it, or run again") from error
     if not isinstance(found, DictConfig):
         raise UserError(f"{path}: must hold options with their names; restore it, or run again")
+    found = _upgraded(found)
     for entry in read_resumes(run):
         try:
-            found = changed(found, entry["changes"])
+            changes = {current_option(name): value for name, value in entry["changes"].items()}
+            found = _upgraded(changed(found, changes))
         except (ValueError, TypeError, OmegaConfBaseException) as error:
             raise UserError(f"{run / RESUMES}: damaged; restore it from a copy") from error
     plain = OmegaConf.to_container(found, resolve=False)

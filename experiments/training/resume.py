@@ -22,6 +22,8 @@ from data.atomic import atomic_path
 from experiments.cli import CONFIG_DIR, add_trust, check_command_line
 from experiments.errors import UserError
 from experiments.options.command_line import RUN_DIR
+from experiments.options.renamed import current_option
+from experiments.options.signatures import find
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.saved_config import changed, load_config, read_json, read_resumes
 from experiments.saved_runs.trust import check_trust
@@ -32,13 +34,12 @@ HARMLESS = (
     "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy",
     "trainer.max_steps", "trainer.max_time", "trainer.log_every_n_steps",
     "trainer.enable_progress_bar", "trainer.profiler", "data.num_workers",
-    "data.module.num_workers", "logger", "callbacks.progress", "callbacks.learning_rate",
+    "logger", "callbacks.progress", "callbacks.learning_rate",
 )  # fmt: skip
 """Options that a run may go on with changed, with all below them."""
 
-_ORDER_OF_STREAMS = (
-    "trainer.devices", "trainer.num_nodes", "data.num_workers", "data.module.num_workers",
-)  # fmt: skip
+_READERS = ("trainer.devices", "trainer.num_nodes", "data.num_workers")
+"""Options that say how many processes read the data."""
 _PLACES = ("run_dir", "ckpt_path", "paths")
 _CHECKPOINTS = {"last": run_directory.LAST, "best": run_directory.BEST}
 
@@ -144,7 +145,7 @@ def _directory(given: Mapping[str, str], overrides: list[str]) -> Path:
 
 def read_config(directory: Path, trust: Sequence[str] = ()) -> DictConfig:
     """The configuration of a run, as of where its folder is now."""
-    needs = ("data.module", "task", "model", "optimizer", "scheduler", "trainer", "callbacks")
+    needs = ("data", "task", "model", "optimizer", "scheduler", "trainer", "callbacks")
     return _moved(load_config(directory, needs, trust), directory)
 
 
@@ -221,7 +222,7 @@ def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str
             continue
         if old is ... and before.get(name, ...) == value:
             continue  # an option that this version of the program has beside those of the run
-        place = _harmless_place(name, str(own.get("data.module._target_")))
+        place = _harmless_place(name, str(own.get("data._target_")))
         if place is None:
             shown = ("nothing" if v is ... else v for v in (old, value))
             raise UserError(
@@ -243,7 +244,8 @@ def _started_with(directory: Path) -> list[str]:
     if not isinstance(found, list):
         raise UserError(f"{file}: damaged; restore it from a copy, or remove it")
     own = ("run_dir", "ckpt_path")
-    return [o for o in map(str, found) if _name(o) not in own and not o.startswith("hydra")]
+    started = [o for o in map(str, found) if _name(o) not in own and not o.startswith("hydra")]
+    return [o.replace(_name(o), current_option(_name(o)), 1) for o in started]
 
 
 def _name(override: str) -> str:
@@ -262,10 +264,10 @@ def _is_below(name: str, prefix: str) -> bool:
 
 
 def _harmless_place(name: str, datamodule: str) -> str | None:
-    """Of :data:`HARMLESS`, that which an option belongs to, if any."""
+    """The entry of :data:`HARMLESS` that an option belongs to, if any."""
     places = list(HARMLESS)
-    if ".streamed." in datamodule:  # the order of streamed jets depends on who reads them
-        places = [p for p in places if p not in _ORDER_OF_STREAMS]
+    if getattr(find(datamodule), "order_depends_on_readers", False):
+        places = [place for place in places if place not in _READERS]
     return next((place for place in places if _is_below(name, place)), None)
 
 

@@ -63,7 +63,7 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     # Deterministic mode would also fill all new memory with NaN, which finds bugs but costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    datamodule = instantiate(cfg.data.module)
+    datamodule = instantiate(cfg.data)
     datamodule.setup()
     spec = datamodule.spec
     if resumption is not None:

@@ -62,7 +62,7 @@ def build(cfg: DictConfig) -> None:
     ValueError, UserError
         Of any part that cannot be built; Hydra wraps some.
     """
-    datamodule = instantiate(cfg.data.module)
+    datamodule = instantiate(cfg.data)
     prepare: Any = getattr(datamodule, "prepare", None)
     spec = _specification(cfg, len(getattr(prepare, "features", ())))
     # Weights of a backbone fit the data that the run will have, not this stand-in.
