@@ -1,6 +1,6 @@
-"""L-GATr as a tagger: particles and reference vectors in, one number per class out.
+"""L-GATr as a tagger.
 
-Legend: T particles, B events, N tokens of all events, G = 16 blades.
+Legend: T particles, B events.
 """
 
 from __future__ import annotations
@@ -8,25 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from experiments.data.batch import DataSpec, EventBatch
+from experiments.data.batch import DataSpec
 from experiments.models.symmetry import SymmetryBreaking
-from experiments.models.token_tagger import event_tokens
+from experiments.models.token_tagger import NetworkTagger, Tokens
 from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import Supplied
 from lgatr import LGATr, embed_vector
 
 
-class LGATrTagger(nn.Module):
-    """L-GATr with a global token whose scalar outputs are the logits.
+class LGATrTagger(NetworkTagger):
+    """L-GATr with a global token whose scalar components are the logits.
 
     Parameters
     ----------
     spec
         Of the data set.
     network
-        Makes an :class:`lgatr.LGATr` from its input and output channels.
+        Makes an :class:`lgatr.LGATr` from its numbers of input and output channels.
     symmetry_breaking
         Reference multivectors.
     attention
@@ -34,8 +34,6 @@ class LGATrTagger(nn.Module):
     momentum_unit
         Four-momenta are divided by this many GeV.
     """
-
-    spurions: Tensor
 
     def __init__(
         self,
@@ -48,35 +46,24 @@ class LGATrTagger(nn.Module):
         attention: AttentionChoice,
         momentum_unit: float,
     ) -> None:
-        super().__init__()
-        self.attention, self.momentum_unit = attention, momentum_unit
-        self.register_buffer("spurions", symmetry_breaking.multivectors(), persistent=False)
-        self.as_channels = symmetry_breaking.place == "channels"
-        channels = len(self.spurions) if self.as_channels else 0
+        references = symmetry_breaking.multivectors()
+        as_channels = symmetry_breaking.place == "channels"
+        super().__init__(references, as_channels, attention, momentum_unit)
         self.network = network(
-            in_mv_channels=1 + channels,
+            in_mv_channels=1 + (len(references) if as_channels else 0),
             in_s_channels=spec.num_scalars + 1,
             out_mv_channels=spec.num_outputs,
             out_s_channels=0,
         )
 
-    @property
-    def executed_attention(self) -> str:
-        """Name of the backend that computed the last batch, or ``none`` before the first."""
-        last = self.network.last_attention
-        return "none" if last is None else last.backend.name
+    def embed(self, momenta: Tensor) -> Tensor:
+        """Multivectors ``(T, 16)`` of momenta ``(T, 4)``."""
+        return embed_vector(momenta)
 
-    @property
-    def recordable(self) -> bool:
-        """Whether a CUDA graph can hold the forward pass."""
-        return not (self.network.checkpoint_blocks or self.network.compiles_blocks)
-
-    def forward(self, batch: EventBatch) -> Tensor:
+    def logits(self, tokens: Tokens) -> Tensor:
         """Logits ``(B, outputs)``."""
-        particles = embed_vector(batch.fourmomenta / self.momentum_unit).to(self.spurions.dtype)
-        tokens = event_tokens(batch, particles, self.spurions, self.as_channels)
         outputs, _ = self.network(
-            tokens.channels, tokens.scalars, packing=tokens.packing, **self.attention.keywords()
+            tokens.channels, tokens.scalars, packing=tokens.packing, **self._attention_keywords
         )
         logits: Tensor = outputs[tokens.first, :, 0]
         return logits

@@ -1,6 +1,6 @@
 """L-GATr-slim as a tagger.
 
-Legend: T particles, B events.
+Legend: B events.
 """
 
 from __future__ import annotations
@@ -8,29 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from experiments.data.batch import DataSpec, EventBatch
+from experiments.data.batch import DataSpec
 from experiments.models.symmetry import SymmetryBreaking
-from experiments.models.token_tagger import event_tokens
+from experiments.models.token_tagger import NetworkTagger, Tokens
 from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import Supplied
 from lgatr import LGATrSlim
 
 
-class SlimTagger(nn.Module):
+class SlimTagger(NetworkTagger):
     """L-GATr-slim with a global token whose scalars are the logits.
 
     Parameters
     ----------
-    spec, symmetry_breaking, attention, momentum_unit
-        See :class:`~experiments.models.lgatr.LGATrTagger`; the xy plane is no vector and not
-        available.
+    spec, attention, momentum_unit
+        As of :class:`~experiments.models.lgatr.LGATrTagger`.
+    symmetry_breaking
+        Reference vectors; the xy plane is a bivector and not available.
     network
-        Makes an :class:`lgatr.LGATrSlim` from its input and output channels.
+        Makes an :class:`lgatr.LGATrSlim` from its numbers of input and output channels.
     """
-
-    spurions: Tensor
 
     def __init__(
         self,
@@ -43,35 +42,20 @@ class SlimTagger(nn.Module):
         attention: AttentionChoice,
         momentum_unit: float,
     ) -> None:
-        super().__init__()
-        self.attention, self.momentum_unit = attention, momentum_unit
-        self.register_buffer("spurions", symmetry_breaking.vectors(), persistent=False)
-        self.as_channels = symmetry_breaking.place == "channels"
-        channels = len(self.spurions) if self.as_channels else 0
+        references = symmetry_breaking.vectors()
+        as_channels = symmetry_breaking.place == "channels"
+        super().__init__(references, as_channels, attention, momentum_unit)
         self.network = network(
-            in_v_channels=1 + channels,
+            in_v_channels=1 + (len(references) if as_channels else 0),
             in_s_channels=spec.num_scalars + 1,
             out_v_channels=0,
             out_s_channels=spec.num_outputs,
         )
 
-    @property
-    def executed_attention(self) -> str:
-        """Name of the backend that computed the last batch, or ``none`` before the first."""
-        last = self.network.last_attention
-        return "none" if last is None else last.backend.name
-
-    @property
-    def recordable(self) -> bool:
-        """Whether a CUDA graph can hold the forward pass."""
-        return not (self.network.checkpoint_blocks or self.network.compiles_blocks)
-
-    def forward(self, batch: EventBatch) -> Tensor:
+    def logits(self, tokens: Tokens) -> Tensor:
         """Logits ``(B, outputs)``."""
-        particles = (batch.fourmomenta / self.momentum_unit).to(self.spurions.dtype)
-        tokens = event_tokens(batch, particles, self.spurions, self.as_channels)
         _, outputs = self.network(
-            tokens.channels, tokens.scalars, packing=tokens.packing, **self.attention.keywords()
+            tokens.channels, tokens.scalars, packing=tokens.packing, **self._attention_keywords
         )
         logits: Tensor = outputs[tokens.first]
         return logits

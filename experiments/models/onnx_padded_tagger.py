@@ -70,7 +70,7 @@ def features_of_padded(
 def _tokens(
     vectors: Tensor, references: Tensor, as_channels: bool, inputs: Inputs
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A global token, reference vectors, and particles, as :func:`.tokens.event_tokens` has them.
+    """Put a global token before each jet, and references beside it or into every token.
 
     Returns channels ``(B, M, C, W)``, scalars ``(B, M, 1 + S)`` and real ``(B, M)``.
     """
@@ -94,7 +94,7 @@ def _tokens(
 
 def _lgatr(tagger: LGATrTagger, inputs: Inputs) -> Tensor:
     vectors = embed_vector(inputs[0] / tagger.momentum_unit)
-    references = tagger.spurions.to(vectors.dtype)
+    references = tagger.references.to(vectors.dtype)
     channels, scalars, real = _tokens(vectors, references, tagger.as_channels, inputs)
     outputs, _ = tagger.network(
         channels, scalars, attn_mask=real[:, None, None, :], backend="native"
@@ -104,7 +104,7 @@ def _lgatr(tagger: LGATrTagger, inputs: Inputs) -> Tensor:
 
 def _slim(tagger: SlimTagger, inputs: Inputs) -> Tensor:
     vectors = inputs[0] / tagger.momentum_unit
-    references = tagger.spurions.to(vectors.dtype)
+    references = tagger.references.to(vectors.dtype)
     channels, scalars, real = _tokens(vectors, references, tagger.as_channels, inputs)
     _, outputs = tagger.network(
         channels, scalars, attn_mask=real[:, None, None, :], backend="native"

@@ -1,6 +1,7 @@
-"""Tokens of events: a global one, reference vectors, and the particles.
+"""What taggers that attend to tokens share: tokens of events, references, attention options.
 
-Legend: T particles, B events, N tokens of all events, W numbers of a channel (16 or 4).
+Legend: T particles, B events, N tokens of all events, S scalar features, W components of a channel
+(16 of a multivector, 4 of a vector).
 """
 
 from __future__ import annotations
@@ -8,27 +9,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.data.batch import EventBatch
+from experiments.options.attention_choice import AttentionChoice
 from lgatr import Packing
+from lgatr.attention import Attention
+from lgatr.nets.base import Network
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a network takes.
+    """The input of a network: for each event a global token, references, and the particles.
 
     Parameters
     ----------
     channels
         ``(N, channels, W)``.
     scalars
-        ``(N, 1 + S)``; the first marks the global token, without which all tokens would start
-        alike.
+        ``(N, 1 + S)``; the first is 1 for the global token and 0 for all others.
     packing
         Of the tokens.
     first
-        ``(B,)``, place of each event's global token.
+        ``(B,)`` index of each event's global token.
     """
 
     channels: Tensor
@@ -40,7 +43,7 @@ class Tokens:
 def event_tokens(
     batch: EventBatch, particles: Tensor, references: Tensor, as_channels: bool
 ) -> Tokens:
-    """A global token before every event, and reference vectors as tokens or as channels.
+    """Put a global token before every event, and references beside it or into every token.
 
     Parameters
     ----------
@@ -51,7 +54,7 @@ def event_tokens(
     references
         ``(n, W)``.
     as_channels
-        Whether every token gets the references as further channels.
+        Whether references are further channels of every token, or tokens of every event.
     """
     tokens = 0 if as_channels else len(references)
     packing, new, old = batch.packing.prepend(1 + tokens)
@@ -69,3 +72,74 @@ def event_tokens(
         [marks, features.index_copy(0, old, batch.scalars.to(features.dtype))], dim=1
     )
     return Tokens(channels, scalars, packing, new[:, 0])
+
+
+class TokenTagger(nn.Module):
+    """Base of taggers that are read out at a global token of every event.
+
+    A subclass implements :meth:`logits`, and :meth:`embed` if its channels are not four-vectors.
+
+    Parameters
+    ----------
+    references
+        ``(n, W)`` reference vectors, multivectors or vectors.
+    as_channels
+        See :func:`event_tokens`.
+    attention
+        Attention backend.
+    momentum_unit
+        Four-momenta are divided by this many GeV.
+    """
+
+    references: Tensor
+    last_attention: Attention | None = None
+    """Attention of the last batch."""
+
+    def __init__(
+        self,
+        references: Tensor,
+        as_channels: bool,
+        attention: AttentionChoice,
+        momentum_unit: float,
+    ) -> None:
+        super().__init__()
+        self.attention, self.momentum_unit = attention, momentum_unit
+        self._attention_keywords = attention.keywords()
+        self.as_channels = as_channels
+        self.register_buffer("references", references, persistent=False)
+
+    @property
+    def executed_attention(self) -> str:
+        """Name of the backend that computed the last batch, or ``none`` before the first."""
+        last = self.last_attention
+        return "none" if last is None else last.backend.name
+
+    def embed(self, momenta: Tensor) -> Tensor:
+        """Map momenta ``(T, 4)`` in units of the network to channels ``(T, W)``."""
+        return momenta
+
+    def logits(self, tokens: Tokens) -> Tensor:
+        """Map tokens to logits ``(B, outputs)``."""
+        raise NotImplementedError
+
+    def forward(self, batch: EventBatch) -> Tensor:
+        """Map a batch to logits ``(B, outputs)``."""
+        momenta = batch.fourmomenta / self.momentum_unit
+        particles = self.embed(momenta).to(self.references.dtype)
+        return self.logits(event_tokens(batch, particles, self.references, self.as_channels))
+
+
+class NetworkTagger(TokenTagger):
+    """A :class:`TokenTagger` around ``network``, one of the networks of :mod:`lgatr`."""
+
+    network: Network
+
+    @property
+    def last_attention(self) -> Attention | None:  # type: ignore[override]
+        """Attention of the last batch."""
+        return self.network.last_attention
+
+    @property
+    def recordable(self) -> bool:
+        """Whether a CUDA graph can hold the forward pass."""
+        return not (self.network.checkpoint_blocks or self.network.compiles_blocks)

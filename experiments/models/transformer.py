@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from experiments.data.batch import DataSpec, EventBatch
-from experiments.models.token_tagger import event_tokens
+from experiments.data.batch import DataSpec
+from experiments.models.token_tagger import Tokens, TokenTagger
 from experiments.options.attention_choice import AttentionChoice
 from lgatr.attention import Attention, prepare_attention
 from lgatr.attention.linear_cost import LinearCostAttention
@@ -64,7 +64,7 @@ class Block(nn.Module):
         return x + self.dropout(self.mlp(self.norm2(x)))
 
 
-class Transformer(nn.Module):
+class Transformer(TokenTagger):
     """A pre-norm transformer on kinematic features, read out at a global token.
 
     Parameters
@@ -102,9 +102,8 @@ class Transformer(nn.Module):
         momentum_unit: float,
         linear_cost: Callable[[], LinearCostAttention] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(torch.zeros(0, 4), True, attention, momentum_unit)
         channels = num_heads * head_width
-        self.attention, self.momentum_unit = attention, momentum_unit
         self.embedding = nn.Linear(4 + 1 + spec.num_scalars, channels)
         self.blocks = nn.ModuleList(
             Block(channels, num_heads, mlp_ratio, dropout, linear_cost and linear_cost())
@@ -112,23 +111,15 @@ class Transformer(nn.Module):
         )
         self.norm = nn.LayerNorm(channels)
         self.head = nn.Linear(channels, spec.num_outputs)
-        self._last: Attention | None = None
 
-    @property
-    def executed_attention(self) -> str:
-        """Name of the backend that computed the last batch, or ``none`` before the first."""
-        return "none" if self._last is None else self._last.backend.name
-
-    def forward(self, batch: EventBatch) -> Tensor:
+    def logits(self, tokens: Tokens) -> Tensor:
         """Logits ``(B, outputs)``."""
-        momenta = (batch.fourmomenta / self.momentum_unit).to(self.head.weight.dtype)
-        tokens = event_tokens(batch, momenta, momenta.new_zeros(0, 4), True)
         x = self.embedding(torch.cat([tokens.channels.flatten(1), tokens.scalars], dim=1))
         attend = prepare_attention(
-            x.device, x.dtype, packing=tokens.packing, **self.attention.keywords()
+            x.device, x.dtype, packing=tokens.packing, **self._attention_keywords
         )
         for block in self.blocks:
             x = block(x, attend)
-        self._last = attend
+        self.last_attention = attend
         logits: Tensor = self.head(self.norm(x[tokens.first]))
         return logits

@@ -24,7 +24,6 @@ from hydra.errors import HydraException
 
 from experiments.errors import UserError
 from experiments.options.markers import did_you_mean
-from experiments.options.renamed import current_option
 
 _MANY = 50
 
@@ -108,8 +107,6 @@ def read(text: str, groups: Mapping[str, Sequence[str]], options: Sequence[str])
         raise UserError(f"{text}: options are written NAME=VALUE{advice}")
     override = _parsed(text)
     name = override.key_or_group
-    if (current := current_option(name)) != name:
-        raise UserError(f"{name}: give {current} instead")
     is_group = name in groups and override.package is None and override.type is not OverrideType.DEL
     values = _values(override)
     if is_group:

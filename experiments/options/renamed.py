@@ -41,6 +41,17 @@ def current_option(name: str) -> str:
     return name
 
 
+def former_options(group: Any, place: str) -> dict[str, str]:
+    """Options of a group that have another name now: former full names to present ones."""
+    inner = dict(group) if isinstance(group, Mapping) else {}
+    return {
+        f"{old}.{name}": f"{new}.{name}"
+        for old, new in _OPTION_GROUPS.items()
+        if old.rpartition(".")[0] == place
+        for name in inner.get(old.rpartition(".")[2]) or {}
+    }
+
+
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved configuration of any version as this version would have written it.
 

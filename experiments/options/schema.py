@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.options import values
 from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import Supplied, did_you_mean
+from experiments.options.renamed import former_options
 from experiments.options.root import Root
 from experiments.options.signatures import Parameters, find, keywords_of, parameters
 
@@ -185,7 +186,11 @@ class Schema:
         for key, entry in value.items():
             where = f"{place}.{key}" if place else str(key)
             if key in types:
-                self._value(where, entry, types[key])
+                if former := former_options(entry, where):
+                    for old, new in former.items():
+                        self._add(old, f": give {new} instead")
+                else:
+                    self._value(where, entry, types[key])
             elif where not in self.read:
                 self._unknown(where, list(types))
 

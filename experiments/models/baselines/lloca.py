@@ -7,12 +7,13 @@ from functools import partial
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.data.features import SETS, Kinematics, features_of
 from experiments.models.baselines.layout import event_mean, needed, with_references
 from experiments.models.symmetry import SymmetryBreaking
+from experiments.models.token_tagger import TokenTagger
 from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import KeywordsOf
 from lgatr.attention import Attention, prepare_attention
@@ -27,7 +28,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attend: Attention) -> T
     return attend(q, k, v).transpose(0, 1).reshape(query.shape)
 
 
-class LLoCaTransformer(nn.Module):
+class LLoCaTransformer(TokenTagger):
     """A transformer in local frames that a small network predicts equivariantly.
 
     Every particle is seen in a frame of its own, by its momentum and the seven kinematic
@@ -49,8 +50,6 @@ class LLoCaTransformer(nn.Module):
         Attention backend.
     """
 
-    references: Tensor
-
     def __init__(
         self,
         spec: DataSpec,
@@ -65,15 +64,13 @@ class LLoCaTransformer(nn.Module):
         ],
         attention: AttentionChoice,
     ) -> None:
-        super().__init__()
+        super().__init__(symmetry_breaking.particles(), False, attention, momentum_unit)
         with warnings.catch_warnings():
             # torch_geometric, which lloca imports, still calls torch.jit.script.
             warnings.simplefilter("ignore", DeprecationWarning)
             backbone = needed("lloca.backbone.transformer", "lloca")
             equivectors = needed("lloca.equivectors.mlp", "lloca")
             framesnet = needed("lloca.framesnet.equi_frames", "lloca")
-        self.attention, self.momentum_unit = attention, momentum_unit
-        self.register_buffer("references", symmetry_breaking.particles(), persistent=False)
         scalars = 1 + spec.num_scalars
         predictor = partial(equivectors.MLPVectors, num_scalars=scalars, **frames)
         self.frames = framesnet.LearnedPDFrames(equivectors=predictor)
@@ -82,12 +79,6 @@ class LLoCaTransformer(nn.Module):
             out_channels=spec.num_outputs,
             **network,
         )
-        self._last: Attention | None = None
-
-    @property
-    def executed_attention(self) -> str:
-        """Name of the backend that computed the last batch, or ``none`` before the first."""
-        return "none" if self._last is None else self._last.backend.name
 
     def forward(self, batch: EventBatch) -> Tensor:
         """Logits ``(B, outputs)``."""
@@ -103,8 +94,8 @@ class LLoCaTransformer(nn.Module):
         local, jet = (torch.einsum("nij,nj->ni", frames.matrices, x) for x in (p, jets[index]))
         there = Kinematics(local * self.momentum_unit, jet * self.momentum_unit)
         features = features_of(there, SETS["kinematics"])
-        attend = prepare_attention(p.device, p.dtype, packing=packing, **self.attention.keywords())
-        self._last = attend
+        attend = prepare_attention(p.device, p.dtype, packing=packing, **self._attention_keywords)
+        self.last_attention = attend
         outputs = self.net(
             torch.cat([local, features, scalars], dim=1),
             frames,
