@@ -27,8 +27,8 @@ from data.formats import read_jets
 from experiments.data.batch import EventBatch
 from experiments.data.loader import JetDataset
 from experiments.data.preparation import Preparation
-from experiments.export import load_tagger
 from experiments.metrics.tagging import tagging_metrics
+from experiments.models.onnx_export import load_tagger
 from experiments.models.onnx_padded_tagger import PaddedTagger
 from experiments.saved_runs import run_directory
 from lgatr import Packing, naive_amp

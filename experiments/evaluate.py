@@ -11,166 +11,16 @@ keep: they are grown again from the jets of the run, the same as then.
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
-import tempfile
-from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
-from typing import Any
-
-from hydra.utils import instantiate
-from lightning import Trainer
-from omegaconf import OmegaConf
 
 from data.command import Parser
 from data.signals import one_line_interrupts
 from experiments.cli import add_trust, one_line_errors, one_line_warnings, quiet_libraries
 from experiments.errors import UserError
 from experiments.report.html import value_with_error
-from experiments.saved_runs import run_directory
-from experiments.saved_runs.checkpoints import check_fits, load_best
-from experiments.saved_runs.saved_config import load_config
 from experiments.saved_runs.trust import check_trust
-from experiments.tasks.classification import Classification
+from experiments.training.evaluation import check_name, evaluate, write_results
 from lgatr.utils.memory import keep_freed_memory
-
-_LIMITS = ("limit", "eval_limit")
-MAX_NAME = 150
-"""Bytes in the name of a file of results."""
-
-
-def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
-    """Figures of merit of a run on the test jets of ``data``.
-
-    Parameters
-    ----------
-    run
-        Folder of a finished run.
-    data
-        A sample with test jets.
-    trust
-        Packages beside our own that the run's configuration may call.
-
-    Raises
-    ------
-    UserError
-        If the folder is not one of a finished run, or the sample is of other classes.
-    """
-    if not (run / run_directory.CONFIG).is_file():
-        raise UserError(f"{run}: no trained run; it lacks {run_directory.CONFIG}")
-    if not (run / run_directory.METRICS).is_file():
-        raise UserError(f"{run}: is not finished; first {run_directory.go_on_by(run)}")
-    needs = ("data", "task", "model", "optimizer", "scheduler")
-    trained = load_config(run, needs, trust)
-    changes = {"path": data, **{name: 0 for name in _LIMITS if name in trained.data}}
-    cfg = OmegaConf.merge(trained, {"data": changes})
-    datamodule = instantiate(cfg.data)
-    datamodule.setup("test")
-    spec = run_directory.read_spec(run)
-    if datamodule.spec != spec:
-        raise UserError(
-            f"{data}: classes {', '.join(datamodule.spec.classes)}; the run knows "
-            f"{', '.join(spec.classes)}"
-        )
-    task = instantiate(cfg.task)(
-        spec=spec,
-        model=instantiate(cfg.model)(spec=spec),
-        optimizer=instantiate(cfg.optimizer),
-        scheduler=instantiate(cfg.scheduler),
-    )
-    weights: dict[str, Any] = {}
-    if hasattr(task.model, "fit"):
-        own = instantiate(trained.data)
-        own.setup("fit")
-        task.model.fit(own.train_pass())
-    else:
-        weights = _load_weights(run, task)
-    trainer = Trainer(accelerator="auto", devices=1, logger=False, enable_checkpointing=False)
-    trainer.test(task, datamodule, verbose=False)
-    return {
-        **task.test_metrics,
-        **weights,
-        "data": data,
-        "jets": {"test": datamodule.num_jets()["test"]},
-        "seed": cfg.seed,
-        "date": date.today().isoformat(),
-        "git_revision": run_directory.git_revision(Path(__file__).resolve().parents[1]),
-    }
-
-
-def _load_weights(run: Path, task: Classification) -> dict[str, Any]:
-    """Load what the run's own test took; returns the name of the checkpoint, and its step."""
-    path, checkpoint = load_best(run)
-    check_fits(task, {**checkpoint, "optimizer_states": []}, path)
-    task.load_state_dict(checkpoint["state_dict"])
-    return {
-        "checkpoint": path.relative_to(run).as_posix(),
-        "step": int(checkpoint.get("global_step", 0)),
-    }
-
-
-def check_name(name: str) -> str:
-    """A name that a file of results can have.
-
-    Raises
-    ------
-    UserError
-        If it is empty, leads to another folder, or is too long.
-    """
-    text = name.strip()
-    wrong = not text or {"/", "\\"} & set(text) or not text.isprintable() or text.startswith(".")
-    if wrong or len(text.encode()) > MAX_NAME:
-        raise UserError(
-            f"--name {name!r}: a name without slashes, of 1 to {MAX_NAME} characters, is needed"
-        )
-    return text
-
-
-def write_results(run: Path, name: str | None, data: str, results: dict[str, Any]) -> Path:
-    """Write results to a new file in the folder of a run; returns the file.
-
-    Parameters
-    ----------
-    run
-        Its folder.
-    name
-        Of the results. Default: that of the sample.
-    data
-        The sample.
-    results
-        Figures of merit.
-
-    Raises
-    ------
-    UserError
-        If there are results of this name.
-    """
-    base = name or _name_of(data)
-    text = json.dumps(results, indent=2) + "\n"
-    for number in itertools.count(1):
-        target = run / f"evaluation_{base}{'' if number == 1 else f'_{number}'}.json"
-        with tempfile.NamedTemporaryFile("w", dir=run, prefix=".", suffix=".partial") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            try:
-                os.link(file.name, target)  # unlike a rename, never over another file
-            except FileExistsError:
-                if name is not None:
-                    raise UserError(f"{target}: exists; choose another --name") from None
-                continue
-        return target
-    raise AssertionError
-
-
-def _name_of(data: str) -> str:
-    """What results on a sample are called."""
-    stem = Path(data).resolve().stem
-    printable = "".join(c if c.isprintable() else "_" for c in stem).lstrip(".")
-    return printable.encode()[:MAX_NAME].decode(errors="ignore") or "sample"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,33 +11,19 @@ have tables of their own. ``--curves`` draws ``learning_<task>.png`` from their 
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
 from data.command import Parser
 from data.signals import one_line_interrupts
 from experiments.cli import one_line_errors
-from experiments.compare import Run, heading, markdown, rows
 from experiments.options.output_paths import check_folder
 from experiments.plots.curves import plot_learning
+from experiments.report.archive import ARCHIVE, archived_runs, learning_curves
+from experiments.report.comparison import Run, heading, markdown, rows
 from experiments.report.html import all_published
-from experiments.saved_runs.curves import Curve
 
 COLUMNS = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
-RUNS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "trainings"
-
-
-def runs_of(task: str, network: str) -> list[Run]:
-    """Runs that are kept of a network."""
-    found = []
-    for file in sorted((RUNS / task / network).glob("*.json")):
-        results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if "training_seconds" in results:
-            results["training_hours"] = results["training_seconds"] / 3600
-        found.append(Run(network, task, {}, results))
-    return found
 
 
 def _how(runs: list[Run]) -> str:
@@ -56,7 +42,7 @@ def table(task: str, entry: dict[str, Any]) -> str:
         name = row["network"] + ("*" if row["equivariant"] else "")
         command = f"`{row['command']}`" if "command" in row else without
         body.append([name, "published", *row["values"], command])
-        kept = runs_of(entry.get("runs", task), row["network"])
+        kept = archived_runs(entry.get("runs", task), row["network"])
         if kept:
             ours = rows(kept, columns)[0][2:]
             body.append(["", "here", *ours, _how(kept)])
@@ -69,8 +55,8 @@ def table(task: str, entry: dict[str, Any]) -> str:
 
 def unpublished(task: str) -> str:
     """All runs that are kept of a task of our own."""
-    names = [folder.name for folder in sorted((RUNS / task).iterdir()) if folder.is_dir()]
-    groups = [runs_of(task, name) for name in names]
+    names = [folder.name for folder in sorted((ARCHIVE / task).iterdir()) if folder.is_dir()]
+    groups = [archived_runs(task, name) for name in names]
     body = [
         [*rows(group, COLUMNS)[0], f"{parameters:,}" if parameters else "", _how(group)]
         for group in sorted(groups, key=lambda g: -max(run.results["auc"] for run in g))
@@ -78,17 +64,6 @@ def unpublished(task: str) -> str:
     ]
     header = ["network", "runs", *(heading(column) for column in COLUMNS), "parameters", "how"]
     return f"### `experiment={task}`, simulated jets\n\n{markdown(header, body)}\n"
-
-
-def learning_curves(task: str) -> dict[str, list[Curve]]:
-    """Validation AUC by step, of all seeds that are kept of each network."""
-    found: dict[str, list[Curve]] = {}
-    for file in sorted((RUNS / task).glob("*/*_curve.csv")):
-        with file.open(newline="") as handle:
-            rows_ = [row for row in csv.DictReader(handle) if row["val_auc"]]
-        curve = {int(row["step"]): float(row["val_auc"]) for row in rows_}
-        found.setdefault(file.parent.name, []).append(curve)
-    return found
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -101,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
             check_folder(options.curves, "--curves")
     known = all_published()
     print("\n".join(table(task, entry) for task, entry in known.items()))
-    for folder in sorted(RUNS.iterdir()):
+    for folder in sorted(ARCHIVE.iterdir()):
         if folder.is_dir() and folder.name not in known:
             print(f"\n{unpublished(folder.name)}")
         curves = learning_curves(folder.name) if options.curves else {}

@@ -15,10 +15,12 @@ from torch.nn import functional as F
 
 from experiments import archive_run, reproduce
 from experiments.cli import CONFIG_DIR
-from experiments.compare import Run, data_efficiency, main, mean_and_spread
+from experiments.compare import main
 from experiments.errors import UserError
 from experiments.metrics.ensemble import ensemble_scores
 from experiments.metrics.scores import Scores
+from experiments.report import archive
+from experiments.report.comparison import Run, data_efficiency, mean_and_spread
 from experiments.report.html import all_published, published
 
 
@@ -227,8 +229,8 @@ def test_the_page_shows_runs_that_are_kept(tmp_path, monkeypatch):
 class TestKeep:
     @pytest.fixture(autouse=True)
     def kept(self, tmp_path, monkeypatch):
-        for module in (archive_run, reproduce):
-            monkeypatch.setattr(module, "RUNS", tmp_path / "kept")
+        for module in (archive, reproduce):
+            monkeypatch.setattr(module, "ARCHIVE", tmp_path / "kept")
         return tmp_path / "kept"
 
     @staticmethod
@@ -255,15 +257,15 @@ class TestKeep:
             "10,0.950000,0.200000,",
             "20,0.970000,0.100000,",
         ]
-        assert reproduce.learning_curves("own") == {"Mine": [{10: 0.95, 20: 0.97}]}
+        assert archive.learning_curves("own") == {"Mine": [{10: 0.95, 20: 0.97}]}
         reproduce.main(["--curves", str(tmp_path / "plots")])
         printed = capsys.readouterr().out
         assert "| Mine | 1 |" in printed and "plots/learning_own.png" in printed
         assert (tmp_path / "plots" / "learning_own.png").stat().st_size > 1000
 
     def test_nothing_that_is_kept_is_lost(self, tmp_path, kept, capsys):
-        archive_run.keep(self.run(tmp_path / "a"), "Mine", "jets")
-        archive_run.keep(tmp_path / "a", "Mine", "jets")
+        archive.archive(self.run(tmp_path / "a"), "Mine", "jets")
+        archive.archive(tmp_path / "a", "Mine", "jets")
         other = self.run(tmp_path / "b", auc=0.5)
         with pytest.raises(SystemExit):
             archive_run.main([str(other), "--name", "Mine", "--data", "jets"])
@@ -272,26 +274,26 @@ class TestKeep:
 
     def test_an_unfinished_run(self, tmp_path):
         with pytest.raises(UserError, match="no finished run"):
-            archive_run.keep(tmp_path, "Mine", "jets")
+            archive.archive(tmp_path, "Mine", "jets")
 
     @pytest.mark.parametrize("text", ['{"auc": 1', '{"auc": 1}', "[]", '{"seed": "one"}'])
     def test_damaged_figures(self, tmp_path, text):
         run = self.run(tmp_path / "run")
         (run / "metrics.json").write_text(text)
         with pytest.raises(UserError, match=r"metrics\.json: damaged"):
-            archive_run.keep(run, "Mine", "jets")
+            archive.archive(run, "Mine", "jets")
 
     @pytest.mark.parametrize("names", [("../Mine", None), ("Mine", "a/b"), ("", None)])
     def test_names_are_not_paths(self, tmp_path, kept, names):
         with pytest.raises(UserError, match="without slashes"):
-            archive_run.keep(self.run(tmp_path / "run"), names[0], "jets", names[1])
+            archive.archive(self.run(tmp_path / "run"), names[0], "jets", names[1])
         assert not kept.exists()
 
 
 @pytest.mark.parametrize("program", ["compare", "keep"])
 def test_a_run_given_twice_is_refused(runs, program, tmp_path, capsys, monkeypatch):
     (tmp_path / "link").symlink_to(runs[0])
-    monkeypatch.setattr(archive_run, "RUNS", tmp_path / "kept")
+    monkeypatch.setattr(archive, "ARCHIVE", tmp_path / "kept")
     named = ["--name", "A", "--data", "x"] if program == "keep" else []
     command = {"compare": main, "keep": archive_run.main}[program]
     for again in (runs[0], f"{runs[0]}/", str(tmp_path / "link")):

@@ -10,11 +10,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from experiments import export as command
 from experiments.cli import CONFIG_DIR
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.data.features import compute_features, feature_names
 from experiments.errors import UserError
+from experiments.models import onnx_export as command
 from experiments.models.onnx_padded_tagger import PaddedTagger
 from lgatr import Packing
 

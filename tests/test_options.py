@@ -112,7 +112,6 @@ data.smallest_component=abc|a number, at least 0
 data.smallest_component=inf|finite
 data.module.batch_size=-1|give data.batch_size instead
 data.module.batch_sizes=3|give data.batch_sizes instead
-model.attention.name=flex|give attention.name instead
 data=streamed data.chunk_size=0|at least 1
 data=streamed data.mix=0|at least 1
 data=streamed data.eval_batch_size=0|at least 1
@@ -139,7 +138,6 @@ model.symmetry_breaking.beam_spurion=lightlik|did you mean lightlike?
 model._target_=lgatr.LGATRR|did you mean LGATr?
 model._target_=no_such.Thing|
 model._partial_=false|must be true
-model.attention._target_=torch.nn.Linear|must be a kind of AttentionChoice
 model=bdt model.max_iter=-1|from 1
 model=bdt model.max_itr=3|did you mean model.max_iter?
 model=lloca model.network.attn_reps=5|text
@@ -211,6 +209,8 @@ data.features=[a|cannot be read
 =5|cannot be read
 seed=1 2|options are written NAME=VALUE
 data.path='a|cannot be read
+model.attention.name=flex|give attention.name instead
+model.attention._target_=torch.nn.Linear|must be a kind of AttentionChoice
 --max-steps=5|unrecognized arguments
 --config-dir=/nowhere seed=1|no such folder
 """.strip().splitlines()

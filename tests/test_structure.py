@@ -6,6 +6,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,55 @@ def test_nobody_writes_to_a_config(path):
             while isinstance(target, (ast.Attribute, ast.Subscript)):
                 target = target.value
                 assert not (isinstance(target, ast.Name) and target.id in ("cfg", "config")), path
+
+
+# Rooms of the experiments, in the order in which they may import each other; commands come last.
+ROOMS = [
+    "errors", "options", "cli", "data", "saved_runs", "models", "metrics", "tasks", "plots",
+    "report", "training",
+]  # fmt: skip
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
+
+
+def module_of(path: Path) -> tuple[str, ...]:
+    """The parts of a module's full name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def imported_experiments(path: Path) -> set[tuple[str, ...]]:
+    """Modules of the experiments that a file imports, wherever in the file."""
+    known = {module_of(file) for file in EXPERIMENTS}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            home = tuple(node.module.split("."))
+            names = [n if (n := (*home, alias.name)) in known else home for alias in node.names]
+        else:
+            continue
+        found |= {name for name in names if name[0] == "experiments" and len(name) > 1}
+    return found
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_experiments_import_from_earlier_rooms(path):
+    room = module_of(path)[1:2]
+    if not room:
+        return
+    is_command = room[0] not in ROOMS
+    for name in imported_experiments(path):
+        if is_command:
+            assert name[1] in ROOMS or path.stem == "keep", f"{name} in a command"
+        else:
+            assert name[1] in ROOMS, f"{path} imports the command {name}"
+            assert ROOMS.index(name[1]) <= ROOMS.index(room[0]), f"{name} in {path}"
+
+
+def test_experiments_have_no_circle_of_imports():
+    graph = {module_of(path): imported_experiments(path) for path in EXPERIMENTS}
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_import_is_silent_and_light():

@@ -189,7 +189,7 @@ def test_onnx_runtime_gives_the_logits_of_the_packed_tagger(exported):
     from data.formats import read_jets
     from experiments.data.loader import JetDataset
     from experiments.data.preparation import Preparation
-    from experiments.export import load_tagger
+    from experiments.models.onnx_export import load_tagger
 
     padded = load_tagger(exported)
     jets = read_jets("data/toptagging_mini.h5", "test", 64)
@@ -207,7 +207,7 @@ def test_onnx_runtime_gives_the_logits_of_the_packed_tagger(exported):
 
 
 def test_exported_weights_build_the_network(exported):
-    from experiments.export import load_tagger
+    from experiments.models.onnx_export import load_tagger
 
     net = LGATr.from_pretrained(exported / "export")
     trained = load_tagger(exported).tagger.network
@@ -242,7 +242,7 @@ def test_padded_tagger_equals_packed_tagger(place, padding):
         AttentionChoice("native", True),
         20.0,
     )
-    from experiments.export import example_jets
+    from experiments.models.onnx_export import example_jets
 
     jets = example_jets(6, 9, seed=1)
     real = jets[..., 0] > 0
@@ -256,7 +256,7 @@ def test_padded_tagger_equals_packed_tagger(place, padding):
 
 def test_export_of_no_run(tmp_path):
     from experiments.errors import UserError
-    from experiments.export import load_tagger
+    from experiments.models.onnx_export import load_tagger
 
     with pytest.raises(UserError, match="not the folder of a run"):
         load_tagger(tmp_path)

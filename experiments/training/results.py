@@ -23,7 +23,6 @@ from experiments.tasks.classification import Classification
 from experiments.training.callbacks.throughput import JetsPerSecond
 from experiments.training.inspection import flops_per_event, last_events, peak_memory, symmetry
 
-ROOT = Path(__file__).resolve().parents[2]
 _Measured = TypeVar("_Measured")
 _VERSIONS = ("lgatr", "torch", "lightning", "xformers", "hydra-core", "numpy", "h5py")
 

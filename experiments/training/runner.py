@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from data import signals
+from experiments.cli import ROOT
 from experiments.errors import UserError
 from experiments.options.command_line import RUN_DIR
 from experiments.report.html import value_with_error
@@ -30,7 +31,7 @@ from experiments.training import resume
 from experiments.training.checks.run import check_run
 from experiments.training.failures import explained_failures, kept_results
 from experiments.training.rehearsal import rehearse
-from experiments.training.results import ROOT, gather
+from experiments.training.results import gather
 from experiments.training.sharding import assemble, load_weights
 from lgatr.utils.memory import keep_freed_memory
 

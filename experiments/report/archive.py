@@ -1,0 +1,108 @@
+"""Results of finished runs that are kept with the code, in ``benchmarks/results/trainings``.
+
+One run is ``<task>/<network>/<seed>.json``, its ``metrics.json``, and ``<seed>_curve.csv``, its
+validations by step.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from data.atomic import atomic_path
+from experiments.errors import UserError
+from experiments.report.comparison import Run
+from experiments.saved_runs.curves import Curve, read_curves
+from experiments.saved_runs.run_directory import CONFIG, METRICS
+from experiments.saved_runs.saved_config import load_config, read_metrics
+
+ARCHIVE = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "trainings"
+CURVES = ("auc", "loss", "accuracy")
+"""Validation metrics whose curves are kept."""
+
+
+def archive(run: Path, name: str, data: str, task: str | None = None) -> Path:
+    """Copy the metrics and curves of a run to the archive.
+
+    Parameters
+    ----------
+    run
+        Folder of a finished run.
+    name
+        Name of the network, as in the published table where there is one.
+    data
+        Description of the sample that it was trained and tested on.
+    task
+        Name of the task. Default: that of the run's experiment.
+
+    Returns
+    -------
+    The file with the metrics.
+
+    Raises
+    ------
+    UserError
+        If the run is unfinished or damaged, another run with its seed is archived, or a name is no
+        folder name.
+    """
+    if not ((run / METRICS).is_file() and (run / CONFIG).is_file()):
+        raise UserError(f"{run}: no finished run; it lacks {METRICS} or {CONFIG}")
+    for option, value in (("--name", name), ("--task", task)):
+        if value is not None and (not value.strip() or Path(value).name != value):
+            raise UserError(f"{option} {value!r}: a name of a folder, without slashes, is needed")
+    results = read_metrics(run / METRICS)
+    try:
+        seed = int(results["seed"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{run / METRICS}: damaged, or of another program; run again") from error
+    task = task or str(load_config(run, build=False).get("name"))
+    if Path(task).name != task:
+        raise UserError(f"{run / CONFIG}: name={task} is no name of a folder; give --task")
+    folder = ARCHIVE / task / name
+    target = folder / f"{seed}.json"
+    results["data"] = data
+    text = json.dumps(results, indent=2) + "\n"
+    if target.exists() and target.read_text(encoding="utf-8") != text:
+        raise UserError(f"{target}: another run of this seed is kept; remove it first")
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    _write_curves(run, folder / f"{seed}_curve.csv")
+    return target
+
+
+def _write_curves(run: Path, target: Path) -> None:
+    found = read_curves(run / "logs" / "csv")
+    curves = {f"val_{name}": found.get(f"val/{name}", {}) for name in CURVES}
+    steps = sorted(set().union(*curves.values()))
+    if not steps:  # models that are not trained by steps
+        return
+    with atomic_path(target) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["step", *curves])
+        for step in steps:  # loggers count from 0
+            values = (curve.get(step) for curve in curves.values())
+            writer.writerow([step + 1, *("" if v is None else f"{v:.6f}" for v in values)])
+
+
+def archived_runs(task: str, network: str) -> list[Run]:
+    """All archived runs of a network."""
+    found = []
+    for file in sorted((ARCHIVE / task / network).glob("*.json")):
+        results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if "training_seconds" in results:
+            results["training_hours"] = results["training_seconds"] / 3600
+        found.append(Run(network, task, {}, results))
+    return found
+
+
+def learning_curves(task: str) -> dict[str, list[Curve]]:
+    """Validation AUC by step of every archived run, by network."""
+    found: dict[str, list[Curve]] = {}
+    for file in sorted((ARCHIVE / task).glob("*/*_curve.csv")):
+        with file.open(newline="") as handle:
+            rows = [row for row in csv.DictReader(handle) if row["val_auc"]]
+        curve = {int(row["step"]): float(row["val_auc"]) for row in rows}
+        found.setdefault(file.parent.name, []).append(curve)
+    return found

@@ -1,0 +1,203 @@
+"""Tables of runs beside each other and beside published figures, as Markdown or LaTeX."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments.errors import UserError
+from experiments.metrics.ensemble import ensemble_metrics
+from experiments.report.html import published, value_with_error
+from experiments.saved_runs import run_directory
+from experiments.saved_runs.saved_config import load_config, read_metrics
+
+_SEEDS = ("seed", "random_state")
+_IGNORED = (*_SEEDS, "run_dir", "ckpt_path", "logger", "paths")
+_SHOWN = 3  # options in a row's name
+_DEFAULT = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    name: str
+    task: str
+    setup: Mapping[str, Any]
+    results: dict[str, Any]
+    folder: Path | None = None
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """From its folder.
+
+        Raises
+        ------
+        UserError
+            If the folder holds no finished run.
+        """
+        config, metrics = folder / run_directory.CONFIG, folder / "metrics.json"
+        if not (config.is_file() and metrics.is_file()):
+            raise UserError(f"{folder}: no finished run; it lacks {config.name} or {metrics.name}")
+        if (folder / run_directory.SPEC).is_file():  # runs of earlier versions have none
+            run_directory.read_spec(folder)
+        # Nothing is built from it, so that models of any package can stand in a table.
+        cfg: Any = OmegaConf.to_container(load_config(folder, ("model",), build=False))
+        target = str(cfg["model"].get("_target_")).rpartition(".")[2]
+        results = read_metrics(metrics)
+        name, task = f"{cfg.get('name')}, {target}", str(cfg.get("published"))
+        setup = dict(_options(cfg, str(cfg.get("run_dir"))))
+        return cls(name, task, setup, results, folder, cfg.get("task") or {})
+
+
+def _options(value: Any, run_dir: str, name: str = "") -> Iterator[tuple[str, Any]]:
+    """All options by their full names, but for seeds and for what tells a run's folder."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in _IGNORED:
+                yield from _options(inner, run_dir, f"{name}.{key}" if name else str(key))
+    elif not (isinstance(value, str) and value.startswith(run_dir)):
+        yield name, value
+
+
+def _digits(error: float) -> int:
+    """Decimals that show an error with two digits."""
+    return max(0, 1 - math.floor(math.log10(error))) if error > 0 else 4
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """``mean±standard deviation``, with the digits that mean something."""
+    mean, spread = statistics.mean(values), statistics.stdev(values)
+    if spread == 0:  # of few background jets that pass, the same number
+        return f"{mean:.4g}±0"
+    digits = min(_digits(spread), 5)
+    return f"{mean:.{digits}f}±{spread:.{digits}f}"
+
+
+def _cell(runs: list[Run], column: str) -> str:
+    found = [run.results.get(column) for run in runs]
+    if len(runs) == 1:
+        return value_with_error(runs[0].results, column)
+    if any(value is None for value in found):
+        return "–"
+    return mean_and_spread([float(v) for v in found if v is not None])
+
+
+def _ensemble(group: list[Run], name: str, columns: Sequence[str]) -> list[str]:
+    folders = [run.folder for run in group if run.folder is not None]
+    found = ensemble_metrics(folders, group[0].task_options)
+    cells = [value_with_error(found, column) for column in columns]
+    return [f"{name}, ensemble", str(len(group)), *cells]
+
+
+def rows(runs: list[Run], columns: Sequence[str], ensembles: bool = False) -> list[list[str]]:
+    """A row for each setup, with the number of runs, and one for its ensemble if wanted."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        same = next((group for group in groups if group[0].setup == run.setup), None)
+        if same is None:
+            groups.append([run])
+        else:
+            same.append(run)
+    found = []
+    for group, name in zip(groups, _names([group[0] for group in groups]), strict=True):
+        cells = [_cell(group, column) for column in columns]
+        found.append([name, str(len(group)), *cells])
+        if ensembles and len(group) > 1:
+            found.append(_ensemble(group, name, columns))
+    return found
+
+
+def _names(firsts: list[Run]) -> list[str]:
+    """Names of rows, with the options in which rows of one name differ."""
+    found = []
+    for run in firsts:
+        namesakes = [other.setup for other in firsts if other.name == run.name]
+        # What only hands an option on to an object is left out: ``data.module.limit``.
+        options = sorted({option for setup in namesakes for option in setup}, key=_depth)
+        shown: dict[str, str] = {}
+        for option in options:
+            values = [setup.get(option) for setup in namesakes]
+            if any(value != values[0] for value in values):
+                text = f"{option}={run.setup.get(option)}"
+                shown.setdefault(option.rpartition(".")[2], text)
+        more = ["…"] if len(shown) > _SHOWN else []
+        found.append(", ".join([run.name, *list(shown.values())[:_SHOWN], *more]))
+    return found
+
+
+def _depth(option: str) -> tuple[int, str]:
+    return option.count("."), option
+
+
+def data_efficiency(runs: list[Run]) -> dict[str, dict[int, list[float]]]:
+    """AUC of all seeds by network and number of training jets."""
+    curves: dict[str, dict[int, list[float]]] = {}
+    for run in runs:
+        points = curves.setdefault(run.name, {})
+        points.setdefault(run.results["jets"]["train"], []).append(run.results["auc"])
+    return curves
+
+
+def heading(column: str) -> str:
+    """As plain text."""
+    if not column.startswith("rejection_"):
+        return {"auc": "AUC"}.get(column, column.replace("_", " "))
+    name, _, efficiency = column.removeprefix("rejection_").rpartition("at_")
+    return f"1/ε_B {name.rstrip('_')} ({efficiency})".replace("  ", " ")
+
+
+def markdown(header: list[str], body: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+_LATEX = {
+    **{c: f"\\{c}" for c in "%_&#${}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "ε": r"$\epsilon$", "–": "--", "→": r"$\to$",
+}  # fmt: skip
+
+
+def latex(header: list[str], body: list[list[str]]) -> str:
+    """A table in LaTeX, for the package booktabs."""
+
+    def line(cells: list[str]) -> str:
+        plain = ("".join(_LATEX.get(c, c) for c in cell) for cell in cells)
+        return " & ".join(plain) + r" \\"
+
+    columns = "l" + "r" * (len(header) - 1)
+    rule = [r"\begin{tabular}{" + columns + "}", r"\toprule", line(header), r"\midrule"]
+    return "\n".join([*rule, *(line(cells) for cells in body), r"\bottomrule", r"\end{tabular}"])
+
+
+def table(
+    runs: list[Run], with_published: bool, ensembles: bool = False
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows.
+
+    Raises
+    ------
+    UserError
+        If the runs are of different tasks.
+    """
+    tasks = sorted({run.task for run in runs})
+    if len(tasks) > 1:
+        raise UserError(f"runs of different tasks ({', '.join(tasks)}) have no common table")
+    entry = published(tasks[0])
+    columns = entry.get("columns", _DEFAULT)
+    header = ["network", "runs", *(heading(column) for column in columns)]
+    body = rows(runs, columns, ensembles)
+    if with_published:
+        for row in entry.get("rows", []):
+            mark = "*" if row["equivariant"] else ""
+            body.append([f"{row['network']}{mark} (published)", "", *row["values"]])
+    return header, body
