@@ -17,7 +17,7 @@ from data.command import Parser
 from data.signals import one_line_interrupts
 from experiments.cli import add_trust, one_line_errors, one_line_warnings, quiet_libraries
 from experiments.errors import UserError
-from experiments.report.html import value_with_error
+from experiments.report.published import value_with_error
 from experiments.saved_runs.trust import check_trust
 from experiments.training.evaluation import check_name, evaluate, write_results
 from lgatr.utils.memory import keep_freed_memory

@@ -21,9 +21,7 @@ from experiments.options.output_paths import check_folder
 from experiments.plots.curves import plot_learning
 from experiments.report.archive import ARCHIVE, archived_runs, learning_curves
 from experiments.report.comparison import Run, heading, markdown, rows
-from experiments.report.html import all_published
-
-COLUMNS = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
+from experiments.report.published import COLUMNS, all_published
 
 
 def _how(runs: list[Run]) -> str:

@@ -21,7 +21,7 @@ from experiments.metrics.ensemble import ensemble_scores
 from experiments.metrics.scores import Scores
 from experiments.report import archive
 from experiments.report.comparison import Run, data_efficiency, mean_and_spread
-from experiments.report.html import all_published, published
+from experiments.report.published import all_published, published
 
 
 def make_run(folder, seed, auc, model="experiments.models.lgatr.LGATrTagger", task="toptagging"):

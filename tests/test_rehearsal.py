@@ -119,7 +119,7 @@ def test_classes_without_jets(cfg, tmp_path):
     scores = Scores(torch.randn(20), torch.ones(20), torch.rand(20))
     with pytest.raises(UserError, match="every class"):
         task.metrics_of(scores)
-    found = task.metrics_of(scores, may_lack=True)
+    found = task.metrics_of(scores, allow_absent=True)
     assert found["auc"] is None and "no jets of background" in found["undefined"]
     save_results(tmp_path / "run", cfg, found, scores, task.spec.classes, None)
     kept = json.loads((tmp_path / "run/metrics.json").read_text())

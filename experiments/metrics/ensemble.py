@@ -9,10 +9,8 @@ from typing import Any
 import torch
 
 from experiments.errors import UserError
-from experiments.metrics.calibration import expected_calibration_error
-from experiments.metrics.multiclass import multiclass_metrics
+from experiments.metrics.score_metrics import score_metrics
 from experiments.metrics.scores import Scores
-from experiments.metrics.tagging import tagging_metrics
 from experiments.saved_runs import run_directory
 
 
@@ -41,7 +39,7 @@ def ensemble_scores(parts: Sequence[Scores]) -> Scores:
     return Scores(mean.float(), first.target, first.mass)
 
 
-def ensemble_metrics(runs: Sequence[Path], task: Mapping[str, Any]) -> dict[str, float | None]:
+def ensemble_metrics(runs: Sequence[Path], task: Mapping[str, Any]) -> dict[str, Any]:
     """Figures of merit of the ensemble of some runs, as ``metrics.json`` names them.
 
     Parameters
@@ -66,10 +64,4 @@ def ensemble_metrics(runs: Sequence[Path], task: Mapping[str, Any]) -> dict[str,
         scores = ensemble_scores([scores for scores, _ in loaded])
     except ValueError as error:
         raise UserError(str(error)) from error
-    if scores.logits.dim() == 1:
-        found = tagging_metrics(scores.logits, scores.target)
-    else:
-        background, efficiencies = task.get("background"), task.get("efficiencies") or {}
-        found = multiclass_metrics(scores.logits, scores.target, classes, background, efficiencies)
-    found["calibration_error"] = expected_calibration_error(scores.probability, scores.as_predicted)
-    return found
+    return score_metrics(scores, classes, task.get("background"), task.get("efficiencies"))

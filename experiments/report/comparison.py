@@ -13,14 +13,13 @@ from omegaconf import OmegaConf
 
 from experiments.errors import UserError
 from experiments.metrics.ensemble import ensemble_metrics
-from experiments.report.html import published, value_with_error
+from experiments.report.published import COLUMNS, published, value_with_error
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.saved_config import load_config, read_metrics
 
 _SEEDS = ("seed", "random_state")
 _IGNORED = (*_SEEDS, "run_dir", "ckpt_path", "logger", "paths")
 _SHOWN = 3  # options in a row's name
-_DEFAULT = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,7 @@ def table(
     if len(tasks) > 1:
         raise UserError(f"runs of different tasks ({', '.join(tasks)}) have no common table")
     entry = published(tasks[0])
-    columns = entry.get("columns", _DEFAULT)
+    columns = entry.get("columns", COLUMNS)
     header = ["network", "runs", *(heading(column) for column in columns)]
     body = rows(runs, columns, ensembles)
     if with_published:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
-import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from data.atomic import atomic_path
+from experiments.report.published import COLUMNS, published, value_with_error
 from experiments.saved_runs import run_directory
 
 _STYLE = """
@@ -31,29 +30,6 @@ def heading(column: str) -> str:
     return f"1/ε<sub>B</sub>{name} (ε<sub>S</sub> = {efficiency})"
 
 
-def all_published() -> dict[str, Any]:
-    """Published figures by task."""
-    text = resources.files("experiments.report").joinpath("published.json").read_text("utf-8")
-    tables: dict[str, Any] = json.loads(text)
-    return tables
-
-
-def published(task: str) -> dict[str, Any]:
-    """The published figures of a task, or an empty dict if there are none."""
-    table: dict[str, Any] = all_published().get(task, {})
-    return table
-
-
-def value_with_error(results: dict[str, Any], name: str) -> str:
-    """``value±error`` with digits that fit the error."""
-    value, error = results.get(name), results.get(f"{name}_error")
-    if value is None:
-        limit = results.get(f"{name}_lower_limit_95")
-        return f"> {limit:.0f} (95 %)" if limit is not None else "–"
-    digits = 4 if value < 10 else 0
-    return f"{value:.{digits}f}" + (f"±{error:.{digits}f}" if error is not None else "")
-
-
 def _row(cells: list[str], tag: str = "td", css: str = "") -> str:
     inner = "".join(f"<{tag}>{cell}</{tag}>" for cell in cells)
     return f"<tr class='{css}'>{inner}</tr>" if css else f"<tr>{inner}</tr>"
@@ -61,7 +37,7 @@ def _row(cells: list[str], tag: str = "td", css: str = "") -> str:
 
 def _comparison(task: str, results: dict[str, Any]) -> str:
     table = published(task)
-    columns = table.get("columns", ["accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3"])
+    columns = table.get("columns", COLUMNS)
     rows = [_row(["network", *(heading(c) for c in columns)], "th")]
     ours = [value_with_error(results, column) for column in columns]
     rows.append(_row(["this run", *ours], css="ours"))

@@ -13,13 +13,10 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from experiments.data.batch import DataSpec, EventBatch, absent_classes
+from experiments.data.batch import DataSpec, EventBatch
 from experiments.errors import UserError
-from experiments.metrics.calibration import expected_calibration_error
-from experiments.metrics.incomplete import incomplete_metrics
-from experiments.metrics.multiclass import multiclass_metrics
+from experiments.metrics.score_metrics import score_metrics
 from experiments.metrics.scores import Scores
-from experiments.metrics.tagging import tagging_metrics
 from experiments.options.markers import Limit, Range, Text
 from experiments.tasks.recorded_steps import GraphedForward, default_step, refuse
 
@@ -156,41 +153,11 @@ class Classification(lightning.LightningModule):
         self._parts.clear()
         return scores
 
-    def metrics_of(self, scores: Scores, may_lack: bool = False) -> dict[str, Any]:
-        """Figures of merit.
-
-        Parameters
-        ----------
-        scores
-            Of a whole sample.
-        may_lack
-            Whether the sample may lack jets of some class. What is then undefined is None, and
-            ``undefined`` says why.
-
-        Raises
-        ------
-        UserError
-            If jets of a class are lacking, or a score is not finite.
-        """
-        found: dict[str, Any]
-        classes = self.spec.classes
-        absent = absent_classes(scores.target, classes)
-        try:
-            if absent and may_lack:
-                found = dict(incomplete_metrics(scores.logits, scores.target))
-                found["undefined"] = f"AUC and rejections: no jets of {', '.join(absent)}"
-            elif self.spec.num_outputs == 1:
-                found = dict(tagging_metrics(scores.logits, scores.target))
-            else:
-                found = dict(
-                    multiclass_metrics(
-                        scores.logits, scores.target, classes, self.background, self.efficiencies
-                    )
-                )
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        error_of_probability = expected_calibration_error(scores.probability, scores.as_predicted)
-        return {**found, "calibration_error": error_of_probability}
+    def metrics_of(self, scores: Scores, allow_absent: bool = False) -> dict[str, Any]:
+        """Metrics of a whole sample, by :func:`.score_metrics`."""
+        return score_metrics(
+            scores, self.spec.classes, self.background, self.efficiencies, allow_absent
+        )
 
     def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
         """Collect scores, in full precision even where training is in mixed precision.
@@ -214,7 +181,7 @@ class Classification(lightning.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Metrics of the whole test set, kept for the report."""
         self.test_scores = self._joined()
-        self.test_metrics = self.metrics_of(self.test_scores, may_lack=True)
+        self.test_metrics = self.metrics_of(self.test_scores, allow_absent=True)
 
     def make_optimizer(self) -> Optimizer:
         """The optimizer of the model's parameters, with the groups that the model wants.

@@ -22,7 +22,7 @@ from data import signals
 from experiments.cli import ROOT
 from experiments.errors import UserError
 from experiments.options.command_line import RUN_DIR
-from experiments.report.html import value_with_error
+from experiments.report.published import value_with_error
 from experiments.report.results import save_results
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.checkpoints import check_fits, read_checkpoint

@@ -1,0 +1,33 @@
+"""Published figures of merit by task, and how a value is shown beside them."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+COLUMNS = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
+"""Metrics in a table of a task without published figures."""
+
+
+def all_published() -> dict[str, Any]:
+    """Published figures by task."""
+    text = resources.files("experiments.report").joinpath("published.json").read_text("utf-8")
+    tables: dict[str, Any] = json.loads(text)
+    return tables
+
+
+def published(task: str) -> dict[str, Any]:
+    """The published figures of a task, or an empty dict if there are none."""
+    table: dict[str, Any] = all_published().get(task, {})
+    return table
+
+
+def value_with_error(results: dict[str, Any], name: str) -> str:
+    """``value±error`` with digits that fit the error."""
+    value, error = results.get(name), results.get(f"{name}_error")
+    if value is None:
+        limit = results.get(f"{name}_lower_limit_95")
+        return f"> {limit:.0f} (95 %)" if limit is not None else "–"
+    digits = 4 if value < 10 else 0
+    return f"{value:.{digits}f}" + (f"±{error:.{digits}f}" if error is not None else "")
