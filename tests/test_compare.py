@@ -210,7 +210,8 @@ def test_commands_of_published_rows_compose(task, network, command):
 
 
 def test_the_page_shows_runs_that_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(reproduce, "RUNS", tmp_path)
+    for module in (archive, reproduce):
+        monkeypatch.setattr(module, "ARCHIVE", tmp_path)
     entry = published("toptagging")
     assert "not run: needs the public data set" in reproduce.table("toptagging", entry)
     folder = tmp_path / "toptagging" / "L-GATr"

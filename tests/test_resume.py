@@ -330,7 +330,8 @@ def test_damaged_checkpoints_are_noticed(copy):
 def test_two_processes_on_one_run(copy, tmp_path):
     """The second is refused, however the first ended before."""
     hold = (
-        "import sys, time; from pathlib import Path; from experiments import run_directory\n"
+        "import sys, time; from pathlib import Path\n"
+        "from experiments.saved_runs import run_directory\n"
         "run_directory.lock(Path(sys.argv[1])); print('locked', flush=True); time.sleep(100)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

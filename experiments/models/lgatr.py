@@ -63,7 +63,7 @@ class LGATrTagger(NetworkTagger):
     def logits(self, tokens: Tokens) -> Tensor:
         """Logits ``(B, outputs)``."""
         outputs, _ = self.network(
-            tokens.channels, tokens.scalars, packing=tokens.packing, **self._attention_keywords
+            tokens.channels, tokens.scalars, packing=tokens.packing, **self.attention.keywords
         )
         logits: Tensor = outputs[tokens.first, :, 0]
         return logits

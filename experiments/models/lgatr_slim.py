@@ -55,7 +55,7 @@ class SlimTagger(NetworkTagger):
     def logits(self, tokens: Tokens) -> Tensor:
         """Logits ``(B, outputs)``."""
         _, outputs = self.network(
-            tokens.channels, tokens.scalars, packing=tokens.packing, **self._attention_keywords
+            tokens.channels, tokens.scalars, packing=tokens.packing, **self.attention.keywords
         )
         logits: Tensor = outputs[tokens.first]
         return logits

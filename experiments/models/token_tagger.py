@@ -104,7 +104,6 @@ class TokenTagger(nn.Module):
     ) -> None:
         super().__init__()
         self.attention, self.momentum_unit = attention, momentum_unit
-        self._attention_keywords = attention.keywords()
         self.as_channels = as_channels
         self.register_buffer("references", references, persistent=False)
 

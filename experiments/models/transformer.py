@@ -116,7 +116,7 @@ class Transformer(TokenTagger):
         """Logits ``(B, outputs)``."""
         x = self.embedding(torch.cat([tokens.channels.flatten(1), tokens.scalars], dim=1))
         attend = prepare_attention(
-            x.device, x.dtype, packing=tokens.packing, **self._attention_keywords
+            x.device, x.dtype, packing=tokens.packing, **self.attention.keywords
         )
         for block in self.blocks:
             x = block(x, attend)

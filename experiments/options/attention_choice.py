@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 from experiments.options.markers import OneOf
@@ -29,6 +30,7 @@ class AttentionChoice:
     strict: bool
     compute_dtype: Annotated[str, OneOf(FORMATS)] | None = None
 
+    @cached_property
     def keywords(self) -> dict[str, Any]:
-        """For a forward call of a network."""
+        """Keywords of a network's forward call, or of ``prepare_attention``."""
         return {"backend": self.name, "strict": self.strict, "compute_dtype": self.compute_dtype}

@@ -94,7 +94,7 @@ class LLoCaTransformer(TokenTagger):
         local, jet = (torch.einsum("nij,nj->ni", frames.matrices, x) for x in (p, jets[index]))
         there = Kinematics(local * self.momentum_unit, jet * self.momentum_unit)
         features = features_of(there, SETS["kinematics"])
-        attend = prepare_attention(p.device, p.dtype, packing=packing, **self._attention_keywords)
+        attend = prepare_attention(p.device, p.dtype, packing=packing, **self.attention.keywords)
         self.last_attention = attend
         outputs = self.net(
             torch.cat([local, features, scalars], dim=1),

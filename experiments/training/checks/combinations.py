@@ -161,7 +161,7 @@ def _attention(plain: dict[str, Any]) -> Iterator[str]:
             warnings.simplefilter("ignore")  # the run itself tells of a fallback
             try:
                 prepare_attention(
-                    device, torch.float32, packing=packing, **AttentionChoice(**given).keywords()
+                    device, torch.float32, packing=packing, **AttentionChoice(**given).keywords
                 )
             except ValueError as error:
                 yield str(error)
