@@ -62,7 +62,7 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = _with_current_targets(dict(config))
     data, attention = found.get("data"), found.get("attention")
-    # Options of the data module used to stand twice, in ``data`` and resolved in ``data.module``.
+    # The data module used to be a part inside the group, which repeated its options.
     if isinstance(data, dict) and isinstance(data.get("module"), dict):
         found["data"] = {**data, **data["module"]}
         del found["data"]["module"]
