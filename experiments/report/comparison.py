@@ -119,7 +119,7 @@ def _names(firsts: list[Run]) -> list[str]:
     found = []
     for run in firsts:
         namesakes = [other.setup for other in firsts if other.name == run.name]
-        # Of an option and a copy of it by reference, as of attention in a model, the first is shown.
+        # Copies by reference, as of attention in a model, are left out: the shortest name wins.
         options = sorted({option for setup in namesakes for option in setup}, key=_depth)
         shown: dict[str, str] = {}
         for option in options:
