@@ -1,4 +1,13 @@
-"""Attention: what may attend to what (packing, masks, scores), and who computes it (backends)."""
+"""Attention: what may attend to what, and which backend computes it.
+
+:mod:`~lgatr.attention.pattern` describes an attention pattern: events, masks, scores.
+:mod:`~lgatr.attention.backends` compute it, each by a ``plan`` per forward pass and an ``attend``
+per layer. :mod:`~lgatr.attention.tools` list and time backends. The way of a forward pass:
+
+1. :mod:`~lgatr.attention.prepare` reads keyword arguments into an ``AttentionSpec``,
+2. :mod:`~lgatr.attention.registry` chooses a backend for it,
+3. :mod:`~lgatr.attention.prepared` holds pattern, backend and plan, and is called by every layer.
+"""
 
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.cache import PagedCache

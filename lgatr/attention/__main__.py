@@ -29,8 +29,7 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line; see the module's text."""
+def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m lgatr.attention", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -45,7 +44,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dtype", default="float32", help="number format (default float32)")
     parser.add_argument("--repeats", type=int, default=5, help="timed calls of each (default 5)")
     parser.add_argument("--markdown", action="store_true", help="print the tables for a page")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line; see the module's text."""
+    options = _parser().parse_args(arguments)
     if options.markdown:
         print(markdown())
         return

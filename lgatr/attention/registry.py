@@ -73,6 +73,18 @@ def _no_kernel_here(backend: type[Backend], device: torch.device, training: bool
     return None if reason is None else f"cannot load its {device.type} kernels ({reason})"
 
 
+def _by_preference(
+    spec: AttentionSpec, device: torch.device, dtype: torch.dtype
+) -> list[type[Backend]]:
+    """All backends, the one measured to be fastest first."""
+    measured = measured_choice.fastest_backend(device, dtype, spec.packing is not None)
+    return sorted(
+        backends().values(),
+        key=lambda b: (b.name == measured, b.preference(spec, device)),
+        reverse=True,
+    )
+
+
 def select_backend(
     name: str,
     spec: AttentionSpec,
@@ -115,13 +127,8 @@ def select_backend(
         return backend.why_unusable(spec, device, dtype, training, width)
 
     if name == "auto":
-        measured = measured_choice.fastest_backend(device, dtype, spec.packing is not None)
-        # In order of preference, lazily: asking a backend may import its package.
-        order = sorted(
-            table.values(),
-            key=lambda b: (b.name == measured, b.preference(spec, device)),
-            reverse=True,
-        )
+        order = _by_preference(spec, device, dtype)
+        # Lazily: asking a backend may import its package.
         best = next((b for b in order if why_unusable(b) is None), None)
         if best is None:
             raise ValueError(f"no attention backend runs on {device.type} in {dtype}")

@@ -1,1 +1,4 @@
-"""Attention backends, one file each. A new file here is a new backend: nothing else to edit."""
+"""Attention backends: each module with a ``BACKEND`` is found by :mod:`lgatr.attention.registry`.
+
+``base`` is their interface; ``cu_seqlens`` and ``dropout`` are shared.
+"""

@@ -79,10 +79,10 @@ class NativePlan(NamedTuple):
 
 def _stage_on_cpu(spec: AttentionSpec, device: torch.device) -> EventsStage | None:
     """The CPU kernel, if the pattern is causal or has no mask, score or dropout."""
-    queries, keys = spec.packing, spec.key_packing
-    if queries is None or keys is None or device.type != "cpu" or torch.compiler.is_compiling():
+    if device.type != "cpu" or torch.compiler.is_compiling():
         return None
-    if spec.score is not None or spec.dropout > 0.0:
+    queries, keys = spec.packing, spec.key_packing
+    if queries is None or keys is None or spec.score is not None or spec.dropout > 0.0:
         return None
     if isinstance(queries, BoundedPacking) or isinstance(keys, BoundedPacking):
         return None  # whose lengths may be others in the next layer
