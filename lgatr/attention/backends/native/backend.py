@@ -35,7 +35,7 @@ from lgatr.attention.backends.native.packed import (
 from lgatr.attention.backends.native.scored import ScoreChanges, scored_attention
 from lgatr.attention.pattern.features import FEATURES
 from lgatr.attention.pattern.masks import Band, DenseMask
-from lgatr.attention.pattern.packing import BoundedPacking
+from lgatr.attention.pattern.packing import BoundedPacking, Packing
 from lgatr.attention.pattern.scores import DenseBias
 from lgatr.attention.pattern.spec import AttentionSpec
 from lgatr.ops._runtime.derivatives import needs_plain_formula
@@ -50,6 +50,14 @@ def _plain_causality(band: Band, queries: tuple[int, ...], keys: tuple[int, ...]
     if band == Band(None, 0, True) and set(queries) == {1}:
         return False  # one query, the last: it sees all keys
     return None
+
+
+def _causality(spec: AttentionSpec, queries: Packing, keys: Packing) -> bool | None:
+    """Torch's ``is_causal`` for the mask of a packed pattern, or None if it has no such mask."""
+    if spec.mask is None:
+        return False
+    band = spec.mask.band()
+    return None if band is None else _plain_causality(band, queries.lengths, keys.lengths)
 
 
 def _is_empty(q: Tensor, k: Tensor) -> bool:
@@ -78,7 +86,7 @@ class NativePlan(NamedTuple):
 
 
 def _stage_on_cpu(spec: AttentionSpec, device: torch.device) -> EventsStage | None:
-    """The CPU kernel, if the pattern is causal or has no mask, score or dropout."""
+    """The CPU kernel, if the pattern is no more than causal attention of packed events."""
     if device.type != "cpu" or torch.compiler.is_compiling():
         return None
     queries, keys = spec.packing, spec.key_packing
@@ -86,10 +94,7 @@ def _stage_on_cpu(spec: AttentionSpec, device: torch.device) -> EventsStage | No
         return None
     if isinstance(queries, BoundedPacking) or isinstance(keys, BoundedPacking):
         return None  # whose lengths may be others in the next layer
-    causal: bool | None = False
-    if spec.mask is not None:
-        band = spec.mask.band()
-        causal = None if band is None else _plain_causality(band, queries.lengths, keys.lengths)
+    causal = _causality(spec, queries, keys)
     if causal is None:
         return None
     return events_stage(queries.lengths, keys.lengths, causal, spec.scale)
@@ -150,12 +155,9 @@ class NativeBackend(Backend):
                 return out
         if spec.dropout > 0.0:
             return None
-        causal = False
-        if band is not None:
-            needed = _plain_causality(band, queries.lengths, keys.lengths)
-            if needed is None:
-                return None
-            causal = needed
+        causal = _causality(spec, queries, keys)
+        if causal is None:
+            return None
         return attention_of_events(q, k, v, queries.lengths, keys.lengths, causal, spec.scale)
 
     @staticmethod
