@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from data.signals import one_line_interrupts
+from data.command import program
 
 
 def start(cfg: Any, resumption: Any = None) -> float | None:
@@ -46,5 +46,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_interrupts():
+    with program():
         main(sys.argv[1:])

@@ -1,10 +1,23 @@
-"""Command lines of all programs: errors in one line, exit status 2."""
+"""What all programs share: options with errors in one line, and the frame around a program."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
+
+from data.signals import check_current_folder, one_line_interrupts
+from data.streams import forgiving_streams
+
+
+@contextmanager
+def program() -> Iterator[None]:
+    """Frame of every program: interruptions are one line, and output that fails ends nothing."""
+    check_current_folder()
+    with forgiving_streams(), one_line_interrupts():
+        yield
 
 
 class Parser(argparse.ArgumentParser):

@@ -24,13 +24,12 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.atomic import atomic_path, remove_leftovers
-from data.command import Parser
+from data.command import Parser, program
 from data.errors import DataError, describe
 from data.formats import Format, find_format, packed
 from data.formats.registry import SPLITS
 from data.jets import Jets
 from data.manifest import Manifest, Sources
-from data.signals import one_line_interrupts
 
 _CHUNK = 1 << 20
 
@@ -266,5 +265,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_interrupts():
+    with program():
         main()

@@ -29,11 +29,10 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.atomic import remove_leftovers
-from data.command import Parser
+from data.command import Parser, program
 from data.errors import DataError, describe, install_hint
 from data.formats import jetclass, packed, quark_gluon
 from data.jets import BINARY, FloatArray, Jets
-from data.signals import one_line_interrupts
 from data.simulation import COLUMNS, Process, Selection, Table, make_jets
 
 _QUARKS = "1 2 3 4 5"
@@ -253,5 +252,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_interrupts():
+    with program():
         main()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from data.command import program
 from data.generate import main
-from data.signals import one_line_interrupts
 
 if __name__ == "__main__":
-    with one_line_interrupts():
+    with program():
         main(["toptagging", *sys.argv[1:]])

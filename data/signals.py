@@ -53,6 +53,15 @@ def install() -> None:
             signal.signal(signum, _handle)
 
 
+def check_current_folder() -> None:
+    """End the program in one line if its current folder is gone, which libraries trip over."""
+    try:
+        os.getcwd()
+    except OSError:
+        os.write(2, b"error: the current folder was removed; cd to one that exists\n")
+        os._exit(2)
+
+
 def guard_imports() -> None:
     """End a command ``python -m …`` in one line also while its modules are imported.
 
@@ -60,6 +69,7 @@ def guard_imports() -> None:
     """
     if sys.argv[:1] != ["-m"] or threading.current_thread() is not threading.main_thread():
         return
+    check_current_folder()
     for signum in SIGNALS:
         if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(signum, _end_at_once)

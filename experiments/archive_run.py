@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.command import Parser
-from data.signals import one_line_interrupts
+from data.command import Parser, program
 from experiments.cli import one_line_errors
 from experiments.report.archive import archive
 from experiments.saved_runs.run_directory import check_different
@@ -32,5 +31,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_interrupts():
+    with program():
         main()

@@ -14,8 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data.command import Parser
-from data.signals import one_line_interrupts
+from data.command import Parser, program
 from experiments.cli import one_line_errors
 from experiments.options.output_paths import check_figure
 from experiments.plots.efficiency import plot_data_efficiency
@@ -73,5 +72,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_interrupts():
+    with program():
         main()

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.command import Parser
-from data.signals import one_line_interrupts
+from data.command import Parser, program
 from experiments.cli import add_trust, one_line_errors, one_line_warnings, quiet_libraries
 from experiments.errors import UserError
 from experiments.report.published import value_with_error
@@ -47,5 +46,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_interrupts():
+    with program():
         main()

@@ -15,8 +15,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from data.command import Parser
-from data.signals import one_line_interrupts
+from data.command import Parser, program
 from experiments.cli import add_trust, one_line_errors
 from experiments.models.onnx_export import export
 from experiments.options.output_paths import check_folder
@@ -43,5 +42,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_interrupts():
+    with program():
         main()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from data.signals import one_line_interrupts
+from data.command import program
 from experiments.archive_run import main
 
 if __name__ == "__main__":
-    with one_line_interrupts():
+    with program():
         main()

@@ -14,8 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data.command import Parser
-from data.signals import one_line_interrupts
+from data.command import Parser, program
 from experiments.cli import one_line_errors
 from experiments.options.output_paths import check_folder
 from experiments.plots.curves import plot_learning
@@ -85,5 +84,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_interrupts():
+    with program():
         main()

@@ -19,6 +19,7 @@ from lgatr.attention.tools import measured_choice
 from lgatr.attention.tools.event_lengths import read_lengths
 from lgatr.attention.tools.measure import Job, attention_job, measure, network_job
 from lgatr.attention.tools.table import markdown, text
+from lgatr.utils.output import quiet_output
 
 
 class _Parser(argparse.ArgumentParser):
@@ -113,4 +114,5 @@ def _job(options: Any, device: torch.device, dtype: torch.dtype) -> tuple[Job, s
 
 
 if __name__ == "__main__":
-    main()
+    with quiet_output():
+        main()
