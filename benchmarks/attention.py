@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.command import Parser
+from data.command import Parser, program
 from lgatr.attention import (
     AttentionSpec,
     Causal,
@@ -242,4 +242,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with program():
+        main()

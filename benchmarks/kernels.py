@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.machine import description
-from data.command import Parser
+from data.command import Parser, program
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.tuning import seconds_on_gpu
 
@@ -100,4 +100,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with program():
+        main()

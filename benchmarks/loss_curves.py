@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.machine import description
 from benchmarks.speed import ROOT
-from data.command import Parser
+from data.command import Parser, program
 
 WAYS = {
     "torch operations, float64": ("0", "64-true"),
@@ -96,4 +96,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with program():
+        main()

@@ -22,7 +22,7 @@ import torch
 from benchmarks.compare_peer import PAPER
 from benchmarks.machine import description
 from benchmarks.speed import ROOT, SLIM
-from data.command import Parser
+from data.command import Parser, program
 
 EVENTS = (64, 256)
 PARTICLES = 50
@@ -91,4 +91,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with program():
+        main()

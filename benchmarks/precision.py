@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from data.command import Parser
+from data.command import Parser, program
 from data.formats import read_jets
 from experiments.data.batch import EventBatch
 from experiments.data.loader import JetDataset
@@ -183,4 +183,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with program():
+        main()

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.machine import description
 from benchmarks.speed import ROOT
-from data.command import Parser
+from data.command import Parser, program
 from data.convert import main as convert
 from data.formats import find_format, jetclass, read_jets
 from data.jets import Jets
@@ -108,4 +108,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with program():
+        main()

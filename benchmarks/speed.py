@@ -25,7 +25,7 @@ import torch
 from benchmarks.compare_peer import PAPER, install_peer
 from benchmarks.machine import description
 from benchmarks.processes import Worker
-from data.command import Parser
+from data.command import Parser, program
 
 ROOT = Path(__file__).resolve().parents[1]
 SLIM = {
@@ -209,4 +209,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with program():
+        main()

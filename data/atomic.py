@@ -8,7 +8,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LEFTOVER = re.compile(r"\.(.*)\.(\d+)\.partial(\.[^.]*)?")
+from data.errors import DataError
+
+_LEFTOVER = re.compile(r"\.(.*)\.(\d+)\.partial(\.[^.]*)?", re.DOTALL)
 
 
 @contextmanager
@@ -35,6 +37,30 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def as_utf8(text: str) -> str:
+    r"""Text that any file can hold: bytes of file names that are no UTF-8 become ``\udcXX``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all, as UTF-8 and with the line ends that it has."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(as_utf8(text).encode("utf-8"))
+
+
+def check_new(*places: Path) -> None:
+    """Refuse to write where anything is, a link to nothing included.
+
+    Raises
+    ------
+    DataError
+        At the first place that is taken.
+    """
+    for place in places:
+        if os.path.lexists(place):
+            raise DataError(f"{place}: exists; choose another name, or delete it")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.atomic import atomic_path, remove_leftovers
+from data.atomic import atomic_path, check_new, remove_leftovers
 from data.command import Parser, program
 from data.errors import DataError, describe
 from data.formats import Format, find_format, packed
@@ -147,13 +147,21 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _bytes_of(file: Path) -> bytes | None:
+    """Content of a file; None of anything else."""
+    return file.read_bytes() if file.is_file() else None
+
+
 def _check_target(plan: Plan, manifest: Manifest, target: Path) -> None:
     """Refuse to write among or over files that this conversion did not make."""
     if manifest.is_new:
         if target.is_dir() and plan.folders and any(target.iterdir()):
             raise DataError(f"{target}: is not empty; choose another name, or delete it")
-        if target.exists() and not (target.is_dir() and plan.folders):
-            raise DataError(f"{target}: exists; choose another name, or delete it")
+        if not (target.is_dir() and plan.folders):
+            check_new(target)
+        check_new(plan.sums)
+    elif os.path.lexists(plan.sums) and _bytes_of(plan.sums) != manifest.checksums():
+        raise DataError(f"{plan.sums}: not as this conversion wrote it; move it away, or delete it")
     planned = {job.place for job in plan.jobs}
     for folder in plan.folders:
         if foreign := sorted(f for f in folder.rglob("*.h5") if f not in planned):
@@ -232,8 +240,7 @@ def _write(plan: Plan, manifest: Manifest, compress: bool) -> int:
                 written += sum(len(jets) for jets in splits.values())
             progress.advance(bar)
     with atomic_path(plan.sums) as temporary:
-        lines = (f"{file['sha256']}  {name}\n" for name, file in sorted(manifest.files.items()))
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_bytes(manifest.checksums())
     return written
 
 

@@ -214,7 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--seed must be 0 or more, not {options.seed}")
     if options.out.is_dir():
         parser.error(f"{options.out} is a folder; name a file in it")
-    if options.out.exists() and not options.overwrite:
+    if os.path.lexists(options.out) and not options.overwrite:
         parser.error(f"{options.out} exists; choose another name or add --overwrite")
     try:
         import fastjet  # noqa: F401

@@ -211,6 +211,8 @@ class Jets:
                 f"{self.source}: classes are {', '.join(self.classes) or 'missing'}; expected two "
                 "or more different names"
             )
+        if wrong := [name for name in self.classes if not name.isprintable()]:
+            raise DataError(f"{self.source}: class {wrong[0]!r} is no name that can be printed")
 
     def _check_offsets(self) -> None:
         if len(self.offsets) != len(self.labels) + 1:

@@ -9,11 +9,12 @@ the same bytes as one that was not.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.atomic import atomic_path
+from data.atomic import check_new, write_text
 from data.errors import DataError
 
 Sources = dict[str, list[int]]
@@ -40,7 +41,9 @@ class Manifest:
         self.path, self.options = path, dict(options)
         self.files: dict[str, dict[str, Any]] = {}
         self.is_new = not path.is_file()
-        if not self.is_new:
+        if self.is_new:
+            check_new(path)
+        else:
             self._load()
 
     def _load(self) -> None:
@@ -83,9 +86,16 @@ class Manifest:
         }  # fmt: skip
         self.save()
 
+    def checksums(self) -> bytes:
+        """All files in the form of ``sha256sum``: names as their bytes, line ends escaped."""
+        lines = []
+        for name, file in sorted(self.files.items()):
+            escaped = name.replace("\\", r"\\").replace("\n", r"\n").replace("\r", r"\r")
+            mark = "\\" if escaped != name else ""
+            lines.append(f"{mark}{file['sha256']}  {escaped}\n")
+        return os.fsencode("".join(lines))
+
     def save(self) -> None:
         """Write the manifest."""
         content = {"options": self.options, "files": self.files}
-        with atomic_path(self.path) as temporary:
-            text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-            temporary.write_text(text, encoding="utf-8")
+        write_text(self.path, json.dumps(content, indent=1, sort_keys=True) + "\n")

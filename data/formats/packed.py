@@ -11,13 +11,14 @@ version 3 on, checksums follow the HDF5 file (see :mod:`data.checksums`).
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from data.atomic import atomic_path
+from data.atomic import as_utf8, atomic_path
 from data.checksums import Checksums, checksums_of
 from data.errors import DataError
 from data.hdf5 import extents, get_dataset, get_group, is_hdf5, open_hdf5
@@ -38,7 +39,7 @@ def recognises(file: Path) -> bool:
     if not is_hdf5(file):
         return False
     with open_hdf5(file) as (content, _):
-        return content.attrs.get("format") == MARK
+        return _text(file, content, "format", "", f"the text {MARK}") == MARK
 
 
 def files(path: Path, split: str) -> list[Path]:
@@ -59,19 +60,43 @@ def _labels(path: Path, group: h5py.Group) -> h5py.Dataset:
     return labels
 
 
+def _wrong(path: Path, name: str, wanted: str, value: object) -> DataError:
+    return DataError(f"{path}: attribute {name} must be {wanted}, not {reprlib.repr(value)}")
+
+
+def _text(path: Path, file: h5py.File, name: str, default: str, wanted: str) -> str:
+    """A text attribute, also of fixed length and padded, as C and Fortran write it."""
+    value = file.attrs.get(name, default)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace").rstrip("\0 ")
+    if not isinstance(value, str):
+        raise _wrong(path, name, wanted, value)
+    return value
+
+
+def _version(path: Path, file: h5py.File) -> int:
+    value = file.attrs.get("version", 1)
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise _wrong(path, "version", "a whole number, such as 2", value)
+    return int(value)
+
+
 def _classes(path: Path, file: h5py.File) -> tuple[str, ...]:
-    if "classes" not in file.attrs:
-        return BINARY
-    names = json.loads(file.attrs["classes"])
+    wanted = 'text with a JSON list of names, such as ["background", "signal"]'
+    text = _text(path, file, "classes", json.dumps(BINARY), wanted)
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _wrong(path, "classes", wanted, text) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: attribute classes is {names!r}, expected a JSON list of names")
+        raise _wrong(path, "classes", wanted, text)
     return tuple(names)
 
 
 def read_file(path: Path, split: str, start: int = 0, stop: int | None = None) -> Jets:
     """Some jets of a file."""
     with open_hdf5(path) as (file, checksums):
-        if file.attrs.get("version", 1) >= 3 and not checksums.present:
+        if _version(path, file) >= 3 and not checksums.present:
             raise DataError(
                 f"{path}: has no checksums, which files with attribute version 3 end with; a file "
                 "of your own program needs version 2 (see docs/data.md), any other was cut short "
@@ -178,7 +203,9 @@ def write(
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         (names,) = {jets.classes for jets in splits.values()}
         classes, label_type = json.dumps(names), np.int8 if len(names) <= 128 else np.int32
-        file.attrs.update({"format": MARK, "version": VERSION, "classes": classes, **attributes})
+        file.attrs.update({"format": MARK, "version": VERSION, "classes": classes})
+        for name, value in attributes.items():
+            file.attrs[name] = as_utf8(value) if isinstance(value, str) else value
         for name, jets in splits.items():
             jets.check()
             group = file.create_group(name)

@@ -7,11 +7,12 @@ validations by step.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
 
-from data.atomic import atomic_path
+from data.atomic import write_text
 from experiments.errors import UserError
 from experiments.report.comparison import Run
 from experiments.saved_runs.curves import Curve, read_curves
@@ -66,8 +67,7 @@ def archive(run: Path, name: str, data: str, task: str | None = None) -> Path:
     text = json.dumps(results, indent=2) + "\n"
     if target.exists() and target.read_text(encoding="utf-8") != text:
         raise UserError(f"{target}: another run of this seed is kept; remove it first")
-    with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(target, text)
     _write_curves(run, folder / f"{seed}_curve.csv")
     return target
 
@@ -78,12 +78,13 @@ def _write_curves(run: Path, target: Path) -> None:
     steps = sorted(set().union(*curves.values()))
     if not steps:  # models that are not trained by steps
         return
-    with atomic_path(target) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["step", *curves])
-        for step in steps:  # loggers count from 0
-            values = (curve.get(step) for curve in curves.values())
-            writer.writerow([step + 1, *("" if v is None else f"{v:.6f}" for v in values)])
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(["step", *curves])
+    for step in steps:  # loggers count from 0
+        values = (curve.get(step) for curve in curves.values())
+        writer.writerow([step + 1, *("" if v is None else f"{v:.6f}" for v in values)])
+    write_text(target, lines.getvalue())
 
 
 def archived_runs(task: str, network: str) -> list[Run]:

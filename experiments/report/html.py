@@ -7,7 +7,7 @@ import html
 from pathlib import Path
 from typing import Any
 
-from data.atomic import atomic_path
+from data.atomic import write_text
 from experiments.report.published import COLUMNS, published, value_with_error
 from experiments.saved_runs import run_directory
 
@@ -94,5 +94,4 @@ def write_report(directory: Path, task: str, results: dict[str, Any], config: st
         f"<h2>All results</h2><table>{''.join(facts)}</table>{_symmetry(directory)}"
         f"<h2>Configuration</h2><pre>{html.escape(config)}</pre></html>"
     )
-    with atomic_path(directory / "report.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(directory / "report.html", page)

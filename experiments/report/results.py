@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from data.atomic import atomic_path
+from data.atomic import write_text
 from experiments.metrics.scores import Scores
 from experiments.plots import curves, tagging
 from experiments.report.html import write_report
@@ -46,5 +46,4 @@ def save_results(
     curves.plot_learning_rate(history, plots)
     write_report(directory, cfg.published, dict(results), OmegaConf.to_yaml(cfg, resolve=True))
     # Last: whoever finds metrics.json finds a complete run.
-    with atomic_path(directory / run_directory.METRICS) as temporary:
-        temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_text(directory / run_directory.METRICS, json.dumps(results, indent=2) + "\n")

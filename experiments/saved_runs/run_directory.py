@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data.atomic import atomic_path
+from data.atomic import write_text
 from experiments.data.batch import DataSpec
 from experiments.errors import UserError
 from experiments.saved_runs import saved_config
@@ -91,8 +91,7 @@ def go_on_by(directory: Path) -> str:
 
 def write_spec(directory: Path, spec: DataSpec) -> None:
     """Note what the model was built for, so that it can be built again without the data."""
-    with atomic_path(directory / SPEC) as temporary:
-        temporary.write_text(json.dumps(asdict(spec)), encoding="utf-8")
+    write_text(directory / SPEC, json.dumps(asdict(spec)))
 
 
 def read_spec(directory: Path) -> DataSpec:
@@ -203,11 +202,9 @@ def claim(directory: Path, config: str, spec: DataSpec, overrides: list[str]) ->
         Of the command line, that led to the configuration.
     """
     write_spec(directory, spec)
-    with atomic_path(directory / COMMAND) as temporary:
-        temporary.write_text(json.dumps({"overrides": overrides}) + "\n", encoding="utf-8")
+    write_text(directory / COMMAND, json.dumps({"overrides": overrides}) + "\n")
     # Last: whoever finds a configuration finds all of these.
-    with atomic_path(directory / CONFIG) as temporary:
-        temporary.write_text(config, encoding="utf-8")
+    write_text(directory / CONFIG, config)
 
 
 def git_revision(root: Path) -> str:

@@ -16,7 +16,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
-from data.atomic import atomic_path
+from data.atomic import write_text
 from experiments.data.batch import EventBatch
 from experiments.saved_runs import run_directory
 from experiments.tasks.classification import Classification
@@ -62,8 +62,7 @@ def _inspected(
     features, few = datamodule.prepare.features, last_events(batch, 4)
     symmetries = _attempt("symmetry", lambda: symmetry(model, few, features))
     if symmetries is not None:
-        with atomic_path(directory / run_directory.SYMMETRY) as temporary:
-            temporary.write_text(f"{symmetries}\n", encoding="utf-8")
+        write_text(directory / run_directory.SYMMETRY, f"{symmetries}\n")
     return {**found, "symmetry": None if symmetries is None else symmetries.symmetry}
 
 

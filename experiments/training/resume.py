@@ -18,7 +18,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from data.atomic import atomic_path
+from data.atomic import write_text
 from experiments.cli import CONFIG_DIR, add_trust, check_command_line
 from experiments.errors import UserError
 from experiments.options.command_line import RUN_DIR
@@ -158,8 +158,10 @@ def record(resumption: Resumption, step: int, revision: str) -> None:
         "changes": dict(resumption.changes),
     }
     entries = [*read_resumes(resumption.directory), entry]
-    with atomic_path(resumption.directory / run_directory.RESUMES) as temporary:
-        temporary.write_text(json.dumps({"resumes": entries}, indent=2) + "\n", encoding="utf-8")
+    write_text(
+        resumption.directory / run_directory.RESUMES,
+        json.dumps({"resumes": entries}, indent=2) + "\n",
+    )
 
 
 def _moved(cfg: DictConfig, directory: Path) -> DictConfig:

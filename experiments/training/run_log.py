@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from data.atomic import atomic_path
+from data.atomic import write_text
 from experiments.saved_runs.curves import LOG_FILE, STEP, Row, complete_rows, read_rows
 
 _PART = "version_0"
@@ -88,13 +89,11 @@ class CurveLog(Logger):
             self._writer(handle).writerow(row)
 
     def _write(self, rows: Iterable[Row]) -> None:
-        with (
-            atomic_path(self._folder / _PART / LOG_FILE) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as handle,
-        ):
-            writer = self._writer(handle)
-            writer.writeheader()
-            writer.writerows(rows)
+        lines = io.StringIO()
+        writer = self._writer(lines)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self._folder / _PART / LOG_FILE, lines.getvalue())
 
     def _writer(self, handle: Any) -> csv.DictWriter[str]:
         return csv.DictWriter(handle, self._columns, restval="", lineterminator="\n")
