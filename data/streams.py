@@ -16,7 +16,7 @@ class _Forgiving(io.FileIO):
 
     failure: OSError | None = None
 
-    def write(self, content: Any) -> int | None:
+    def write(self, content: Any) -> int:
         """Write, or drop, all of ``content``."""
         if self.failure is None:
             try:

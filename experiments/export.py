@@ -17,8 +17,9 @@ from pathlib import Path
 
 from data.command import Parser, program
 from experiments.cli import add_trust, one_line_errors
+from experiments.errors import UserError
 from experiments.models.onnx_export import export
-from experiments.options.output_paths import check_folder
+from experiments.options.output_paths import check_folder, encoding_problem
 from experiments.saved_runs.trust import check_trust
 
 
@@ -34,6 +35,8 @@ def main() -> None:
         folder = options.run_dir / "export" if options.out is None else Path(options.out)
         if options.out is not None:
             check_folder(folder, "--out")
+        elif problem := encoding_problem(folder):
+            raise UserError(problem)
         check_trust(options.trust)
         files, deviation = export(options.run_dir, folder, options.trust)
     for file in files:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 
+from data.atomic import check_new
 from data.errors import install_hint
 from experiments.errors import UserError
 from experiments.models.finetune import FineTuned
@@ -27,6 +28,7 @@ from experiments.saved_runs.saved_config import load_config
 TOLERANCE = 1e-4
 """Largest difference of logits between torch and ONNX Runtime."""
 ONNX = "tagger.onnx"
+WEIGHTS = "model.safetensors"
 _EXAMPLE = (3, 7)
 _CHECKS = ((1, 1), (2, 30), (64, 50), (5, 120))
 
@@ -152,11 +154,14 @@ def export(run: Path, folder: Path, trust: Sequence[str] = ()) -> tuple[list[Pat
 
     Raises
     ------
+    DataError
+        If one of the files exists.
     UserError
         If the model does not export, a package is missing, or logits differ by more than
         ``TOLERANCE``.
     """
     step = _Progress()
+    check_new(folder / ONNX, folder / WEIGHTS)
     tagger = load_tagger(run, trust)
     network = getattr(tagger.tagger, "network", None)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.partial-") as name:
@@ -181,6 +186,7 @@ def export(run: Path, folder: Path, trust: Sequence[str] = ()) -> tuple[list[Pat
             network.save_pretrained(temporary)
         folder.mkdir(exist_ok=True)
         files = [folder / file.name for file in sorted(temporary.iterdir())]
+        check_new(*files)
         for file in files:
             os.replace(temporary / file.name, file)
     step("done")

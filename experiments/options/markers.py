@@ -61,9 +61,21 @@ class NotEmpty:
     """Text that says something."""
 
 
+MAX_NAME = 150
+"""Bytes of a name; with what is put behind it, a file system takes 255."""
+
+
 @dataclass(frozen=True)
 class FolderName:
     """Text that names one folder, not a path."""
+
+    def holds(self, text: str) -> bool:
+        """Whether a folder, or with a suffix a file, can have this name in any other folder."""
+        is_name = text.strip() not in ("", ".", "..") and not {"/", "\\"} & set(text)
+        return is_name and text.isprintable() and len(text.encode()) <= MAX_NAME
+
+    def __str__(self) -> str:
+        return f"the name of a folder, without slashes, of 1 to {MAX_NAME} characters"
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from data.atomic import as_utf8, check_new
 from experiments.errors import UserError
 
 FIGURES = (".pdf", ".png", ".svg")
+
+
+def encoding_problem(folder: Path | str) -> str | None:
+    """Why libraries that want UTF-8 (TensorBoard, safetensors) cannot write there, if so."""
+    if as_utf8(str(folder)) == str(folder):
+        return None
+    return f"{as_utf8(str(folder))}: holds bytes that are no UTF-8; choose another name"
 
 
 def check_folder(folder: Path, option: str) -> None:
@@ -35,6 +43,8 @@ def check_folder(folder: Path, option: str) -> None:
         raise UserError(f"{option} {folder}: {place} is a file; choose a folder")
     if not _can_write(place):
         raise UserError(f"{option} {folder}: {place} cannot be written to; choose another folder")
+    if problem := encoding_problem(folder):
+        raise UserError(f"{option} {problem}")
 
 
 def check_figure(file: Path, option: str) -> None:
@@ -44,6 +54,8 @@ def check_figure(file: Path, option: str) -> None:
     ------
     UserError
         If its suffix is not one of :data:`FIGURES`, or its folder does not exist.
+    DataError
+        If it exists.
     """
     if file.suffix.lower() not in FIGURES:
         raise UserError(f"{option} {file}: must end in {', '.join(FIGURES)}")
@@ -54,6 +66,7 @@ def check_figure(file: Path, option: str) -> None:
         raise UserError(f"{option} {file}: {parent} is no folder; make it, or choose another")
     if not _can_write(parent):
         raise UserError(f"{option} {file}: {parent} cannot be written to; choose another folder")
+    check_new(file)
 
 
 def _can_write(folder: Path) -> bool:

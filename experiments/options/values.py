@@ -55,9 +55,8 @@ def _problem_of_markers(value: Any, markers: Iterable[Any]) -> str | None:
             return f"must be one of {', '.join(known)}{did_you_mean(value, known)}"
         if isinstance(marker, NotEmpty) and isinstance(value, str) and not value.strip():
             return "must not be empty"
-        if isinstance(marker, FolderName) and isinstance(value, str):
-            if value in ("", ".", "..") or Path(value).name != value or "\0" in value:
-                return "must be the name of a folder, without slashes"
+        if isinstance(marker, FolderName) and isinstance(value, str) and not marker.holds(value):
+            return f"must be {marker}"
     return None
 
 

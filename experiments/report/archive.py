@@ -10,16 +10,18 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 from data.atomic import write_text
 from experiments.errors import UserError
+from experiments.options.markers import FolderName
 from experiments.report.comparison import Run
 from experiments.saved_runs.curves import Curve, read_curves
+from experiments.saved_runs.metrics_file import read_metrics
 from experiments.saved_runs.run_directory import CONFIG, METRICS
-from experiments.saved_runs.saved_config import load_config, read_metrics
+from experiments.saved_runs.saved_config import load_config
 
 ARCHIVE = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "trainings"
+_FOLDER = FolderName()
 CURVES = ("auc", "loss", "accuracy")
 """Validation metrics whose curves are kept."""
 
@@ -51,16 +53,13 @@ def archive(run: Path, name: str, data: str, task: str | None = None) -> Path:
     if not ((run / METRICS).is_file() and (run / CONFIG).is_file()):
         raise UserError(f"{run}: no finished run; it lacks {METRICS} or {CONFIG}")
     for option, value in (("--name", name), ("--task", task)):
-        if value is not None and (not value.strip() or Path(value).name != value):
-            raise UserError(f"{option} {value!r}: a name of a folder, without slashes, is needed")
-    results = read_metrics(run / METRICS)
-    try:
-        seed = int(results["seed"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{run / METRICS}: damaged, or of another program; run again") from error
+        if value is not None and not _FOLDER.holds(value):
+            raise UserError(f"{option} {value!r}: must be {_FOLDER}")
+    results = read_metrics(run / METRICS, ("seed",))
+    seed = results["seed"]
     task = task or str(load_config(run, build=False).get("name"))
-    if Path(task).name != task:
-        raise UserError(f"{run / CONFIG}: name={task} is no name of a folder; give --task")
+    if not _FOLDER.holds(task):
+        raise UserError(f"{run / CONFIG}: name={task} must be {_FOLDER}; give --task")
     folder = ARCHIVE / task / name
     target = folder / f"{seed}.json"
     results["data"] = data
@@ -91,7 +90,7 @@ def archived_runs(task: str, network: str) -> list[Run]:
     """All archived runs of a network."""
     found = []
     for file in sorted((ARCHIVE / task / network).glob("*.json")):
-        results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        results = read_metrics(file, ("data", "device"))
         if "training_seconds" in results:
             results["training_hours"] = results["training_seconds"] / 3600
         found.append(Run(network, task, {}, results))

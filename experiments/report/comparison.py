@@ -15,7 +15,8 @@ from experiments.errors import UserError
 from experiments.metrics.ensemble import ensemble_metrics
 from experiments.report.published import COLUMNS, published, value_with_error
 from experiments.saved_runs import run_directory
-from experiments.saved_runs.saved_config import load_config, read_metrics
+from experiments.saved_runs.metrics_file import read_metrics
+from experiments.saved_runs.saved_config import load_config
 
 _SEEDS = ("seed", "random_state")
 _IGNORED = (*_SEEDS, "run_dir", "ckpt_path", "logger", "paths")
@@ -141,7 +142,10 @@ def data_efficiency(runs: list[Run]) -> dict[str, dict[int, list[float]]]:
     curves: dict[str, dict[int, list[float]]] = {}
     for run in runs:
         points = curves.setdefault(run.name, {})
-        points.setdefault(run.results["jets"]["train"], []).append(run.results["auc"])
+        jets, auc = run.results.get("jets", {}).get("train"), run.results.get("auc")
+        if not jets or auc is None:
+            raise UserError(f"{run.folder}: lacks auc or jets.train, which a curve is made of")
+        points.setdefault(jets, []).append(auc)
     return curves
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from data.atomic import atomic_path
 from experiments.errors import UserError
 from experiments.saved_runs import run_directory
+from experiments.saved_runs.checkpoint_contents import fault
 from lgatr.utils.archive import check_archive
 
 
@@ -58,6 +59,8 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise UserError(f"{path} is damaged or not a checkpoint of ours; choose another") from error
     if not (isinstance(found, dict) and isinstance(found.get("state_dict"), Mapping)):
         raise UserError(f"{path}: holds no weights of a run; choose another")
+    if problem := fault(found, on_meta=str(map_location) == "meta"):
+        raise UserError(f"{path}: {problem}; it is no checkpoint of a run, choose another")
     return found
 
 

@@ -19,6 +19,7 @@ from data.atomic import write_text
 from experiments.data.batch import DataSpec
 from experiments.errors import UserError
 from experiments.saved_runs import saved_config
+from experiments.saved_runs.metrics_file import read_metrics
 from experiments.saved_runs.saved_config import read_json
 
 CONFIG = saved_config.CONFIG
@@ -77,7 +78,7 @@ def tested_checkpoint(run: Path) -> Path:
     best, last = run / BEST, run / LAST
     if best.is_file():
         return best
-    if (run / METRICS).is_file() and read_json(run / METRICS).get("best_val_auc"):
+    if (run / METRICS).is_file() and read_metrics(run / METRICS).get("best_val_auc"):
         raise UserError(f"{run}: no trained run; it lacks {BEST}")
     if not last.is_file():
         raise UserError(f"{run}: no checkpoint yet; train it first")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.errors import UserError
 from experiments.options.renamed import current_option, upgraded
+from experiments.saved_runs.resumable import harmless_place
 from experiments.saved_runs.trust import check_targets
 
 CONFIG = "config.yaml"
 RESUMES = "resumes.json"
-_FIGURES = {"accuracy", "accuracy_error", "auc", "auc_error", "loss", "calibration_error"}
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
 
@@ -52,25 +51,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def read_metrics(path: Path) -> dict[str, Any]:
-    """The figures of a finished run; null is a figure that is undefined.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged, or a figure is anything but a finite number.
-    """
-    found = read_json(path)
-    for name, value in found.items():
-        if name in _FIGURES or name.startswith("rejection_"):
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is not None and not (number and math.isfinite(value)):
-                raise UserError(
-                    f"{path}: {name} is {value!r}, no finite number; restore it, or run again"
-                )
-    return found
-
-
 def _check_events(text: str) -> None:
     """Refuse aliases, which can unfold to any size, nesting without end, and all but a mapping."""
     depth = 0
@@ -99,11 +79,15 @@ def read_resumes(run: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     entries = read_json(path).get("resumes")
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, dict) and isinstance(entry.get("changes"), dict) for entry in entries
-    ):
+    if not isinstance(entries, list) or not all(map(_is_resumption, entries)):
         raise UserError(f"{path}: damaged; restore it from a copy, or remove it")
     return entries
+
+
+def _is_resumption(entry: Any) -> bool:
+    step = entry.get("from_step", 0) if isinstance(entry, dict) else None
+    is_count = isinstance(step, int) and not isinstance(step, bool) and step >= 0
+    return is_count and isinstance(entry.get("changes"), dict)
 
 
 def changed(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
@@ -164,19 +148,40 @@ def load_config(
     if not isinstance(found, DictConfig):
         raise UserError(f"{path}: must hold options with their names; restore it, or run again")
     found = _upgraded(found)
+    _check_values(found, path, trust if build else None)
     for entry in read_resumes(run):
-        try:
-            changes = {current_option(name): value for name, value in entry["changes"].items()}
-            found = _upgraded(changed(found, changes))
-        except (ValueError, TypeError, OmegaConfBaseException) as error:
-            raise UserError(f"{run / RESUMES}: damaged; restore it from a copy") from error
-    plain = OmegaConf.to_container(found, resolve=False)
-    if _interpolations(plain):
-        # Runs store resolved values; a reference here could only read what is not theirs to read.
-        raise UserError(f"{path}: holds a reference ${{...}}, which runs never write; remove it")
+        found = _with_changes(found, entry["changes"], run / RESUMES, build)
+        _check_values(found, run / RESUMES, trust if build else None)
     for name in needs:
         if not isinstance(OmegaConf.select(found, name, throw_on_missing=False), DictConfig):
             raise UserError(f"{path}: lacks the section {name}; restore it, or run again")
-    if build:
-        check_targets(plain, str(path), trust)
     return found
+
+
+def _check_values(config: DictConfig, path: Path, trust: Sequence[str] | None) -> None:
+    """Refuse references and, unless ``trust`` is None, names of code that is no part of runs."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    if _interpolations(plain):
+        # Runs store resolved values; a reference here could only read what is not theirs to read.
+        raise UserError(f"{path}: holds a reference ${{...}}, which runs never write; remove it")
+    if trust is not None:
+        check_targets(plain, str(path), trust)
+
+
+def _with_changes(
+    config: DictConfig, changes: Mapping[str, Any], path: Path, build: bool
+) -> DictConfig:
+    """The same as it went on after a resumption, which the command line would have allowed."""
+    data = config.get("data") if build else None
+    datamodule = data.get("_target_") if isinstance(data, DictConfig) else None
+    current = {current_option(name): value for name, value in changes.items()}
+    for name in current:
+        if harmless_place(name, datamodule) is None:
+            raise UserError(
+                f"{path}: changes {name}, on which results depend; restore it from a copy, or "
+                "remove it"
+            )
+    try:
+        return _upgraded(changed(config, current))
+    except (ValueError, TypeError, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: damaged; restore it from a copy") from error

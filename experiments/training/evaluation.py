@@ -17,14 +17,13 @@ from omegaconf import OmegaConf
 
 from experiments.cli import ROOT
 from experiments.errors import UserError
+from experiments.options.markers import MAX_NAME, FolderName
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.checkpoints import check_fits, load_best
 from experiments.saved_runs.saved_config import load_config
 from experiments.tasks.classification import Classification
 
 _LIMITS = ("limit", "eval_limit")
-MAX_NAME = 150
-"""Bytes in the name of a file of results."""
 
 
 def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
@@ -106,8 +105,7 @@ def check_name(name: str) -> str:
         If it is empty, leads to another folder, or is too long.
     """
     text = name.strip()
-    wrong = not text or {"/", "\\"} & set(text) or not text.isprintable() or text.startswith(".")
-    if wrong or len(text.encode()) > MAX_NAME:
+    if not FolderName().holds(text) or text.startswith("."):
         raise UserError(
             f"--name {name!r}: a name without slashes, of 1 to {MAX_NAME} characters, is needed"
         )

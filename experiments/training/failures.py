@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from data.errors import DataError, describe
 from experiments.errors import UserError
@@ -69,3 +71,34 @@ def kept_results(command: str) -> Iterator[None]:
             f"{text}; training is done and its weights are kept, test and report go on by: "
             f"{command} (HYDRA_FULL_ERROR=1 shows where it failed)"
         ) from error
+
+
+@contextmanager
+def restoring(trainer: Any, path: Path | None) -> Iterator[None]:
+    """Name the checkpoint in any error of Lightning while it restores what the checkpoint holds."""
+    connector = trainer._checkpoint_connector
+    names = ("_restore_modules_and_callbacks", "restore_training_state")
+    for name in names:
+        setattr(connector, name, _named(getattr(connector, name), path))
+    try:
+        yield
+    finally:
+        for name in names:
+            delattr(connector, name)
+
+
+def _named(restore: Callable[..., None], path: Path | None) -> Callable[..., None]:
+    def restored(*arguments: Any, **keywords: Any) -> None:
+        try:
+            restore(*arguments, **keywords)
+        except (UserError, DataError):
+            raise
+        except Exception as error:
+            if any(re.search(pattern, str(error)) for pattern, _ in _MEANINGS):
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(
+                f"{path}: cannot be restored ({reason}); it is of another program or damaged"
+            ) from error
+
+    return restored

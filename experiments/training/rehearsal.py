@@ -104,5 +104,5 @@ def _report(cfg: DictConfig, task: Classification, folder: Path) -> None:
         torch.arange(jets) % classes,
         100 * torch.rand(jets, generator=generator),
     )
-    metrics = task.metrics_of(scores)
+    metrics = {**task.metrics_of(scores), "data": str(cfg.data.path)}
     save_results(folder, cfg, metrics, scores, task.spec.classes, task.background)

@@ -23,23 +23,13 @@ from experiments.cli import CONFIG_DIR, add_trust, check_command_line
 from experiments.errors import UserError
 from experiments.options.command_line import RUN_DIR
 from experiments.options.renamed import current_option
-from experiments.options.signatures import find
 from experiments.saved_runs import run_directory
+from experiments.saved_runs.metrics_file import read_metrics
+from experiments.saved_runs.resumable import LENGTHS, harmless_place, is_below
 from experiments.saved_runs.saved_config import changed, load_config, read_json, read_resumes
 from experiments.saved_runs.trust import check_trust
-from experiments.training.resume_checks import check_nothing_saved, read_metrics
+from experiments.training.resume_checks import check_nothing_saved
 
-LENGTHS = ("trainer.max_steps", "trainer.max_time")
-HARMLESS = (
-    "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy",
-    "trainer.max_steps", "trainer.max_time", "trainer.log_every_n_steps",
-    "trainer.enable_progress_bar", "trainer.profiler", "data.num_workers",
-    "logger", "callbacks.progress", "callbacks.learning_rate",
-)  # fmt: skip
-"""Options that a run may go on with changed, with all below them."""
-
-_READERS = ("trainer.devices", "trainer.num_nodes", "data.num_workers")
-"""Options that say how many processes read the data."""
 _PLACES = ("run_dir", "ckpt_path", "paths")
 _CHECKPOINTS = {"last": run_directory.LAST, "best": run_directory.BEST}
 
@@ -216,7 +206,7 @@ def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str
     before, after = _flat(_composed(started, directory)), _flat(composed)
     touched = {n for n in {*before, *after} if before.get(n, ...) != after.get(n, ...)}
     # Equal to the default, but perhaps not to what the run has.
-    touched |= {n for n in {*own, *after} if any(_is_below(n, name) for name in names)}
+    touched |= {n for n in {*own, *after} if any(is_below(n, name) for name in names)}
     changes = {}
     for name in sorted(touched):
         value, old = after.get(name, ...), own.get(name, ...)
@@ -224,7 +214,7 @@ def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str
             continue
         if old is ... and before.get(name, ...) == value:
             continue  # an option that this version of the program has beside those of the run
-        place = _harmless_place(name, str(own.get("data._target_")))
+        place = harmless_place(name, str(own.get("data._target_")))
         if place is None:
             shown = ("nothing" if v is ... else v for v in (old, value))
             raise UserError(
@@ -256,21 +246,9 @@ def _name(override: str) -> str:
 
 def _cause(name: str, overrides: list[str]) -> str:
     """The override that most likely changed an option."""
-    own = [o for o in overrides if _is_below(name, _name(o))]
+    own = [o for o in overrides if is_below(name, _name(o))]
     wide = [o for o in overrides if _name(o) in ("experiment", "debug")]
     return (own or wide or overrides)[0]
-
-
-def _is_below(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(prefix + ".")
-
-
-def _harmless_place(name: str, datamodule: str) -> str | None:
-    """The entry of :data:`HARMLESS` that an option belongs to, if any."""
-    places = list(HARMLESS)
-    if getattr(find(datamodule), "order_depends_on_readers", False):
-        places = [place for place in places if place not in _READERS]
-    return next((place for place in places if _is_below(name, place)), None)
 
 
 def _instead(checkpoint: Path, problem: str) -> str:
@@ -318,7 +296,7 @@ def finished(resumption: Resumption) -> dict[str, Any] | None:
     file = resumption.directory / run_directory.METRICS
     if not file.is_file():
         return None
-    results = read_metrics(file)
+    results = read_metrics(file, ("steps",))
     if any(name in resumption.changes for name in LENGTHS):
         return None
     command = run_directory.go_on_by(resumption.directory)
@@ -333,7 +311,7 @@ def begin(resumption: Resumption, step: int, revision: str) -> None:
     """Note that a run goes on; results of a finished one are kept beside those to come."""
     metrics = resumption.directory / run_directory.METRICS
     if metrics.is_file():
-        steps = read_metrics(metrics)["steps"]
+        steps = read_metrics(metrics, ("steps",))["steps"]
         for name in (run_directory.METRICS, "report.html", run_directory.SCORES):
             file = resumption.directory / name
             if file.is_file():

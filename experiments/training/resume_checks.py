@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.errors import UserError
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.curves import read_rows
-from experiments.saved_runs.saved_config import read_json, read_resumes
+from experiments.saved_runs.metrics_file import read_metrics
+from experiments.saved_runs.saved_config import read_resumes
 
 
 def check_nothing_saved(cfg: DictConfig, directory: Path, longer: bool) -> None:
@@ -29,11 +29,11 @@ def check_nothing_saved(cfg: DictConfig, directory: Path, longer: bool) -> None:
         If it has results, was resumed, or has curves beyond its first checkpoint.
     """
     metrics = directory / run_directory.METRICS
-    steps = [int(entry.get("from_step") or 0) for entry in read_resumes(directory)]
+    steps = [entry.get("from_step", 0) for entry in read_resumes(directory)]
     if metrics.is_file():
         if not longer:
             return  # finished, and left as it is
-        steps.append(read_metrics(metrics)["steps"])
+        steps.append(read_metrics(metrics, ("steps",))["steps"])
     interval = OmegaConf.select(cfg, "callbacks.last.every_n_train_steps")
     logged = [int(row["step"]) for row in read_rows(directory / "logs" / "csv")]
     # Killed before it first saved, a run starts again.
@@ -43,12 +43,3 @@ def check_nothing_saved(cfg: DictConfig, directory: Path, longer: bool) -> None:
             f"{directory}: has done {done} steps, and {run_directory.LAST} is missing; restore it "
             "from a copy, or start a new run"
         )
-
-
-def read_metrics(file: Path) -> dict[str, Any]:
-    """The results of a run; :class:`UserError` if they do not say how long it trained."""
-    found = read_json(file)
-    steps = found.get("steps")
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
-        raise UserError(f"{file}: damaged; remove it to test and report again")
-    return found

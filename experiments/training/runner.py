@@ -25,11 +25,12 @@ from experiments.options.command_line import RUN_DIR
 from experiments.report.published import value_with_error
 from experiments.report.results import save_results
 from experiments.saved_runs import run_directory
+from experiments.saved_runs.checkpoint_contents import check_training_state
 from experiments.saved_runs.checkpoints import check_fits, read_checkpoint
 from experiments.tasks.classification import Classification
 from experiments.training import resume
 from experiments.training.checks.run import check_run
-from experiments.training.failures import explained_failures, kept_results
+from experiments.training.failures import explained_failures, kept_results, restoring
 from experiments.training.rehearsal import rehearse
 from experiments.training.results import gather
 from experiments.training.sharding import assemble, load_weights
@@ -80,7 +81,9 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     step = 0
     if checkpoint is not None:
         read = read_checkpoint if resumption is None else resume.read_resumed
-        step = check_fits(task, read(checkpoint), checkpoint, trainer.max_steps)
+        found = read(checkpoint)
+        check_training_state(found, checkpoint)
+        step = check_fits(task, found, checkpoint, trainer.max_steps)
     if first and step != trainer.max_steps:
         rehearse(cfg, task, datamodule, trainer.strategy.root_device)
     if first:
@@ -167,7 +170,8 @@ def _fit(trainer: Trainer, task: Classification, datamodule: Any, checkpoint: Pa
     """Train; returns the seconds it took."""
     start = time.perf_counter()
     # Our own checkpoints hold optimizer and loop states made of plain types and tensors.
-    trainer.fit(task, datamodule, ckpt_path=checkpoint, weights_only=True)
+    with restoring(trainer, checkpoint):
+        trainer.fit(task, datamodule, ckpt_path=checkpoint, weights_only=True)
     return time.perf_counter() - start
 
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.options import search
 from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import did_you_mean
+from experiments.options.output_paths import encoding_problem
 from experiments.options.signatures import find
 from experiments.training.checks import trainer_options
 from lgatr import Packing
@@ -89,6 +90,9 @@ def _devices(options: dict[str, Any]) -> Iterator[str]:
 
 def _run_dir(run_dir: str) -> Iterator[str]:
     """A folder that cannot be made."""
+    if problem := encoding_problem(run_dir):
+        yield f"run_dir={problem}"
+        return
     place = Path(run_dir).absolute()
     try:
         while not place.exists() and place != place.parent:
