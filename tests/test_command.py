@@ -11,8 +11,8 @@ import pytest
 
 from experiments.cli import ROOT
 
-# It runs in the environment of another library, without ours.
-ALONE = {"benchmarks.compare_peer"}
+# They run in the environment of another library, without ours.
+ALONE = {"benchmarks.compare_peer", "benchmarks.walk"}
 FOLDERS = ("data", "experiments", "benchmarks", "lgatr")
 RESUME = "experiments.training.resume"
 PROGRAMS = sorted(

@@ -10,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from data.errors import DataError
 from experiments.cli import CONFIG_DIR
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.data.features import compute_features, feature_names
@@ -141,7 +142,7 @@ class TestNothingHalfDone:
         monkeypatch.setattr(command, "write_onnx", lambda tagger, path: path.write_bytes(b"new"))
         monkeypatch.setattr(command, "onnx_deviation", lambda tagger, path: 1e-6)
         (tmp_path / "export").mkdir()
-        (tmp_path / "export" / "tagger.onnx").write_bytes(b"old")
+        (tmp_path / "export" / "mine.txt").write_bytes(b"old")
         return tmp_path
 
     def content(self, run):
@@ -152,9 +153,17 @@ class TestNothingHalfDone:
         assert [file.name for file in files] == ["model.safetensors", "tagger.onnx"]
         assert (run / "export" / "tagger.onnx").read_bytes() == b"new" and deviation == 1e-6
         assert self.content(run) == {
-            "export", "export/tagger.onnx", "export/model.safetensors",
+            "export", "export/tagger.onnx", "export/model.safetensors", "export/mine.txt",
         }  # fmt: skip
         assert len(capsys.readouterr().out.splitlines()) == 3
+
+    @pytest.mark.parametrize("name", ["tagger.onnx", "model.safetensors"])
+    def test_files_of_another_export_are_kept(self, run, name, monkeypatch):
+        monkeypatch.setattr(command, "load_tagger", lambda run, trust: pytest.fail("too late"))
+        (run / "export" / name).symlink_to("nowhere")
+        with pytest.raises(DataError, match=f"{name}: exists; choose another name, or delete it"):
+            command.export(run, run / "export")
+        assert self.content(run) == {"export", f"export/{name}", "export/mine.txt"}
 
     @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
     def test_failure(self, run, monkeypatch, error):
@@ -165,15 +174,14 @@ class TestNothingHalfDone:
         monkeypatch.setattr(command, "write_onnx", fail)
         with pytest.raises(error):
             command.export(run, run / "export")
-        assert self.content(run) == {"export", "export/tagger.onnx"}
-        assert (run / "export" / "tagger.onnx").read_bytes() == b"old"
+        assert self.content(run) == {"export", "export/mine.txt"}
 
     @pytest.mark.parametrize("deviation", [1e-3, np.nan])
     def test_other_numbers(self, run, monkeypatch, deviation):
         monkeypatch.setattr(command, "onnx_deviation", lambda tagger, path: deviation)
         with pytest.raises(UserError, match="nothing was kept"):
             command.export(run, run / "export")
-        assert (run / "export" / "tagger.onnx").read_bytes() == b"old"
+        assert self.content(run) == {"export", "export/mine.txt"}
 
     def test_a_missing_package(self, run, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from data.errors import DataError
 from experiments import compare, export, reproduce
 from experiments.errors import UserError
 from experiments.options.output_paths import check_figure, check_folder
+from experiments.training.checks import combinations
 
 
 @pytest.mark.parametrize("name", ["", ".", "file", "file/below", "none/below", "/proc/x"])
@@ -33,6 +35,21 @@ def test_figures_that_cannot_be(name, tmp_path):
         check_figure(tmp_path / name, "--curve")
     check_figure(tmp_path / "x.PDF", "--curve")
     assert [p.name for p in tmp_path.iterdir()] == ["folder.pdf"]
+
+
+@pytest.mark.parametrize("place", ["file.pdf", "link.pdf"])
+def test_figures_that_are_there(place, tmp_path):
+    (tmp_path / "file.pdf").write_text("mine")
+    (tmp_path / "link.pdf").symlink_to("nowhere")
+    with pytest.raises(DataError, match=f"{place}: exists; choose another name, or delete it"):
+        check_figure(tmp_path / place, "--curve")
+
+
+def test_folders_of_other_encodings(tmp_path):
+    with pytest.raises(UserError, match=r"--out .*\\udce9: holds bytes that are no UTF-8"):
+        check_folder(tmp_path / "\udce9", "--out")
+    (line,) = combinations._run_dir(str(tmp_path / "\udce9"))
+    assert line.startswith("run_dir=") and "no UTF-8" in line
 
 
 @pytest.mark.parametrize(
