@@ -74,7 +74,7 @@ def test_files_in_the_places_of_folders(copy, name):  # noqa: F811
 def test_damaged_metrics(copy, steps):  # noqa: F811
     gone(copy)
     (copy / run_directory.METRICS).write_text(json.dumps({"steps": steps}))
-    with pytest.raises(UserError, match=r"metrics.json: damaged"):
+    with pytest.raises(UserError, match=r"metrics.json: steps must be a whole number"):
         resume.plan([f"resume={copy}", LONGER])
 
 

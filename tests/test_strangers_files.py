@@ -100,7 +100,8 @@ WEIGHTS = {
 PARTS = [
     {"global_step": [3]}, {"global_step": float("inf")}, {"global_step": -1},
     {"global_step": True}, {"global_step": "3"}, {"global_step": 2**70}, {"epoch": None},
-    {"callbacks": []}, {"callbacks": [1, 2]}, {"callbacks": {1: {}}}, {"loops": 3},
+    {"callbacks": []}, {"callbacks": [1, 2]}, {"callbacks": {1: {}}},
+    {"callbacks": {"A": 5}}, {"loops": {"fit_loop": 3}}, {"loops": 3},
     {"optimizer_states": {}}, {"optimizer_states": [3]}, {"optimizer_states": [{}]},
     {"optimizer_states": [{"param_groups": []}]}, {"optimizer_states": [{"param_groups": [3]}]},
     {"lr_schedulers": None}, {"pytorch-lightning_version": 2}, {1: 2},

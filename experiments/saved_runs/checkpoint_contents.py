@@ -47,6 +47,10 @@ def _is_named(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
+def _are_named_states(value: Any) -> bool:
+    return _is_named(value) and all(isinstance(state, Mapping) for state in value.values())
+
+
 def _are_states(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_named, value))
 
@@ -59,8 +63,8 @@ def _are_optimizers(value: Any) -> bool:
 PARTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "global_step": (_is_count, "a whole number"),
     "epoch": (_is_count, "a whole number"),
-    "callbacks": (_is_named, "states by name"),
-    "loops": (_is_named, "states by name"),
+    "callbacks": (_are_named_states, "states by name"),
+    "loops": (_are_named_states, "states by name"),
     "optimizer_states": (_are_optimizers, "a list of states with param_groups"),
     "lr_schedulers": (_are_states, "a list of states"),
     "pytorch-lightning_version": (lambda value: isinstance(value, str), "text"),
