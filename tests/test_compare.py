@@ -312,7 +312,7 @@ def test_figures_that_are_no_numbers_are_refused(runs, value, name, capsys):
     file.write_text(json.dumps({**found, name: 0}).replace(f'"{name}": 0', f'"{name}": {value}'))
     with pytest.raises(SystemExit):
         main(runs)
-    assert f"{file}: {name} is" in capsys.readouterr().err
+    assert f"{file}: {name} must be a finite number" in capsys.readouterr().err
 
 
 def test_what_a_reader_must_know_is_noted(runs, capsys):
