@@ -330,4 +330,7 @@ def test_what_a_reader_must_know_is_noted(runs, capsys):
 def test_empty_names_are_refused(runs, options, capsys):
     with pytest.raises(SystemExit):
         archive_run.main([runs[0], *options, "--data", "x"])
-    assert f"error: {options[-2]} {options[-1]!r}: must be the name of a folder" in capsys.readouterr().err
+    assert (
+        f"error: {options[-2]} {options[-1]!r}: must be the name of a folder"
+        in capsys.readouterr().err
+    )

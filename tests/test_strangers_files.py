@@ -6,10 +6,14 @@ import json
 import warnings
 from types import SimpleNamespace
 
+import h5py
+import numpy as np
 import pytest
 import torch
 
+from data.errors import DataError
 from experiments.errors import UserError
+from experiments.metrics.scores import Scores
 from experiments.options.markers import FolderName
 from experiments.report import archive
 from experiments.report.comparison import Run, data_efficiency
@@ -192,3 +196,25 @@ def test_names_that_no_folder_has(name, tmp_path, monkeypatch):
             archive.archive(tmp_path, *given)
     assert not (tmp_path / "archive").exists()
     assert FolderName().holds("lgatr, 6 blocks é")
+
+
+SCORES = [
+    ("logits", None), ("target", None), ("mass", None), ("classes", None), ("classes", 5),
+    ("logits", np.zeros((3, 2))), ("target", np.zeros((4, 2))), ("mass", np.array(1.0)),
+    ("mass", np.array([b"a"] * 4)), ("classes", ["a"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), SCORES)
+def test_scores_of_a_wrong_kind(name, value, tmp_path):
+    path = tmp_path / "test_scores.h5"
+    Scores(torch.zeros(4), torch.zeros(4).long(), torch.ones(4)).save(path, ("a", "b"))
+    assert Scores.load(path)[1] == ("a", "b")
+    with h5py.File(path, "r+") as file:
+        place = file.attrs if name == "classes" else file
+        del place[name]
+        if value is not None:
+            place[name] = value
+    with pytest.raises(DataError) as caught:
+        Scores.load(path)
+    assert str(path) in one_line(caught)

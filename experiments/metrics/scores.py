@@ -12,7 +12,8 @@ from torch import Tensor, distributed
 
 from data.atomic import atomic_path
 from data.errors import DataError
-from data.hdf5 import open_hdf5
+from data.hdf5 import get_dataset, open_hdf5
+from data.reading import reading
 from experiments.data.batch import EventBatch
 
 
@@ -68,9 +69,15 @@ class Scores:
         """
         if not path.is_file():
             raise DataError(f"{path}: no such file; a finished run holds one")
-        with open_hdf5(path) as (file, _):
-            columns = (torch.from_numpy(file[name][:]) for name in ("logits", "target", "mass"))
-            return cls(*columns), tuple(map(str, file.attrs["classes"]))
+        with reading(path), open_hdf5(path) as (file, _):
+            names = ("logits", "target", "mass")
+            columns = [torch.from_numpy(get_dataset(path, file, name)[:]) for name in names]
+            classes = tuple(map(str, file.attrs["classes"]))
+            shapes = [tuple(column.shape) for column in columns]
+            jets = shapes[1]
+            if len(jets) != 1 or jets != shapes[2] or jets != shapes[0][:1] or len(classes) < 2:
+                raise DataError(f"{path}: {shapes} are no scores of {len(classes)} classes")
+            return cls(*columns), classes
 
     def of_all_processes(self) -> Scores:
         """Joined with those of the other processes that train together, if there are any."""
