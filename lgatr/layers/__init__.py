@@ -6,12 +6,12 @@ from lgatr.layers.attention import (
     SelfAttention,
     SelfAttentionConfig,
 )
-from lgatr.layers.conditional_lgatr_block import ConditionalLGATrBlock
-from lgatr.layers.dropout import GradeDropout
-from lgatr.layers.layer_norm import EquiLayerNorm
-from lgatr.layers.lgatr_block import LGATrBlock
-from lgatr.layers.linear import EquiLinear
 from lgatr.layers.mlp import GeometricBilinear, GeoMLP, MLPConfig, ScalarGatedNonlinearity
+from lgatr.layers.multivector.block import LGATrBlock
+from lgatr.layers.multivector.conditional_block import ConditionalLGATrBlock
+from lgatr.layers.multivector.dropout import GradeDropout
+from lgatr.layers.multivector.linear import EquiLinear
+from lgatr.layers.multivector.norm import EquiLayerNorm
 from lgatr.layers.slim import (
     ConditionalSlimBlock,
     SlimBlock,

@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
-from lgatr.layers.attention.config import CrossAttentionConfig, SelfAttentionConfig
-from lgatr.layers.base import check_tokens, public
-from lgatr.layers.conditional_lgatr_block import ConditionalLGATrBlock
-from lgatr.layers.linear import EquiLinear
-from lgatr.layers.mlp.config import MLPConfig
+from lgatr.layers.multivector.base import check_tokens, public
+from lgatr.layers.multivector.conditional_block import ConditionalLGATrBlock
+from lgatr.layers.multivector.config import CrossAttentionConfig, SelfAttentionConfig
+from lgatr.layers.multivector.linear import EquiLinear
+from lgatr.layers.multivector.mlp_config import MLPConfig
 from lgatr.layout import to_sectors
 from lgatr.nets.base import Network, flatten_events, own_precision
 from lgatr.primitives.config import PrimitivesConfig, primitives_config

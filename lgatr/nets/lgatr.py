@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from lgatr.attention import Attention, prepare_attention
-from lgatr.layers.attention.config import SelfAttentionConfig
-from lgatr.layers.base import check_tokens, public
-from lgatr.layers.lgatr_block import LGATrBlock
-from lgatr.layers.linear import EquiLinear
-from lgatr.layers.mlp.config import MLPConfig
+from lgatr.layers.multivector.base import check_tokens, public
+from lgatr.layers.multivector.block import LGATrBlock
+from lgatr.layers.multivector.config import SelfAttentionConfig
+from lgatr.layers.multivector.linear import EquiLinear
+from lgatr.layers.multivector.mlp_config import MLPConfig
 from lgatr.layout import Sectors, to_sectors
 from lgatr.nets.base import Network, flatten_events, own_precision
 from lgatr.primitives.config import PrimitivesConfig, primitives_config

@@ -1,7 +1,7 @@
 """Attention layers."""
 
-from lgatr.layers.attention.config import CrossAttentionConfig, SelfAttentionConfig
-from lgatr.layers.attention.cross_attention import CrossAttention
-from lgatr.layers.attention.self_attention import SelfAttention
+from lgatr.layers.multivector.attention import SelfAttention
+from lgatr.layers.multivector.config import CrossAttentionConfig, SelfAttentionConfig
+from lgatr.layers.multivector.cross_attention import CrossAttention
 
 __all__ = ["CrossAttention", "CrossAttentionConfig", "SelfAttention", "SelfAttentionConfig"]

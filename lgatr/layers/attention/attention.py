@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lgatr.layers.attention.config import SelfAttentionConfig
+from lgatr.layers.multivector.config import SelfAttentionConfig
 from lgatr.primitives.attention import sdp_attention
 
 

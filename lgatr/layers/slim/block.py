@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
-from lgatr.layers.attention.heads import Attend
+from lgatr.layers.multivector.heads import Attend
 from lgatr.layers.slim.attention import SlimSelfAttention
 from lgatr.layers.slim.base import check_hidden
 from lgatr.layers.slim.mlp import SlimMLP

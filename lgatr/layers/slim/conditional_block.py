@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
-from lgatr.layers.attention.heads import Attend
+from lgatr.layers.multivector.heads import Attend
 from lgatr.layers.slim.attention import SlimCrossAttention, SlimSelfAttention
 from lgatr.layers.slim.mlp import SlimMLP
 from lgatr.layers.slim.norm import SlimRMSNorm

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lgatr.layers.linear import EquiLinear
+from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, from_sectors
 from lgatr.ops.heads.stage import HeadsStage
 from lgatr.primitives.attention import sector_heads

@@ -1,0 +1,1 @@
+"""Layers of the networks on multivectors, with auxiliary scalars."""

@@ -1,0 +1,82 @@
+"""Equivariant layer normalisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lgatr.algebra import NUM_GRADES
+from lgatr.layers.multivector.base import PointwiseModule
+from lgatr.layout import Sectors
+from lgatr.primitives.normalization import EPSILON, sector_layer_norm
+from lgatr.utils.arguments import check_counts, check_flags, check_floor
+from lgatr.utils.inputs import check_multivectors
+
+
+class EquiLayerNorm(PointwiseModule):
+    """Normalise multivectors by their mean norm over channels, scalars by ordinary layer norm.
+
+    See :func:`~lgatr.primitives.normalization.equi_layer_norm` for the equation.
+
+    Parameters
+    ----------
+    mv_channels, s_channels
+        Channels; 0 for any, which learned gains do not allow.
+    mv_channel_dim
+        Where the multivector channels are.
+    epsilon
+        Floor of the mean squared norm.
+    gain
+        Factor on the normalised multivectors.
+    elementwise_affine
+        Whether to learn a gain for each channel and grade, and for each scalar channel.
+    """
+
+    def __init__(
+        self,
+        mv_channels: int = 0,
+        s_channels: int = 0,
+        mv_channel_dim: int = -2,
+        epsilon: float = EPSILON,
+        gain: float = 1.0,
+        elementwise_affine: bool = False,
+    ) -> None:
+        super().__init__()
+        check_counts(0, mv_channels=mv_channels, s_channels=s_channels)
+        check_flags(elementwise_affine=elementwise_affine)
+        check_floor("epsilon", epsilon)
+        # Without gains, channels that were not given may be any.
+        self.in_mv_channels, self.in_s_channels = mv_channels or None, s_channels or None
+        self.mv_channel_dim, self.epsilon, self.gain = mv_channel_dim, epsilon, gain
+        self.weight_mv: nn.Parameter | None = None
+        self.weight_s: nn.Parameter | None = None
+        if elementwise_affine:
+            if mv_channels < 1:
+                raise ValueError("elementwise_affine=True needs mv_channels")
+            self.in_mv_channels, self.in_s_channels = mv_channels, s_channels
+            self.weight_mv = nn.Parameter(torch.ones(mv_channels, NUM_GRADES))
+            self.weight_s = nn.Parameter(torch.ones(s_channels), requires_grad=s_channels > 0)
+
+    def forward_sectors(self, x: Sectors) -> Sectors:
+        """The layer on hidden states."""
+        weight_s = self.weight_s if x.s_channels else None  # called without scalars
+        return sector_layer_norm(x, self.weight_mv, weight_s, self.epsilon, self.gain)
+
+    def forward(
+        self, multivectors: Tensor, scalars: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Normalise ``(..., C, 16)`` and ``(..., S)``; see the base class for their shapes."""
+        check_multivectors("multivectors", multivectors)
+        if not -multivectors.dim() <= self.mv_channel_dim < multivectors.dim():
+            raise ValueError(
+                f"multivectors of shape {tuple(multivectors.shape)} have no dimension "
+                f"{self.mv_channel_dim} (mv_channel_dim)"
+            )
+        channels_last = multivectors.movedim(self.mv_channel_dim, -2)
+        outputs, outputs_s = super().forward(channels_last, scalars)
+        return outputs.movedim(-2, self.mv_channel_dim), outputs_s
+
+    def forward_scalars(self, scalars: Tensor) -> Tensor:
+        """See :class:`~lgatr.layers.multivector.base.PointwiseModule`."""
+        return F.layer_norm(scalars, scalars.shape[-1:], self.weight_s)
