@@ -64,6 +64,22 @@ class Sectors(NamedTuple):
         return self.z[..., self.v.shape[-1] :]
 
 
+class SlimState(NamedTuple):
+    """Vectors with scalars: the hidden state of the slim networks.
+
+    Parameters
+    ----------
+    vectors
+        ``(..., T, 4, C)`` in the order (E, px, py, pz); public tensors of the slim networks are
+        ``(..., T, C, 4)``.
+    scalars
+        ``(..., T, S)``.
+    """
+
+    vectors: Tensor
+    scalars: Tensor
+
+
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """A small table of the algebra as a tensor, made once per device and dtype."""
     # Traced programs hold the numbers themselves; those of fake tensors are no numbers.
@@ -104,6 +120,12 @@ def from_sectors(x: Sectors) -> tuple[Tensor, Tensor]:
     return (pairs * signs).index_select(-1, order), x.scalars
 
 
+def to_public(x: Sectors) -> tuple[Tensor, Tensor | None]:
+    """:func:`from_sectors`, with None for zero scalar channels as networks return them."""
+    multivectors, scalars = from_sectors(x)
+    return multivectors, scalars if scalars.shape[-1] else None
+
+
 def concat_channels(x: Sectors, y: Sectors) -> Sectors:
     """Join the channels of two states: multivector channels of x, then of y; scalars likewise."""
 
@@ -113,11 +135,6 @@ def concat_channels(x: Sectors, y: Sectors) -> Sectors:
     c, d = 2 * x.mv_channels, 2 * y.mv_channels
     z = torch.cat([join(x.z[..., :c], y.z[..., :d]), x.z[..., c:], y.z[..., d:]], dim=-1)
     return Sectors(z, join(x.v, y.v), join(x.b, y.b))
-
-
-def residual(x: Sectors, y: Sectors) -> Sectors:
-    """The sum of two states with equal channels."""
-    return Sectors(x.z + y.z, x.v + y.v, x.b + y.b)
 
 
 def flat(x: Sectors) -> Sectors:

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     set_model_state_dict,
 )
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from lgatr.nets.base import Network
 
@@ -65,7 +65,6 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         if isinstance(network, Network):
             for block in network.blocks:  # type: ignore[union-attr]
                 fully_shard(block, mesh=mesh)
-                register_fsdp_forward_method(block, network.block_method)
     fully_shard(model, mesh=mesh)
 
 

@@ -10,14 +10,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lgatr.attention import prepare_attention
-from lgatr.layers.multivector.base import check_tokens, public
 from lgatr.layers.multivector.conditional_block import ConditionalLGATrBlock
-from lgatr.layers.multivector.config import CrossAttentionConfig, SelfAttentionConfig
+from lgatr.layers.multivector.config import CrossAttentionConfig, MLPConfig, SelfAttentionConfig
 from lgatr.layers.multivector.linear import EquiLinear
-from lgatr.layers.multivector.mlp_config import MLPConfig
-from lgatr.layout import to_sectors
-from lgatr.nets.base import Network, flatten_events, own_precision
+from lgatr.layout import to_public, to_sectors
+from lgatr.nets.base import Network, network_constructor
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.legacy import accepts_legacy
 
@@ -48,7 +45,7 @@ class ConditionalLGATr(Network):
     attention, crossattention, mlp, primitives
         Configurations, as objects or mappings.
     dropout_prob, norm_elementwise_affine, checkpoint_blocks, naive_amp
-        See :class:`~lgatr.LGATr`.
+        As in :class:`~lgatr.LGATr`.
     compile, compile_kwargs, activation_memory_budget
         Likewise.
     """
@@ -64,8 +61,10 @@ class ConditionalLGATr(Network):
         "in_s_channels",
         "s_channels_cond",
     )
-    block_method = "forward_sectors"
+    to_hidden = staticmethod(to_sectors)
+    from_hidden = staticmethod(to_public)
 
+    @network_constructor
     def __init__(
         self,
         num_blocks: int,
@@ -89,10 +88,8 @@ class ConditionalLGATr(Network):
         compile_kwargs: Mapping[str, Any] | None = None,
         activation_memory_budget: float | None = None,
     ) -> None:
-        primitives = primitives_config(primitives)
-        arguments = dict(locals())
-        super().__init__(arguments)
-        self.primitives = primitives
+        super().__init__(checkpoint_blocks, naive_amp)
+        self.primitives = primitives = primitives_config(primitives)
         self.linear_in = EquiLinear(
             in_mv_channels,
             hidden_mv_channels,
@@ -122,9 +119,7 @@ class ConditionalLGATr(Network):
             in_s_channels=hidden_s_channels,
             out_s_channels=out_s_channels,
         )
-        self._finish(arguments, compile, compile_kwargs, activation_memory_budget)
 
-    @own_precision
     def forward(
         self,
         multivectors: Tensor,
@@ -158,31 +153,5 @@ class ConditionalLGATr(Network):
             If these are no such tensors in the format of the parameters, or a packing does not
             fit the number of tokens.
         """
-        first, arguments = self.linear_in, self.arguments
-        channels = first.in_mv_channels, first.in_s_channels
-        check_tokens(multivectors, scalars, *channels, first.weight)
-        channels = arguments["mv_channels_cond"], arguments["s_channels_cond"]
-        check_tokens(multivectors_cond, scalars_cond, *channels, first.weight, suffix="_cond")
-        device, dtype = multivectors.device, multivectors.dtype
-        attend = prepare_attention(device, dtype, **(attn_kwargs or {}))
-        crossattend = prepare_attention(device, dtype, **(crossattn_kwargs or {}))
-        self._remember(attend)
-        packed = attend.spec.packing is not None
-        if packed != (crossattend.spec.packing is not None):
-            raise ValueError("self-attention and cross-attention must both be packed, or neither")
-        leading = multivectors.shape[:-2]
-        mv, s = flatten_events(multivectors, 2, packed), flatten_events(scalars, 1, packed)
-        mv_cond = flatten_events(multivectors_cond, 2, packed)
-        s_cond = flatten_events(scalars_cond, 1, packed)
-        assert mv is not None and mv_cond is not None
-        attend.check_tokens(mv.shape[-3], mv.shape[-3])
-        crossattend.check_tokens(mv.shape[-3], mv_cond.shape[-3])
-        condition = to_sectors(mv_cond, s_cond)
-        x = self.linear_in.forward_sectors(to_sectors(mv, s))
-        for block in self.blocks:
-            x = self._run_block(block, x, condition, attend, crossattend)
-        out_mv, out_s = public(self.linear_out.forward_sectors(x))
-        if packed and len(leading) > 1:
-            out_mv = out_mv.unflatten(0, leading)
-            out_s = None if out_s is None else out_s.unflatten(0, leading)
-        return out_mv, out_s
+        inputs = (multivectors, scalars), (multivectors_cond, scalars_cond)
+        return self.transform(inputs, (attn_kwargs, crossattn_kwargs))

@@ -10,11 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lgatr.attention import prepare_attention
 from lgatr.layers.slim import ConditionalSlimBlock, SlimLinear
-from lgatr.layers.slim.base import check_hidden
-from lgatr.nets.base import Network, flatten_events, own_precision
-from lgatr.nets.slim_base import freeze_unused, require_scalars
+from lgatr.nets.base import Network, network_constructor
+from lgatr.nets.slim_base import freeze_unused, hidden_state, public_tensors, require_scalars
 from lgatr.utils.legacy import accepts_legacy
 
 
@@ -38,13 +36,13 @@ class ConditionalLGATrSlim(Network):
     in_s_channels, s_channels_cond, out_s_channels, hidden_s_channels
         Scalar channels; there must be some at the input and in the condition.
     num_heads, nonlinearity, nonlinearity_v, mlp_ratio, attn_ratio, num_layers_mlp
-        See :class:`~lgatr.LGATrSlim`.
+        As in :class:`~lgatr.LGATrSlim`.
     dropout_prob, norm_elementwise_affine, checkpoint_blocks, naive_amp
-        See :class:`~lgatr.LGATr`.
+        As in :class:`~lgatr.LGATr`.
     compile, compile_kwargs, activation_memory_budget
         Likewise.
     qkv_bias
-        See :class:`~lgatr.LGATrSlim`.
+        As in :class:`~lgatr.LGATrSlim`.
     """
 
     representations = (
@@ -53,8 +51,10 @@ class ConditionalLGATrSlim(Network):
     )
 
     input_channels = ("in_v_channels", "v_channels_cond", "in_s_channels", "s_channels_cond")
-    block_method = "attend"
+    to_hidden = staticmethod(hidden_state)
+    from_hidden = staticmethod(public_tensors)
 
+    @network_constructor
     def __init__(
         self,
         num_blocks: int,
@@ -81,8 +81,7 @@ class ConditionalLGATrSlim(Network):
         activation_memory_budget: float | None = None,
         qkv_bias: bool = False,
     ) -> None:
-        arguments = dict(locals())
-        super().__init__(arguments)
+        super().__init__(checkpoint_blocks, naive_amp)
         self.linear_in = SlimLinear(
             in_v_channels, hidden_v_channels, in_s_channels, hidden_s_channels
         )
@@ -111,9 +110,7 @@ class ConditionalLGATrSlim(Network):
             last = self.blocks[-1]
             assert isinstance(last, ConditionalSlimBlock)
             freeze_unused(last.norm3, last.mlp, self.linear_out)
-        self._finish(arguments, compile, compile_kwargs, activation_memory_budget)
 
-    @own_precision
     def forward(
         self,
         vectors: Tensor,
@@ -132,7 +129,7 @@ class ConditionalLGATrSlim(Network):
         vectors_cond, scalars_cond
             ``(..., U, C', 4)`` and ``(..., U, S')``.
         attn_kwargs, crossattn_kwargs
-            See :meth:`lgatr.ConditionalLGATr.forward`.
+            As in :meth:`lgatr.ConditionalLGATr.forward`.
 
         Returns
         -------
@@ -145,32 +142,7 @@ class ConditionalLGATrSlim(Network):
             a packing does not fit the number of tokens.
         """
         require_scalars(scalars=scalars, scalars_cond=scalars_cond)
-        first, arguments = self.linear_in, self.arguments
-        channels = first.in_v_channels, first.in_s_channels
-        like = first.weight_v
-        check_hidden(vectors, scalars, *channels, like, items=True, dim=-1)
-        channels = arguments["v_channels_cond"], arguments["s_channels_cond"]
-        check_hidden(vectors_cond, scalars_cond, *channels, like, True, "_cond", dim=-1)
-        device, dtype = vectors.device, vectors.dtype
-        attend = prepare_attention(device, dtype, **(attn_kwargs or {}))
-        crossattend = prepare_attention(device, dtype, **(crossattn_kwargs or {}))
-        self._remember(attend)
-        packed = attend.spec.packing is not None
-        if packed != (crossattend.spec.packing is not None):
-            raise ValueError("self-attention and cross-attention must both be packed, or neither")
-        leading = vectors.shape[:-2]
-        v, s = flatten_events(vectors, 2, packed), flatten_events(scalars, 1, packed)
-        v_cond = flatten_events(vectors_cond, 2, packed)
-        s_cond = flatten_events(scalars_cond, 1, packed)
-        assert v is not None and s is not None and v_cond is not None and s_cond is not None
-        attend.check_tokens(v.shape[-3], v.shape[-3])
-        crossattend.check_tokens(v.shape[-3], v_cond.shape[-3])
-        v_cond = v_cond.transpose(-1, -2)
-        v, s = self.linear_in.transform(v.transpose(-1, -2), s)
-        for block in self.blocks:
-            v, s = self._run_block(block, v, v_cond, s, s_cond, attend, crossattend)
-        v, s = self.linear_out.transform(v, s)
-        v = v.transpose(-1, -2)
-        if packed and len(leading) > 1:
-            v, s = v.unflatten(0, leading), s.unflatten(0, leading)
+        inputs = (vectors, scalars), (vectors_cond, scalars_cond)
+        v, s = self.transform(inputs, (attn_kwargs, crossattn_kwargs))
+        assert s is not None
         return v, s

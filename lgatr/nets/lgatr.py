@@ -10,17 +10,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lgatr.attention import Attention, prepare_attention
-from lgatr.layers.multivector.base import check_tokens, public
 from lgatr.layers.multivector.block import LGATrBlock
-from lgatr.layers.multivector.config import SelfAttentionConfig
+from lgatr.layers.multivector.config import MLPConfig, SelfAttentionConfig
 from lgatr.layers.multivector.linear import EquiLinear
-from lgatr.layers.multivector.mlp_config import MLPConfig
-from lgatr.layout import Sectors, to_sectors
-from lgatr.nets.base import Network, flatten_events, own_precision
+from lgatr.layout import Sectors, to_public, to_sectors
+from lgatr.nets.base import Network, network_constructor
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.arguments import check_counts
-from lgatr.utils.config import owned_config
+from lgatr.utils.config import cast_config
 from lgatr.utils.legacy import accepts_legacy
 
 
@@ -58,8 +55,10 @@ class LGATr(Network):
     representations = (("multivector", "scalar"), ("multivector", "scalar"))
 
     input_channels = ("in_mv_channels", "in_s_channels")
-    block_method = "forward_sectors"
+    to_hidden = staticmethod(to_sectors)
+    from_hidden = staticmethod(to_public)
 
+    @network_constructor
     def __init__(
         self,
         num_blocks: int,
@@ -82,22 +81,16 @@ class LGATr(Network):
         compile_kwargs: Mapping[str, Any] | None = None,
         activation_memory_budget: float | None = None,
     ) -> None:
-        primitives = primitives_config(primitives)
-        arguments = dict(locals())
-        super().__init__(arguments)
-        self.primitives = primitives
+        super().__init__(checkpoint_blocks, naive_amp)
+        self.primitives = primitives = primitives_config(primitives)
         self.reinsert_mv_channels = _checked_places(
             "reinsert_mv_channels", reinsert_mv_channels, in_mv_channels
         )
         self.reinsert_s_channels = _checked_places(
             "reinsert_s_channels", reinsert_s_channels, in_s_channels
         )
-        attention = owned_config(
-            SelfAttentionConfig,
-            attention,
-            additional_qk_mv_channels=len(self.reinsert_mv_channels),
-            additional_qk_s_channels=len(self.reinsert_s_channels),
-        )
+        further = len(self.reinsert_mv_channels), len(self.reinsert_s_channels)
+        attention = cast_config(SelfAttentionConfig, attention)
         self.linear_in = EquiLinear(
             in_mv_channels,
             hidden_mv_channels,
@@ -114,6 +107,7 @@ class LGATr(Network):
                 primitives,
                 dropout_prob,
                 norm_elementwise_affine,
+                *further,
             )
             for _ in range(num_blocks)
         )
@@ -124,9 +118,7 @@ class LGATr(Network):
             in_s_channels=hidden_s_channels,
             out_s_channels=out_s_channels,
         )
-        self._finish(arguments, compile, compile_kwargs, activation_memory_budget)
 
-    @own_precision
     def forward(
         self, multivectors: Tensor, scalars: Tensor | None = None, **attn_kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
@@ -153,39 +145,16 @@ class LGATr(Network):
             If these are no such tensors in the format of the parameters, or the packing does not
             fit the number of tokens.
         """
-        first = self.linear_in
-        channels = first.in_mv_channels, first.in_s_channels
-        check_tokens(multivectors, scalars, *channels, first.weight)
-        attend = prepare_attention(multivectors.device, multivectors.dtype, **attn_kwargs)
-        self._remember(attend)
-        packed = attend.spec.packing is not None
-        leading = multivectors.shape[:-2]
-        mv, s = flatten_events(multivectors, 2, packed), flatten_events(scalars, 1, packed)
-        assert mv is not None
-        attend.check_tokens(mv.shape[-3], mv.shape[-3])
-        x = to_sectors(mv, s)
-        out_mv, out_s = public(self._forward_sectors(x, attend, self._reinserted(x)))
-        if packed and len(leading) > 1:
-            out_mv = out_mv.unflatten(0, leading)
-            out_s = None if out_s is None else out_s.unflatten(0, leading)
-        return out_mv, out_s
+        return self.transform([(multivectors, scalars)], [attn_kwargs])
 
-    def _forward_sectors(
-        self, x: Sectors, attend: Attention, additional_qk: Sectors | None
-    ) -> Sectors:
-        x = self.linear_in.forward_sectors(x)
-        for block in self.blocks:
-            x = self._run_block(block, x, attend, additional_qk)
-        return self.linear_out.forward_sectors(x)
-
-    def _reinserted(self, x: Sectors) -> Sectors | None:
-        """The input channels that enter every block again, or None."""
+    def further_inputs(self, hidden: Sectors) -> tuple[Sectors | None]:
+        """The input channels that enter queries and keys of every block again, or None."""
         if not self.reinsert_mv_channels and not self.reinsert_s_channels:
-            return None
-        c = x.mv_channels
+            return (None,)
+        c = hidden.mv_channels
         mv = [*self.reinsert_mv_channels, *(c + i for i in self.reinsert_mv_channels)]
         scalars = [2 * c + i for i in self.reinsert_s_channels]
-        return Sectors(x.z[..., mv + scalars], x.v[..., mv], x.b[..., mv])
+        return (Sectors(hidden.z[..., mv + scalars], hidden.v[..., mv], hidden.b[..., mv]),)
 
 
 def _checked_places(name: str, places: Sequence[int] | None, channels: int) -> tuple[int, ...]:

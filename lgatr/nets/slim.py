@@ -10,11 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lgatr.attention import prepare_attention
 from lgatr.layers.slim import SlimBlock, SlimLinear
-from lgatr.layers.slim.base import check_hidden
-from lgatr.nets.base import Network, flatten_events, own_precision
-from lgatr.nets.slim_base import freeze_unused, require_scalars
+from lgatr.nets.base import Network, network_constructor
+from lgatr.nets.slim_base import freeze_unused, hidden_state, public_tensors, require_scalars
 from lgatr.utils.legacy import accepts_legacy
 
 
@@ -33,13 +31,13 @@ class LGATrSlim(Network):
     num_heads
         Number of heads.
     nonlinearity, nonlinearity_v
-        See :class:`~lgatr.layers.slim.glu.SlimGLU`.
+        As in :class:`~lgatr.layers.slim.mlp.SlimGLU`.
     mlp_ratio, attn_ratio
         Factors between channels and hidden channels of MLP and attention.
     num_layers_mlp
         Layers of each MLP, at least 2.
     dropout_prob, norm_elementwise_affine, checkpoint_blocks, naive_amp
-        See :class:`~lgatr.LGATr`.
+        As in :class:`~lgatr.LGATr`.
     compile, compile_kwargs, activation_memory_budget
         Likewise.
     qkv_bias
@@ -49,8 +47,10 @@ class LGATrSlim(Network):
     representations = (("vector", "scalar"), ("vector", "scalar"))
 
     input_channels = ("in_v_channels", "in_s_channels")
-    block_method = "attend"
+    to_hidden = staticmethod(hidden_state)
+    from_hidden = staticmethod(public_tensors)
 
+    @network_constructor
     def __init__(
         self,
         num_blocks: int,
@@ -75,8 +75,7 @@ class LGATrSlim(Network):
         activation_memory_budget: float | None = None,
         qkv_bias: bool = False,
     ) -> None:
-        arguments = dict(locals())
-        super().__init__(arguments)
+        super().__init__(checkpoint_blocks, naive_amp)
         self.linear_in = SlimLinear(
             in_v_channels, hidden_v_channels, in_s_channels, hidden_s_channels
         )
@@ -103,9 +102,7 @@ class LGATrSlim(Network):
             last = self.blocks[-1]
             assert isinstance(last, SlimBlock)
             freeze_unused(last.norm2, last.mlp, self.linear_out)
-        self._finish(arguments, compile, compile_kwargs, activation_memory_budget)
 
-    @own_precision
     def forward(
         self, vectors: Tensor, scalars: Tensor, **attn_kwargs: Any
     ) -> tuple[Tensor, Tensor]:
@@ -132,22 +129,7 @@ class LGATrSlim(Network):
             If scalars are missing, these are no such tensors in the format of the parameters, or
             the packing does not fit the number of tokens.
         """
-        first = self.linear_in
-        channels = first.in_v_channels, first.in_s_channels
         require_scalars(scalars=scalars)
-        check_hidden(vectors, scalars, *channels, first.weight_v, items=True, dim=-1)
-        attend = prepare_attention(vectors.device, vectors.dtype, **attn_kwargs)
-        self._remember(attend)
-        packed = attend.spec.packing is not None
-        leading = vectors.shape[:-2]
-        v, s = flatten_events(vectors, 2, packed), flatten_events(scalars, 1, packed)
-        assert v is not None and s is not None
-        attend.check_tokens(v.shape[-3], v.shape[-3])
-        v, s = self.linear_in.transform(v.transpose(-1, -2), s)
-        for block in self.blocks:
-            v, s = self._run_block(block, v, s, attend)
-        v, s = self.linear_out.transform(v, s)
-        v = v.transpose(-1, -2)
-        if packed and len(leading) > 1:
-            v, s = v.unflatten(0, leading), s.unflatten(0, leading)
+        v, s = self.transform([(vectors, scalars)], [attn_kwargs])
+        assert s is not None
         return v, s

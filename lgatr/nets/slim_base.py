@@ -7,6 +7,17 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from lgatr.layers.slim import SlimLinear, SlimMLP, SlimRMSNorm
+from lgatr.layout import SlimState
+
+
+def hidden_state(vectors: Tensor, scalars: Tensor) -> SlimState:
+    """Tokens ``(..., T, C, 4)`` and ``(..., T, S)`` as a hidden state."""
+    return SlimState(vectors.transpose(-1, -2), scalars)
+
+
+def public_tensors(x: SlimState) -> tuple[Tensor, Tensor]:
+    """A hidden state as tokens."""
+    return x.vectors.transpose(-1, -2), x.scalars
 
 
 def require_scalars(**tensors: Tensor | None) -> None:

@@ -21,8 +21,9 @@ from lgatr.attention import prepare_attention
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
 from lgatr.ops._runtime.stage import Then
 from lgatr.ops.heads.from_heads import FromHeadsStage
-from lgatr.primitives.linear import LINEAR, SectorMatrices
-from lgatr.primitives.normalization import inverse_norm
+from lgatr.ops.heads.stage import HeadsStage
+from lgatr.primitives.linear import LINEAR, SectorMatrices, sector_linear
+from lgatr.primitives.normalization import EPSILON, inverse_norm
 from lgatr.utils.inputs import check_multivectors, check_real, check_scalars
 
 # sector_heads multiplies the first vector row like the scalars, all later rows with the opposite.
@@ -69,13 +70,58 @@ def sector_heads(x: Sectors, metric: tuple[bool, ...], normalise: bool = True) -
     return torch.cat(parts, dim=-1)
 
 
-def sectors_from_heads(x: Tensor, mv_channels: int) -> Sectors:
-    """Undo the flattening: ``(..., H, D)`` to sectors with channels ordered by head."""
+def sector_linear_heads(
+    x: Sectors,
+    matrices: SectorMatrices,
+    heads: int,
+    metric: tuple[bool, ...],
+    s_channels: int,
+    normalise: bool = True,
+) -> tuple[Tensor, ...]:
+    """A linear map, then :func:`sector_heads`, as one stage: for each part ``(..., H, D)``.
+
+    Parameters
+    ----------
+    x
+        The state.
+    matrices
+        Their output channels ordered (part, head, channel).
+    heads
+        Number of heads H.
+    metric
+        For each part whether it gets the signs of the inner product.
+    s_channels
+        Scalar channels of a head.
+    normalise
+        If False, heads are only flattened.
+    """
+
+    def formula(z: Tensor, v: Tensor, b: Tensor, *map: Any) -> tuple[Tensor, ...]:
+        y = sector_linear(Sectors(z, v, b), SectorMatrices(*map))
+        grouped = Sectors(*(t.unflatten(-1, (len(metric), heads, -1)) for t in y))
+        return sector_heads(grouped, metric, normalise).unbind(-3)
+
+    stage = HeadsStage(formula, heads, metric, s_channels, EPSILON if normalise else None)
+    leading = x.z.shape[:-1]
+    # A single token without leading dimensions becomes a batch of one.
+    z = x.z.flatten(0, -2) if leading else x.z.unsqueeze(0)
+    v, b = (t.flatten(1, -2) if leading else t.unsqueeze(1) for t in (x.v, x.b))
+    outputs = stage(z, v, b, *matrices)
+    return tuple(out.view(*leading, *out.shape[1:]) for out in outputs)
+
+
+def split_heads(x: Tensor, mv_channels: int) -> Sectors:
+    """Undo the flattening of heads ``(..., H, D)``: a state whose tokens are ``(..., H)``."""
     c2 = 2 * mv_channels
     rows = (NUM_VECTORS + NUM_BIVECTORS) * c2
     z, v, b = x.split([x.shape[-1] - rows, NUM_VECTORS * c2, NUM_BIVECTORS * c2], dim=-1)
-    v, b = (t.unflatten(-1, (-1, c2)).movedim(-2, 0).flatten(-2) for t in (v, b))
-    return Sectors(z.flatten(-2), v, b)
+    v, b = (t.unflatten(-1, (-1, c2)).movedim(-2, 0) for t in (v, b))
+    return Sectors(z, v, b)
+
+
+def sectors_from_heads(x: Tensor, mv_channels: int) -> Sectors:
+    """Undo the flattening: ``(..., H, D)`` to sectors with channels ordered by head."""
+    return Sectors(*(t.flatten(-2) for t in split_heads(x, mv_channels)))
 
 
 def sector_linear_of_heads(x: Tensor, mv_channels: int, matrices: SectorMatrices) -> Sectors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -38,21 +38,21 @@ def cast_config(cls: type[T], config: T | Mapping[str, Any] | None) -> T:
     )
 
 
-def owned_config(cls: type[T], config: T | Mapping[str, Any] | None, **values: Any) -> T:
-    """The configuration of a layer, with what the block or network around it decides.
+def check_left_out(config: Any, **decided: Any) -> None:
+    """Raise ``ValueError`` if a dataclass contradicts what the block or network around it decides.
 
-    Raises
-    ------
-    ValueError
-        If ``config`` says something else about one of ``values``.
+    Parameters
+    ----------
+    config
+        The user's choices. Fields that have their defaults say nothing.
+    **decided
+        Values of fields.
     """
-    given = cast_config(cls, config)
-    defaults = {f.name: f.default for f in fields(cls)}  # type: ignore[arg-type]
-    for name, value in values.items():
-        own = getattr(given, name)
+    defaults = {f.name: f.default for f in fields(config)}
+    for name, value in decided.items():
+        own = getattr(config, name)
         if own != defaults[name] and own != value:
             raise ValueError(
-                f"{cls.__name__} has {name}={own!r}, but the block or network around the layer "
-                f"decides it and has {value!r}; leave it out"
+                f"{type(config).__name__} has {name}={own!r}, but the block or network around the "
+                f"layer decides it and has {value!r}; leave it out"
             )
-    return replace(given, **values)  # type: ignore[type-var]

@@ -7,7 +7,7 @@ Behind an entry everything is trusted. Messages say what was given, what is want
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -180,6 +180,52 @@ def check_scalars(
             f"{name} of shape {given} and {beside[0]} of shape {tuple(beside[1].shape)} do not "
             f"belong to the same tokens; wanted are {name} {shape}"
         )
+
+
+def check_tokens(
+    x: Any,
+    scalars: Any,
+    channels: tuple[int | None, int | None],
+    like: Tensor | None,
+    *,
+    kind: Literal["multivectors", "vectors"] = "multivectors",
+    items: bool = False,
+    suffix: str = "",
+    dim: int = -1,
+) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless these are tokens with their scalars.
+
+    Parameters
+    ----------
+    x, scalars
+        What was given. Scalars may be None where there are no channels of them, but not beside
+        vectors.
+    channels
+        Channels of ``x`` and of ``scalars`` that are expected; None for any.
+    like
+        A parameter, whose format and device are wanted; None takes those of ``x``.
+    kind
+        What ``x`` is, and is called in messages.
+    items
+        Whether a dimension of tokens is needed before the channels.
+    suffix
+        Of the names of both arguments.
+    dim
+        Where vectors have their components: see :func:`check_vectors`.
+    """
+    name = f"{kind}{suffix}"
+    if kind == "multivectors":
+        check_multivectors(name, x, channels[0], like=like, items=items)
+    else:
+        check_vectors(name, x, channels[0], like=like, dim=dim, items=items)
+    check_scalars(
+        f"scalars{suffix}",
+        scalars,
+        channels[1],
+        like=x if like is None else like,
+        beside=(name, x),
+        required=kind == "vectors",
+    )
 
 
 def _is_plain(x: Any, like: Tensor | None) -> bool:

@@ -1,5 +1,5 @@
 """Under the module path of the reference library."""
 
-from lgatr.layers.multivector.qkv import MultiQueryQKVModule, QKVModule
+from lgatr.layers.multivector.attention import MultiQueryQKVModule, QKVModule
 
 __all__ = ["MultiQueryQKVModule", "QKVModule"]

@@ -1,5 +1,5 @@
 """Under the module path of the reference library."""
 
-from lgatr.layers.multivector.mlp_config import MLPConfig
+from lgatr.layers.multivector.config import MLPConfig
 
 __all__ = ["MLPConfig"]

@@ -1,5 +1,5 @@
 """Under the module path of the reference library."""
 
-from lgatr.layers.multivector.bilinear import GeometricBilinear
+from lgatr.layers.multivector.mlp import GeometricBilinear
 
 __all__ = ["GeometricBilinear"]

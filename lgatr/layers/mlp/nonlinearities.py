@@ -1,5 +1,5 @@
 """Under the module path of the reference library."""
 
-from lgatr.layers.multivector.gate import ScalarGatedNonlinearity
+from lgatr.layers.multivector.mlp import ScalarGatedNonlinearity
 
 __all__ = ["ScalarGatedNonlinearity"]

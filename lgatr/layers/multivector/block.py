@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lgatr.attention import prepare_attention
+from lgatr.layers.base import Attend, Layer, accepts_hidden
 from lgatr.layers.multivector.attention import SelfAttention
-from lgatr.layers.multivector.base import public
-from lgatr.layers.multivector.config import SelfAttentionConfig
-from lgatr.layers.multivector.heads import Attend
+from lgatr.layers.multivector.config import (
+    MLPConfig,
+    MLPSetting,
+    SelfAttentionConfig,
+    SelfAttentionSetting,
+)
 from lgatr.layers.multivector.mlp import GeoMLP
-from lgatr.layers.multivector.mlp_config import MLPConfig
 from lgatr.layers.multivector.norm import EquiLayerNorm
-from lgatr.layout import Sectors, residual
+from lgatr.layout import Sectors, to_public
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
-from lgatr.utils.config import owned_config
+from lgatr.utils.config import cast_config
 
 
-class LGATrBlock(nn.Module):
+class LGATrBlock(Layer):
     """Norm, self-attention, residual; norm, geometric MLP, residual.
 
     Parameters
@@ -33,6 +36,8 @@ class LGATrBlock(nn.Module):
         Dropout probability, or None.
     norm_elementwise_affine
         Whether the norms learn gains.
+    additional_qk_mv_channels, additional_qk_s_channels
+        Further channels that only enter queries and keys; None takes those of ``attention``.
     """
 
     representations = (("multivector", "scalar"), ("multivector", "scalar"))
@@ -46,49 +51,53 @@ class LGATrBlock(nn.Module):
         primitives: PrimitivesConfig | Mapping[str, Any] | None = None,
         dropout_prob: float | None = None,
         norm_elementwise_affine: bool = True,
+        additional_qk_mv_channels: int | None = None,
+        additional_qk_s_channels: int | None = None,
     ) -> None:
         super().__init__()
         primitives = primitives_config(primitives)
-
-        def norm() -> EquiLayerNorm:
-            return EquiLayerNorm(
-                mv_channels, s_channels, elementwise_affine=norm_elementwise_affine
-            )
-
-        self.norm1, self.norm2 = norm(), norm()
-        self.attention = SelfAttention(
-            owned_config(
-                SelfAttentionConfig,
-                attention,
-                in_mv_channels=mv_channels,
-                out_mv_channels=mv_channels,
-                in_s_channels=s_channels,
-                out_s_channels=s_channels,
-                output_init="small",
-                dropout_prob=dropout_prob,
-            ),
-            primitives,
+        attention = cast_config(SelfAttentionConfig, attention)
+        mlp = cast_config(MLPConfig, mlp)
+        affine = norm_elementwise_affine
+        self.norm1 = EquiLayerNorm(mv_channels, s_channels, elementwise_affine=affine)
+        self.norm2 = EquiLayerNorm(mv_channels, s_channels, elementwise_affine=affine)
+        if additional_qk_mv_channels is None:
+            additional_qk_mv_channels = attention.additional_qk_mv_channels
+        if additional_qk_s_channels is None:
+            additional_qk_s_channels = attention.additional_qk_s_channels
+        setting = SelfAttentionSetting(
+            in_mv_channels=mv_channels,
+            out_mv_channels=mv_channels,
+            in_s_channels=s_channels,
+            out_s_channels=s_channels,
+            additional_qk_mv_channels=additional_qk_mv_channels,
+            additional_qk_s_channels=additional_qk_s_channels,
+            output_init="small",
+            dropout_prob=dropout_prob,
         )
-        self.mlp = GeoMLP(
-            owned_config(
-                MLPConfig,
-                mlp,
-                mv_channels=mv_channels,
-                s_channels=s_channels,
-                dropout_prob=dropout_prob,
-            ),
-            primitives,
-        )
+        self.attention = SelfAttention(attention, primitives, setting)
+        self.mlp = GeoMLP(mlp, primitives, MLPSetting(mv_channels, s_channels, dropout_prob))
 
-    def forward_sectors(
+    def forward_hidden(
         self, x: Sectors, attend: Attend, additional_qk: Sectors | None = None
     ) -> Sectors:
-        """The block on hidden states; see :class:`SelfAttention` for the arguments."""
-        h = self.norm1.forward_sectors(x)
-        x = residual(x, self.attention.forward_sectors(h, attend, additional_qk))
-        h = self.norm2.forward_sectors(x)
-        return residual(x, self.mlp.forward_sectors(h))
+        """The block on hidden states.
 
+        Parameters
+        ----------
+        x
+            Hidden states.
+        attend
+            Prepared attention.
+        additional_qk
+            Further channels for queries and keys.
+        """
+        h = self.attention(self.norm1(x), attend, additional_qk)
+        x = Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
+        h = self.mlp(self.norm2(x))
+        return Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
+
+    @accepts_hidden
     def forward(
         self,
         multivectors: Tensor,
@@ -97,9 +106,9 @@ class LGATrBlock(nn.Module):
         additional_qk_features_s: Tensor | None = None,
         **attn_kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """The block on public tensors; see :meth:`SelfAttention.forward`."""
-        x, additional = self.attention.qkv_module.entering(
+        """The block on public tensors, those of :meth:`SelfAttention.forward`."""
+        x, additional = self.attention.qkv_module.checked_sectors(
             multivectors, scalars, additional_qk_features_mv, additional_qk_features_s
         )
         attend = prepare_attention(multivectors.device, multivectors.dtype, **attn_kwargs)
-        return public(self.forward_sectors(x, attend, additional))
+        return to_public(self.run(x, attend, additional))

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lgatr.attention import prepare_attention
+from lgatr.layers.base import Attend, Layer, accepts_hidden
 from lgatr.layers.multivector.attention import SelfAttention
-from lgatr.layers.multivector.base import public
-from lgatr.layers.multivector.config import CrossAttentionConfig, SelfAttentionConfig
+from lgatr.layers.multivector.config import (
+    CrossAttentionConfig,
+    CrossAttentionSetting,
+    MLPConfig,
+    MLPSetting,
+    SelfAttentionConfig,
+    SelfAttentionSetting,
+)
 from lgatr.layers.multivector.cross_attention import CrossAttention
-from lgatr.layers.multivector.heads import Attend
 from lgatr.layers.multivector.mlp import GeoMLP
-from lgatr.layers.multivector.mlp_config import MLPConfig
 from lgatr.layers.multivector.norm import EquiLayerNorm
-from lgatr.layout import Sectors, residual
+from lgatr.layout import Sectors, to_public
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
-from lgatr.utils.config import owned_config
+from lgatr.utils.config import cast_config
 
 
-class ConditionalLGATrBlock(nn.Module):
+class ConditionalLGATrBlock(Layer):
     """Self-attention, cross-attention to the condition, MLP; each with norm and residual.
 
     Parameters
@@ -58,52 +63,39 @@ class ConditionalLGATrBlock(nn.Module):
     ) -> None:
         super().__init__()
         primitives = primitives_config(primitives)
-
-        def norm(mv: int, s: int) -> EquiLayerNorm:
-            return EquiLayerNorm(mv, s, elementwise_affine=norm_elementwise_affine)
-
-        self.norm1, self.norm2, self.norm3 = (norm(mv_channels, s_channels) for _ in range(3))
-        self.norm_cond = norm(mv_channels_cond, s_channels_cond)
+        affine = norm_elementwise_affine
+        self.norm1, self.norm2, self.norm3 = (
+            EquiLayerNorm(mv_channels, s_channels, elementwise_affine=affine) for _ in range(3)
+        )
+        self.norm_cond = EquiLayerNorm(mv_channels_cond, s_channels_cond, elementwise_affine=affine)
+        setting = SelfAttentionSetting(
+            in_mv_channels=mv_channels,
+            out_mv_channels=mv_channels,
+            in_s_channels=s_channels,
+            out_s_channels=s_channels,
+            output_init="small",
+            dropout_prob=dropout_prob,
+        )
         self.attention = SelfAttention(
-            owned_config(
-                SelfAttentionConfig,
-                attention,
-                in_mv_channels=mv_channels,
-                out_mv_channels=mv_channels,
-                in_s_channels=s_channels,
-                out_s_channels=s_channels,
-                output_init="small",
-                dropout_prob=dropout_prob,
-            ),
-            primitives,
+            cast_config(SelfAttentionConfig, attention), primitives, setting
+        )
+        cross_setting = CrossAttentionSetting(
+            q_mv_channels=mv_channels,
+            q_s_channels=s_channels,
+            kv_mv_channels=mv_channels_cond,
+            kv_s_channels=s_channels_cond,
+            out_mv_channels=mv_channels,
+            out_s_channels=s_channels,
+            output_init="small",
+            dropout_prob=dropout_prob,
         )
         self.crossattention = CrossAttention(
-            owned_config(
-                CrossAttentionConfig,
-                crossattention,
-                q_mv_channels=mv_channels,
-                q_s_channels=s_channels,
-                kv_mv_channels=mv_channels_cond,
-                kv_s_channels=s_channels_cond,
-                out_mv_channels=mv_channels,
-                out_s_channels=s_channels,
-                output_init="small",
-                dropout_prob=dropout_prob,
-            ),
-            primitives,
+            cast_config(CrossAttentionConfig, crossattention), primitives, cross_setting
         )
-        self.mlp = GeoMLP(
-            owned_config(
-                MLPConfig,
-                mlp,
-                mv_channels=mv_channels,
-                s_channels=s_channels,
-                dropout_prob=dropout_prob,
-            ),
-            primitives,
-        )
+        mlp_setting = MLPSetting(mv_channels, s_channels, dropout_prob)
+        self.mlp = GeoMLP(cast_config(MLPConfig, mlp), primitives, mlp_setting)
 
-    def forward_sectors(
+    def forward_hidden(
         self, x: Sectors, condition: Sectors, attend: Attend, crossattend: Attend
     ) -> Sectors:
         """The block on hidden states.
@@ -117,13 +109,14 @@ class ConditionalLGATrBlock(nn.Module):
         attend, crossattend
             Prepared self-attention and cross-attention.
         """
-        h = self.norm1.forward_sectors(x)
-        x = residual(x, self.attention.forward_sectors(h, attend))
-        h, c = self.norm2.forward_sectors(x), self.norm_cond.forward_sectors(condition)
-        x = residual(x, self.crossattention.forward_sectors(h, c, crossattend))
-        h = self.norm3.forward_sectors(x)
-        return residual(x, self.mlp.forward_sectors(h))
+        h = self.attention(self.norm1(x), attend)
+        x = Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
+        h = self.crossattention(self.norm2(x), self.norm_cond(condition), crossattend)
+        x = Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
+        h = self.mlp(self.norm3(x))
+        return Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
 
+    @accepts_hidden
     def forward(
         self,
         multivectors: Tensor,
@@ -142,21 +135,17 @@ class ConditionalLGATrBlock(nn.Module):
         multivectors_cond, scalars_cond
             ``(..., items_cond, C', 16)`` and ``(..., items_cond, S')`` or None.
         attn_kwargs, crossattn_kwargs
-            For self-attention and cross-attention; see
-            :func:`lgatr.attention.prepare_attention`.
+            Arguments of :func:`lgatr.attention.prepare_attention`, for self-attention and for
+            cross-attention.
 
         Returns
         -------
         Multivectors ``(..., items, C, 16)`` and scalars ``(..., items, S)`` or None.
         """
-        x, condition = self.crossattention.entering(
+        x, condition = self.crossattention.checked_sectors(
             (multivectors, scalars), (multivectors_cond, scalars_cond), ("", "_cond")
         )
         device, dtype = multivectors.device, multivectors.dtype
-        out = self.forward_sectors(
-            x,
-            condition,
-            prepare_attention(device, dtype, **(attn_kwargs or {})),
-            prepare_attention(device, dtype, **(crossattn_kwargs or {})),
-        )
-        return public(out)
+        attend = prepare_attention(device, dtype, **(attn_kwargs or {}))
+        crossattend = prepare_attention(device, dtype, **(crossattn_kwargs or {}))
+        return to_public(self.run(x, condition, attend, crossattend))

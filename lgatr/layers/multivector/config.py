@@ -1,11 +1,117 @@
-"""Configuration of self-attention and cross-attention."""
+"""How attention layers and MLPs are built: what users choose, and what the block decides.
+
+Users choose by a ``Config``, an object or a mapping. The block around a layer decides the rest, a
+``Setting``, and never writes into what users gave. Layers that are used alone take their setting
+from the fields of the same names in their ``Config``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from lgatr.utils.arguments import check_counts, check_flags, check_probability
+from lgatr.utils.config import check_left_out
 from lgatr.utils.legacy import accepts_legacy
+
+S = TypeVar("S", "SelfAttentionSetting", "CrossAttentionSetting", "MLPSetting")
+
+
+@dataclass(frozen=True)
+class SelfAttentionSetting:
+    """What a block decides about its self-attention layer.
+
+    Parameters
+    ----------
+    in_mv_channels, out_mv_channels, in_s_channels, out_s_channels
+        Channels of the layer.
+    additional_qk_mv_channels, additional_qk_s_channels
+        Further channels that only enter queries and keys.
+    output_init
+        Initialization of the output layer, as for
+        :class:`~lgatr.layers.multivector.linear.EquiLinear`.
+    dropout_prob
+        Dropout probability of the output, or None.
+    """
+
+    in_mv_channels: int
+    out_mv_channels: int
+    in_s_channels: int = 0
+    out_s_channels: int = 0
+    additional_qk_mv_channels: int = 0
+    additional_qk_s_channels: int = 0
+    output_init: str = "default"
+    dropout_prob: float | None = None
+
+
+@dataclass(frozen=True)
+class CrossAttentionSetting:
+    """What a block decides about its cross-attention layer.
+
+    Parameters
+    ----------
+    q_mv_channels, q_s_channels
+        Channels that queries are made of.
+    kv_mv_channels, kv_s_channels
+        Channels that keys and values are made of.
+    out_mv_channels, out_s_channels
+        Channels of the result.
+    output_init, dropout_prob
+        As in :class:`SelfAttentionSetting`.
+    """
+
+    q_mv_channels: int
+    kv_mv_channels: int
+    out_mv_channels: int
+    out_s_channels: int = 0
+    q_s_channels: int = 0
+    kv_s_channels: int = 0
+    output_init: str = "default"
+    dropout_prob: float | None = None
+
+
+@dataclass(frozen=True)
+class MLPSetting:
+    """What a block decides about its MLP.
+
+    Parameters
+    ----------
+    mv_channels, s_channels
+        Channels, in and out.
+    dropout_prob
+        Dropout probability after each layer, or None.
+    """
+
+    mv_channels: int
+    s_channels: int = 0
+    dropout_prob: float | None = None
+
+
+def resolved(kind: type[S], config: Any, setting: S | None) -> S:
+    """The setting of a layer with this configuration.
+
+    Parameters
+    ----------
+    kind
+        Class of the setting.
+    config
+        What the user chose.
+    setting
+        What the block decided; None for a layer that is used alone, whose ``config`` has it all.
+
+    Raises
+    ------
+    ValueError
+        If ``config`` contradicts the block, or lacks channels of a layer that is used alone.
+    """
+    if setting is not None:
+        check_left_out(config, **vars(setting))
+        return setting
+    values = {field.name: getattr(config, field.name) for field in fields(kind)}
+    needed = [name for name in values if name.endswith("mv_channels") and "qk" not in name]
+    if any(values[name] is None for name in needed):
+        raise ValueError(f"{type(config).__name__} needs {', '.join(needed)} here")
+    return kind(**values)
 
 
 def _check(config: SelfAttentionConfig | CrossAttentionConfig) -> None:
@@ -17,28 +123,33 @@ def _check(config: SelfAttentionConfig | CrossAttentionConfig) -> None:
     check_flags(**{name: value for name, value in vars(config).items() if name in flags})
 
 
-def _head_channels(channels: int, attn_ratio: int, num_heads: int, minimum: int) -> int:
-    return max(channels * attn_ratio // num_heads, minimum)
+class _Heads:
+    """Channels of one head, in both attention configurations."""
+
+    num_heads: int
+    attn_ratio: int
+
+    def head_channels(self, mv_channels: int, s_channels: int) -> tuple[int, int]:
+        """Multivector and scalar channels of one head, for these channels of the queries' tokens.
+
+        At least one multivector, and at least four scalars or none if there are no scalars.
+        """
+        mv = max(mv_channels * self.attn_ratio // self.num_heads, 1)
+        s = max(s_channels * self.attn_ratio // self.num_heads, 4)
+        return mv, s if s_channels else 0
 
 
 @accepts_legacy("__init__", increase_hidden_channels="attn_ratio", checkpoint=None)
 @dataclass
-class SelfAttentionConfig:
+class SelfAttentionConfig(_Heads):
     """How a self-attention layer is built.
-
-    The channel numbers, ``output_init`` and ``dropout_prob`` are set by the block that owns the
-    layer; users choose the others.
 
     Parameters
     ----------
     in_mv_channels, out_mv_channels, in_s_channels, out_s_channels
-        Channels of the layer.
-    additional_qk_mv_channels, additional_qk_s_channels
-        Further channels that only enter queries and keys.
-    output_init
-        Initialization of the output layer; see :class:`~lgatr.layers.multivector.linear.EquiLinear`.
-    dropout_prob
-        Dropout probability of the output, or None.
+        For layers that are used alone, like the five that follow; in a network they are left out.
+    additional_qk_mv_channels, additional_qk_s_channels, output_init, dropout_prob
+        As in :class:`SelfAttentionSetting`.
     num_heads
         Number of heads.
     multi_query
@@ -71,14 +182,12 @@ class SelfAttentionConfig:
     @property
     def hidden_mv_channels(self) -> int:
         """Multivector channels of one head."""
-        return _head_channels(self.in_mv_channels or 0, self.attn_ratio, self.num_heads, 1)
+        return self.head_channels(self.in_mv_channels or 0, self.in_s_channels)[0]
 
     @property
     def hidden_s_channels(self) -> int:
-        """Scalar channels of one head: at least 4, or none if there are no scalars."""
-        if self.in_s_channels == 0:
-            return 0
-        return _head_channels(self.in_s_channels, self.attn_ratio, self.num_heads, 4)
+        """Scalar channels of one head."""
+        return self.head_channels(self.in_mv_channels or 0, self.in_s_channels)[1]
 
 
 @accepts_legacy(
@@ -90,22 +199,17 @@ class SelfAttentionConfig:
     in_kv_s_channels="kv_s_channels",
 )
 @dataclass
-class CrossAttentionConfig:
+class CrossAttentionConfig(_Heads):
     """How a cross-attention layer is built.
-
-    The channel numbers, ``output_init`` and ``dropout_prob`` are set by the block that owns the
-    layer; users choose the others.
 
     Parameters
     ----------
-    q_mv_channels, q_s_channels
-        Channels that queries are made of.
-    kv_mv_channels, kv_s_channels
-        Channels that keys and values are made of.
-    out_mv_channels, out_s_channels
-        Channels of the result.
-    output_init, dropout_prob, num_heads, multi_query, attn_ratio, head_scale, qkv_bias
-        See :class:`SelfAttentionConfig`.
+    q_mv_channels, kv_mv_channels, out_mv_channels, out_s_channels, q_s_channels, kv_s_channels
+        For layers that are used alone, like the two that follow; in a network they are left out.
+    output_init, dropout_prob
+        As in :class:`CrossAttentionSetting`.
+    num_heads, multi_query, attn_ratio, head_scale, qkv_bias
+        As in :class:`SelfAttentionConfig`.
     head_norm
         Whether queries, keys and values are normalised per head; in lgatr 1.x they were not.
     """
@@ -131,11 +235,44 @@ class CrossAttentionConfig:
     @property
     def hidden_mv_channels(self) -> int:
         """Multivector channels of one head."""
-        return _head_channels(self.q_mv_channels or 0, self.attn_ratio, self.num_heads, 1)
+        return self.head_channels(self.q_mv_channels or 0, self.q_s_channels)[0]
 
     @property
     def hidden_s_channels(self) -> int:
-        """Scalar channels of one head: at least 4, or none if the queries have no scalars."""
-        if self.q_s_channels == 0:
-            return 0
-        return _head_channels(self.q_s_channels, self.attn_ratio, self.num_heads, 4)
+        """Scalar channels of one head."""
+        return self.head_channels(self.q_mv_channels or 0, self.q_s_channels)[1]
+
+
+@accepts_legacy(
+    "__init__",
+    activation="nonlinearity",
+    increase_hidden_channels="mlp_ratio",
+    num_hidden_layers=("num_layers_mlp", lambda hidden: hidden + 1),
+)
+@dataclass
+class MLPConfig:
+    """How a geometric MLP is built.
+
+    Parameters
+    ----------
+    mv_channels, s_channels, dropout_prob
+        For MLPs that are used alone; in a network they are left out.
+    nonlinearity
+        A name that :class:`~lgatr.layers.multivector.mlp.ScalarGatedNonlinearity` knows.
+    mlp_ratio
+        Factor between channels and hidden channels.
+    num_layers_mlp
+        Number of layers, the first of which is bilinear.
+    """
+
+    mv_channels: int | None = None
+    s_channels: int = 0
+    dropout_prob: float | None = None
+    nonlinearity: str = "gelu"
+    mlp_ratio: int = 4
+    num_layers_mlp: int = 2
+
+    def __post_init__(self) -> None:
+        check_counts(1, mlp_ratio=self.mlp_ratio, num_layers_mlp=self.num_layers_mlp)
+        check_counts(0, mv_channels=self.mv_channels or 0, s_channels=self.s_channels)
+        check_probability("dropout_prob", self.dropout_prob)

@@ -1,6 +1,6 @@
 """Equivariant multi-head cross-attention.
 
-Legend: T query tokens, U key tokens, H heads, K key-value heads (H or 1), D head width.
+Legend: T query tokens, U key tokens.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
-from lgatr.layers.multivector.base import entering, public
-from lgatr.layers.multivector.config import CrossAttentionConfig
+from lgatr.layers.base import Attend, Layer, accepts_hidden
+from lgatr.layers.multivector.attention import project
+from lgatr.layers.multivector.base import checked_sectors
+from lgatr.layers.multivector.config import CrossAttentionConfig, CrossAttentionSetting, resolved
 from lgatr.layers.multivector.dropout import GradeDropout
-from lgatr.layers.multivector.heads import Attend, head_projection, joining_matrices
 from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layers.multivector.norm import EquiLayerNorm
-from lgatr.layout import Sectors
+from lgatr.layers.multivector.unfused import join_unfused, project_unfused
+from lgatr.layout import Sectors, to_public
 from lgatr.primitives.attention import sector_linear_of_heads
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
 
+_Q, _KV = (True,), (False, False)
+"""Which of the parts get the signs of the inner product."""
 
-class CrossAttention(nn.Module):
+
+class CrossAttention(Layer):
     """Queries from one set of tokens, keys and values from another.
 
     Queries, keys and values are normalised per head (arXiv:2411.00446).
@@ -34,55 +39,59 @@ class CrossAttention(nn.Module):
         How the layer is built.
     primitives
         Of the network.
+    setting
+        What the block around the layer decides; None takes it from ``config``.
     """
 
     representations = (
         ("multivector", "multivector", "scalar", "scalar"),
         ("multivector", "scalar"),
     )
+    fused = ("q_linear", "kv_linear", "norm", "out_linear")
 
     def __init__(
-        self, config: CrossAttentionConfig, primitives: PrimitivesConfig | None = None
+        self,
+        config: CrossAttentionConfig,
+        primitives: PrimitivesConfig | None = None,
+        setting: CrossAttentionSetting | None = None,
     ) -> None:
         super().__init__()
         config = cast_config(CrossAttentionConfig, config)
         primitives = primitives_config(primitives)
-        q_mv, kv_mv, out_mv = config.q_mv_channels, config.kv_mv_channels, config.out_mv_channels
-        if q_mv is None or kv_mv is None or out_mv is None:
-            raise ValueError(
-                "CrossAttentionConfig needs q_mv_channels, kv_mv_channels and out_mv_channels here"
-            )
-        self.mv_channels, self.heads = config.hidden_mv_channels, config.num_heads
+        setting = resolved(CrossAttentionSetting, config, setting)
+        self.heads = config.num_heads
         self.kv_heads = 1 if config.multi_query else config.num_heads
+        mv, s = config.head_channels(setting.q_mv_channels, setting.q_s_channels)
+        self.mv_channels = mv
         self.q_linear = EquiLinear(
-            q_mv,
-            self.heads * config.hidden_mv_channels,
+            setting.q_mv_channels,
+            self.heads * mv,
             primitives,
-            in_s_channels=config.q_s_channels,
-            out_s_channels=self.heads * config.hidden_s_channels,
+            in_s_channels=setting.q_s_channels,
+            out_s_channels=self.heads * s,
             bias=config.qkv_bias,
         )
         self.kv_linear = EquiLinear(
-            kv_mv,
-            2 * self.kv_heads * config.hidden_mv_channels,
+            setting.kv_mv_channels,
+            2 * self.kv_heads * mv,
             primitives,
-            in_s_channels=config.kv_s_channels,
-            out_s_channels=2 * self.kv_heads * config.hidden_s_channels,
+            in_s_channels=setting.kv_s_channels,
+            out_s_channels=2 * self.kv_heads * s,
             bias=config.qkv_bias,
         )
         self.out_linear = EquiLinear(
-            self.heads * config.hidden_mv_channels,
-            out_mv,
+            self.heads * mv,
+            setting.out_mv_channels,
             primitives,
-            in_s_channels=self.heads * config.hidden_s_channels,
-            out_s_channels=config.out_s_channels,
-            initialization=config.output_init,
+            in_s_channels=self.heads * s,
+            out_s_channels=setting.out_s_channels,
+            initialization=setting.output_init,
         )
         self.norm = EquiLayerNorm() if config.head_norm else None
         self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.head_scale else None
-        self.dropout = GradeDropout(config.dropout_prob) if config.dropout_prob else None
+        self.dropout = GradeDropout(setting.dropout_prob) if setting.dropout_prob else None
 
-    def forward_sectors(self, x: Sectors, condition: Sectors, attend: Attend) -> Sectors:
+    def forward_hidden(self, x: Sectors, condition: Sectors, attend: Attend) -> Sectors:
         """The layer on hidden states.
 
         Parameters
@@ -95,13 +104,23 @@ class CrossAttention(nn.Module):
             Prepared attention.
         """
         normalise = self.norm is not None
-        (q,) = head_projection(self.q_linear, x, 1, self.heads, (True,), normalise)
-        plain = (False, False)
-        k, v = head_projection(self.kv_linear, condition, 2, self.kv_heads, plain, normalise)
-        matrices = joining_matrices(self.out_linear, self.heads, self.head_scale)
+        (q,) = project(self.q_linear, x, self.heads, _Q, normalise)
+        k, v = project(self.kv_linear, condition, self.kv_heads, _KV, normalise)
+        matrices = self.out_linear.matrices(in_groups=self.heads, in_scale=self.head_scale)
         out = sector_linear_of_heads(attend(q, k, v), self.mv_channels, matrices)
-        return out if self.dropout is None else self.dropout.forward_sectors(out)
+        return out if self.dropout is None else self.dropout(out)
 
+    def forward_unfused(self, x: Sectors, condition: Sectors, attend: Attend) -> Sectors:
+        """:meth:`forward_hidden`, with each inner layer called; the norm for both sides."""
+        (q,) = project_unfused(self.q_linear, self.norm, x, self.heads, _Q)
+        k, v = project_unfused(self.kv_linear, self.norm, condition, self.kv_heads, _KV)
+        heads = attend(q, k, v)
+        if self.head_scale is not None:
+            heads = heads * self.head_scale.unsqueeze(-1)
+        out = join_unfused(self.out_linear, heads, self.mv_channels)
+        return out if self.dropout is None else self.dropout(out)
+
+    @accepts_hidden
     def forward(
         self,
         multivectors_q: Tensor,
@@ -123,19 +142,19 @@ class CrossAttention(nn.Module):
         scalars_kv
             ``(..., U, S')``, or None.
         **attn_kwargs
-            See :func:`lgatr.attention.prepare_attention`.
+            Arguments of :func:`lgatr.attention.prepare_attention`.
 
         Returns
         -------
         Multivectors ``(..., T, C_out, 16)`` and scalars ``(..., T, S_out)`` or None.
         """
-        x, condition = self.entering(
+        x, condition = self.checked_sectors(
             (multivectors_q, scalars_q), (multivectors_kv, scalars_kv), ("_q", "_kv")
         )
         attend = prepare_attention(multivectors_q.device, multivectors_q.dtype, **attn_kwargs)
-        return public(self.forward_sectors(x, condition, attend))
+        return to_public(self.run(x, condition, attend))
 
-    def entering(
+    def checked_sectors(
         self,
         queries: tuple[Tensor, Tensor | None],
         keys: tuple[Tensor, Tensor | None],
@@ -151,7 +170,10 @@ class CrossAttention(nn.Module):
             Of the names of the arguments.
         """
         q, kv, like = self.q_linear, self.kv_linear, self.q_linear.weight
+        q_channels, kv_channels = (
+            (linear.in_mv_channels, linear.in_s_channels) for linear in (q, kv)
+        )
         return (
-            entering(*queries, q.in_mv_channels, q.in_s_channels, like, True, suffixes[0]),
-            entering(*keys, kv.in_mv_channels, kv.in_s_channels, like, True, suffixes[1]),
+            checked_sectors(*queries, q_channels, like, items=True, suffix=suffixes[0]),
+            checked_sectors(*keys, kv_channels, like, items=True, suffix=suffixes[1]),
         )

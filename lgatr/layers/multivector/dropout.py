@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from lgatr.layers.multivector.base import PointwiseModule
+from lgatr.layers.multivector.base import PointwiseLayer
 from lgatr.layout import Sectors
 from lgatr.primitives.dropout import sector_dropout
 from lgatr.utils.arguments import check_probability
 
 
-class GradeDropout(PointwiseModule):
+class GradeDropout(PointwiseLayer):
     """Drop each grade of each multivector, and each scalar, independently.
 
     Parameters
@@ -25,10 +25,10 @@ class GradeDropout(PointwiseModule):
         check_probability("dropout probability", p)
         self.p = p
 
-    def forward_sectors(self, x: Sectors) -> Sectors:
-        """See :class:`~lgatr.layers.multivector.base.SectorModule`."""
+    def forward_hidden(self, x: Sectors) -> Sectors:
+        """The layer on hidden states."""
         return sector_dropout(x, self.p, self.training)
 
     def forward_scalars(self, scalars: Tensor) -> Tensor:
-        """See :class:`~lgatr.layers.multivector.base.PointwiseModule`."""
+        """The layer on scalars ``(..., S)`` alone."""
         return F.dropout(scalars, self.p, self.training)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from lgatr.layers.multivector.base import SectorModule
+from lgatr.layers.multivector.base import MultivectorLayer
 from lgatr.layout import Sectors
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.primitives.linear import (
@@ -55,7 +55,7 @@ def _uniform(weight: torch.Tensor, factor: float, inputs: int) -> None:
         nn.init.uniform_(weight, -bound, bound)
 
 
-class EquiLinear(SectorModule):
+class EquiLinear(MultivectorLayer):
     r"""The most general equivariant linear map, with auxiliary scalars.
 
     :math:`y_o = \sum_{i,b} w_{oib}\,\phi_b(x_i)` with the maps of
@@ -142,7 +142,7 @@ class EquiLinear(SectorModule):
         Parameters
         ----------
         initialization
-            See the class.
+            As for the class.
         gain
             As :func:`torch.nn.init.calculate_gain` gives it for the preceding activation.
         additional_factor
@@ -195,12 +195,32 @@ class EquiLinear(SectorModule):
             s_bias=None if self.mvs2s is None else self.mvs2s.bias,
         )
 
-    def matrices(self, in_groups: int = 1) -> SectorMatrices:
-        """One matrix per sector; see :func:`~lgatr.primitives.linear.sector_matrices`."""
-        return sector_matrices(self.weight, self.mixing(), in_groups=in_groups)
+    def matrices(
+        self,
+        out_groups: int = 1,
+        in_groups: int = 1,
+        parts: int = 0,
+        in_scale: torch.Tensor | None = None,
+    ) -> SectorMatrices:
+        """One matrix per sector, by :func:`~lgatr.primitives.linear.sector_matrices`.
 
-    def forward_sectors(self, x: Sectors) -> Sectors:
-        """See :class:`~lgatr.layers.multivector.base.SectorModule`."""
+        Parameters
+        ----------
+        out_groups, in_groups, parts
+            How channels are grouped, such as by attention heads.
+        in_scale
+            A factor for each input group, ``(in_groups,)``; None for ones.
+        """
+        mixing = self.mixing()
+        m = sector_matrices(self.weight, mixing, out_groups, in_groups, parts)
+        if in_scale is None:
+            return m
+        scale = in_scale.unsqueeze(-1)
+        z, v, b = ((w.unflatten(1, (in_groups, -1)) * scale).flatten(1) for w in m[:3])
+        return SectorMatrices(z, v, b, m.bias)
+
+    def forward_hidden(self, x: Sectors) -> Sectors:
+        """The layer on hidden states."""
         return sector_linear(x, self.matrices())
 
     def extra_repr(self) -> str:

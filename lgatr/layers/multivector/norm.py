@@ -7,17 +7,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lgatr.algebra import NUM_GRADES
-from lgatr.layers.multivector.base import PointwiseModule
+from lgatr.layers.base import accepts_hidden
+from lgatr.layers.multivector.base import PointwiseLayer
 from lgatr.layout import Sectors
 from lgatr.primitives.normalization import EPSILON, sector_layer_norm
 from lgatr.utils.arguments import check_counts, check_flags, check_floor
 from lgatr.utils.inputs import check_multivectors
 
 
-class EquiLayerNorm(PointwiseModule):
+class EquiLayerNorm(PointwiseLayer):
     """Normalise multivectors by their mean norm over channels, scalars by ordinary layer norm.
 
-    See :func:`~lgatr.primitives.normalization.equi_layer_norm` for the equation.
+    The equation is that of :func:`~lgatr.primitives.normalization.equi_layer_norm`.
 
     Parameters
     ----------
@@ -58,15 +59,16 @@ class EquiLayerNorm(PointwiseModule):
             self.weight_mv = nn.Parameter(torch.ones(mv_channels, NUM_GRADES))
             self.weight_s = nn.Parameter(torch.ones(s_channels), requires_grad=s_channels > 0)
 
-    def forward_sectors(self, x: Sectors) -> Sectors:
+    def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""
         weight_s = self.weight_s if x.s_channels else None  # called without scalars
         return sector_layer_norm(x, self.weight_mv, weight_s, self.epsilon, self.gain)
 
+    @accepts_hidden
     def forward(
         self, multivectors: Tensor, scalars: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Normalise ``(..., C, 16)`` and ``(..., S)``; see the base class for their shapes."""
+        """Normalise ``(..., C, 16)`` and ``(..., S)``; the base class says which shapes go."""
         check_multivectors("multivectors", multivectors)
         if not -multivectors.dim() <= self.mv_channel_dim < multivectors.dim():
             raise ValueError(
@@ -78,5 +80,5 @@ class EquiLayerNorm(PointwiseModule):
         return outputs.movedim(-2, self.mv_channel_dim), outputs_s
 
     def forward_scalars(self, scalars: Tensor) -> Tensor:
-        """See :class:`~lgatr.layers.multivector.base.PointwiseModule`."""
+        """The layer on scalars ``(..., S)`` alone."""
         return F.layer_norm(scalars, scalars.shape[-1:], self.weight_s)

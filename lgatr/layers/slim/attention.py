@@ -1,53 +1,85 @@
-"""Attention between vectors and scalars."""
+"""Self-attention between vectors and scalars.
+
+Legend: T tokens, P parts such as queries, keys and values, H heads, c and cs vector and scalar
+channels per head, D = 4 c + cs head width.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from lgatr.attention import prepare_attention
-from lgatr.layers.multivector.heads import Attend
-from lgatr.layers.slim.base import check_hidden
+from lgatr.layers.base import Attend, Layer, accepts_hidden
+from lgatr.layers.slim.base import checked_state
 from lgatr.layers.slim.dropout import SlimDropout
 from lgatr.layers.slim.linear import SlimLinear
 from lgatr.layers.slim.norm import SlimRMSNorm
+from lgatr.layout import SlimState
 from lgatr.primitives.vectors import heads_vector_linear, vector_linear_heads, vectors_from_heads
 from lgatr.utils.arguments import check_counts
 
+_QKV = (True, False, False)
+"""Which of queries, keys and values get the signs of the inner product."""
 
-def _head_channels(v_channels: int, s_channels: int, ratio: int, heads: int) -> tuple[int, int]:
+
+def head_channels(v_channels: int, s_channels: int, ratio: int, heads: int) -> tuple[int, int]:
+    """Vector and scalar channels of one head: at least one vector and four scalars."""
     check_counts(1, num_heads=heads, attn_ratio=ratio)
     check_counts(0, v_channels=v_channels, s_channels=s_channels)
-    vectors = max(v_channels * ratio // heads, 1)
-    return vectors, max(s_channels * ratio // heads, 4)
+    return max(v_channels * ratio // heads, 1), max(s_channels * ratio // heads, 4)
 
 
-def _project(
-    linear: SlimLinear, vectors: Tensor, scalars: Tensor, heads: int, metric: tuple[bool, ...]
+def project(
+    linear: SlimLinear, x: SlimState, heads: int, metric: tuple[bool, ...]
 ) -> tuple[Tensor, ...]:
-    """Normalised heads ``(..., H, D)`` of each part."""
-    return vector_linear_heads(vectors, scalars, linear.by_head(len(metric), heads), heads, metric)
+    """Normalised heads ``(..., T, H, D)`` of each part (queries, keys, values), from one layer.
+
+    Parameters
+    ----------
+    linear
+        Its output channels are ordered (part, channel, head).
+    metric
+        For each part whether it gets the signs of the inner product.
+    """
+    matrices = linear.by_head(len(metric), heads)
+    return vector_linear_heads(x.vectors, x.scalars, matrices, heads, metric)
 
 
-class _Join(nn.Module):
+def project_unfused(
+    linear: SlimLinear, norm: SlimRMSNorm, x: SlimState, heads: int, metric: tuple[bool, ...]
+) -> tuple[Tensor, ...]:
+    """:func:`project` that calls the linear layer and the norm."""
+    split = (t.unflatten(-1, (len(metric), -1, heads)).transpose(-1, -2) for t in linear(x))
+    v, s = split
+    v, s = norm(SlimState(v.movedim(-4, -2), s))
+    time, *space = v.unbind(-2)
+    signs = v.new_tensor([-1.0 if part else 1.0 for part in metric]).view(-1, 1, 1)
+    return torch.cat([time, *(row * signs for row in space), s], dim=-1).unbind(-3)
+
+
+class SlimAttention(Layer):
     """What both kinds of attention share: the linear map of the joined heads, and dropout."""
 
     linear_out: SlimLinear
     v_per_head: int
     dropout: SlimDropout | None
 
-    def join(self, heads: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors ``(..., T, 4, C)`` and scalars from heads ``(..., T, H, D)``."""
-        linear = self.linear_out
-        if linear.linear_s is None:
-            out = linear.transform(*vectors_from_heads(heads, self.v_per_head))
-        else:
-            out = heads_vector_linear(heads, self.v_per_head, linear.matrices)
-        return out if self.dropout is None else self.dropout.transform(*out)
+    def _join(self, heads: Tensor) -> SlimState:
+        """The output from heads ``(..., T, H, D)``."""
+        if self.linear_out.linear_s is None:
+            return self._join_unfused(heads)
+        out = SlimState(*heads_vector_linear(heads, self.v_per_head, self.linear_out.matrices))
+        return out if self.dropout is None else self.dropout(out)
+
+    def _join_unfused(self, heads: Tensor) -> SlimState:
+        out: SlimState = self.linear_out(SlimState(*vectors_from_heads(heads, self.v_per_head)))
+        return out if self.dropout is None else self.dropout(out)
 
 
-class SlimSelfAttention(_Join):
+class SlimSelfAttention(SlimAttention):
     """Queries, keys and values, attention, and a linear map of the joined heads.
 
     Parameters
@@ -65,6 +97,7 @@ class SlimSelfAttention(_Join):
     """
 
     representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
+    fused = ("linear_in", "norm", "linear_out")
 
     def __init__(
         self,
@@ -76,7 +109,7 @@ class SlimSelfAttention(_Join):
         qkv_bias: bool = False,
     ) -> None:
         super().__init__()
-        v, s = _head_channels(v_channels, s_channels, attn_ratio, num_heads)
+        v, s = head_channels(v_channels, s_channels, attn_ratio, num_heads)
         self.heads, self.v_per_head = num_heads, v
         total_v, total_s = num_heads * v, num_heads * s
         self.linear_in = SlimLinear(v_channels, 3 * total_v, s_channels, 3 * total_s, qkv_bias)
@@ -86,12 +119,17 @@ class SlimSelfAttention(_Join):
         self.norm = SlimRMSNorm(v, s, elementwise_affine=False)
         self.dropout = None if dropout_prob is None else SlimDropout(dropout_prob)
 
-    def attend(self, vectors: Tensor, scalars: Tensor, attend: Attend) -> tuple[Tensor, Tensor]:
-        """The layer with prepared attention."""
-        metric = (True, False, False)
-        q, k, v = _project(self.linear_in, vectors, scalars, self.heads, metric)
-        return self.join(attend(q, k, v))
+    def forward_hidden(self, x: SlimState, attend: Attend) -> SlimState:
+        """The layer on hidden states, which are normalised, with prepared attention."""
+        q, k, v = project(self.linear_in, x, self.heads, _QKV)
+        return self._join(attend(q, k, v))
 
+    def forward_unfused(self, x: SlimState, attend: Attend) -> SlimState:
+        """:meth:`forward_hidden`, with each inner layer called."""
+        q, k, v = project_unfused(self.linear_in, self.norm, x, self.heads, _QKV)
+        return self._join_unfused(attend(q, k, v))
+
+    @accepts_hidden
     def forward(
         self, vectors: Tensor, scalars: Tensor, **attn_kwargs: Any
     ) -> tuple[Tensor, Tensor]:
@@ -104,110 +142,20 @@ class SlimSelfAttention(_Join):
         scalars
             ``(..., T, S)``.
         **attn_kwargs
-            See :func:`lgatr.attention.prepare_attention`.
+            Arguments of :func:`lgatr.attention.prepare_attention`.
 
         Returns
         -------
         Tensors of the same shapes.
         """
+        v, s = self.run(*self.checked_inputs(vectors, scalars, attn_kwargs))
+        return v, s
+
+    def checked_inputs(
+        self, vectors: Tensor, scalars: Tensor, attn_kwargs: dict[str, Any]
+    ) -> tuple[SlimState, Attend]:
+        """What users give, as the layer and its block take it on hidden states."""
         first = self.linear_in
         channels = first.in_v_channels, first.in_s_channels
-        check_hidden(vectors, scalars, *channels, first.weight_v, items=True)
-        attend = prepare_attention(vectors.device, vectors.dtype, **attn_kwargs)
-        return self.attend(vectors, scalars, attend)
-
-
-class SlimCrossAttention(_Join):
-    """Queries from one set of tokens, keys and values from another.
-
-    Parameters
-    ----------
-    q_v_channels, q_s_channels
-        Channels that queries are made of, and of the result.
-    kv_v_channels, kv_s_channels
-        Channels that keys and values are made of.
-    num_heads, attn_ratio, dropout_prob, qkv_bias
-        See :class:`SlimSelfAttention`.
-    """
-
-    representations = (
-        ("slim vector", "slim vector", "scalar", "scalar"),
-        ("slim vector", "scalar"),
-    )
-
-    def __init__(
-        self,
-        q_v_channels: int,
-        kv_v_channels: int,
-        q_s_channels: int,
-        kv_s_channels: int,
-        num_heads: int,
-        attn_ratio: int = 1,
-        dropout_prob: float | None = None,
-        qkv_bias: bool = False,
-    ) -> None:
-        super().__init__()
-        v, s = _head_channels(q_v_channels, q_s_channels, attn_ratio, num_heads)
-        self.heads, self.v_per_head = num_heads, v
-        total_v, total_s = num_heads * v, num_heads * s
-        self.linear_in_q = SlimLinear(q_v_channels, total_v, q_s_channels, total_s, qkv_bias)
-        self.linear_in_kv = SlimLinear(
-            kv_v_channels, 2 * total_v, kv_s_channels, 2 * total_s, qkv_bias
-        )
-        self.linear_out = SlimLinear(
-            total_v, q_v_channels, total_s, q_s_channels, initialization="small"
-        )
-        self.norm = SlimRMSNorm(v, s, elementwise_affine=False)
-        self.dropout = None if dropout_prob is None else SlimDropout(dropout_prob)
-
-    def attend(
-        self,
-        vectors_q: Tensor,
-        vectors_kv: Tensor,
-        scalars_q: Tensor,
-        scalars_kv: Tensor,
-        attend: Attend,
-    ) -> tuple[Tensor, Tensor]:
-        """The layer with prepared attention."""
-        (q,) = _project(self.linear_in_q, vectors_q, scalars_q, self.heads, (True,))
-        plain = (False, False)
-        k, v = _project(self.linear_in_kv, vectors_kv, scalars_kv, self.heads, plain)
-        return self.join(attend(q, k, v))
-
-    def forward(
-        self,
-        vectors_q: Tensor,
-        vectors_kv: Tensor,
-        scalars_q: Tensor,
-        scalars_kv: Tensor,
-        **attn_kwargs: Any,
-    ) -> tuple[Tensor, Tensor]:
-        """Attend from queries to keys.
-
-        Parameters
-        ----------
-        vectors_q, scalars_q
-            ``(..., T, 4, C)`` and ``(..., T, S)``.
-        vectors_kv, scalars_kv
-            ``(..., U, 4, C')`` and ``(..., U, S')``.
-        **attn_kwargs
-            See :func:`lgatr.attention.prepare_attention`.
-
-        Returns
-        -------
-        Vectors ``(..., T, 4, C)`` and scalars ``(..., T, S)``.
-        """
-        self.check((vectors_q, scalars_q), (vectors_kv, scalars_kv), ("_q", "_kv"))
-        attend = prepare_attention(vectors_q.device, vectors_q.dtype, **attn_kwargs)
-        return self.attend(vectors_q, vectors_kv, scalars_q, scalars_kv, attend)
-
-    def check(
-        self,
-        queries: tuple[Tensor, Tensor],
-        keys: tuple[Tensor, Tensor],
-        suffixes: tuple[str, str],
-    ) -> None:
-        """Check vectors and scalars of both sides, whose arguments have these suffixes."""
-        q, kv, like = self.linear_in_q, self.linear_in_kv, self.linear_in_q.weight_v
-        check_hidden(*queries, q.in_v_channels, q.in_s_channels, like, True, suffixes[0])
-        check_hidden(*keys, kv.in_v_channels, kv.in_s_channels, like, True, suffixes[1])
+        x = checked_state(vectors, scalars, channels, first.weight_v, items=True)
+        return x, prepare_attention(vectors.device, vectors.dtype, **attn_kwargs)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from lgatr.attention import prepare_attention
-from lgatr.layers.multivector.heads import Attend
+from lgatr.layers.base import Attend, Layer, accepts_hidden
 from lgatr.layers.slim.attention import SlimSelfAttention
-from lgatr.layers.slim.base import check_hidden
 from lgatr.layers.slim.mlp import SlimMLP
 from lgatr.layers.slim.norm import SlimRMSNorm
+from lgatr.layout import SlimState
 
 
-class SlimBlock(nn.Module):
+class SlimBlock(Layer):
     """Norm, self-attention, residual; norm, MLP, residual.
 
     Parameters
@@ -24,7 +23,7 @@ class SlimBlock(nn.Module):
     num_heads
         Number of heads.
     nonlinearity, nonlinearity_v
-        See :class:`~lgatr.layers.slim.glu.SlimGLU`.
+        As in :class:`~lgatr.layers.slim.mlp.SlimGLU`.
     mlp_ratio, attn_ratio
         Factors between channels and hidden channels of MLP and attention.
     num_layers_mlp
@@ -70,20 +69,17 @@ class SlimBlock(nn.Module):
             dropout_prob,
         )
 
-    def attend(self, vectors: Tensor, scalars: Tensor, attend: Attend) -> tuple[Tensor, Tensor]:
-        """The block with prepared attention."""
-        v, s = self.norm1.transform(vectors, scalars)
-        v, s = self.attention.attend(v, s, attend)
-        vectors, scalars = vectors + v, scalars + s
-        v, s = self.mlp.transform(*self.norm2.transform(vectors, scalars))
-        return vectors + v, scalars + s
+    def forward_hidden(self, x: SlimState, attend: Attend) -> SlimState:
+        """The block on hidden states, with prepared attention."""
+        h = self.attention(self.norm1(x), attend)
+        x = SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
+        h = self.mlp(self.norm2(x))
+        return SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
 
+    @accepts_hidden
     def forward(
         self, vectors: Tensor, scalars: Tensor, **attn_kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Map ``(..., T, 4, C)`` and ``(..., T, S)``; see :class:`SlimSelfAttention`."""
-        first = self.attention.linear_in
-        channels = first.in_v_channels, first.in_s_channels
-        check_hidden(vectors, scalars, *channels, first.weight_v, items=True)
-        attend = prepare_attention(vectors.device, vectors.dtype, **attn_kwargs)
-        return self.attend(vectors, scalars, attend)
+        """Map ``(..., T, 4, C)`` and ``(..., T, S)``, with the arguments of its attention."""
+        v, s = self.run(*self.attention.checked_inputs(vectors, scalars, attn_kwargs))
+        return v, s

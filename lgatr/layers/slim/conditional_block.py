@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lgatr.attention import prepare_attention
-from lgatr.layers.multivector.heads import Attend
-from lgatr.layers.slim.attention import SlimCrossAttention, SlimSelfAttention
+from lgatr.layers.base import Attend, Layer, accepts_hidden
+from lgatr.layers.slim.attention import SlimSelfAttention
+from lgatr.layers.slim.cross_attention import SlimCrossAttention
 from lgatr.layers.slim.mlp import SlimMLP
 from lgatr.layers.slim.norm import SlimRMSNorm
+from lgatr.layout import SlimState
 
 
-class ConditionalSlimBlock(nn.Module):
+class ConditionalSlimBlock(Layer):
     """Self-attention, cross-attention to the condition, MLP; each with norm and residual.
 
     The condition is used as it comes, without a norm of its own.
@@ -26,7 +28,7 @@ class ConditionalSlimBlock(nn.Module):
     v_channels_cond, s_channels_cond
         Channels of the condition.
     num_heads, nonlinearity, nonlinearity_v, mlp_ratio, attn_ratio, num_layers_mlp
-        See :class:`~lgatr.layers.slim.block.SlimBlock`.
+        As in :class:`~lgatr.layers.slim.block.SlimBlock`.
     dropout_prob, norm_elementwise_affine, qkv_bias
         Likewise.
     """
@@ -80,25 +82,28 @@ class ConditionalSlimBlock(nn.Module):
             dropout_prob,
         )
 
-    def attend(
-        self,
-        vectors: Tensor,
-        vectors_cond: Tensor,
-        scalars: Tensor,
-        scalars_cond: Tensor,
-        attend: Attend,
-        crossattend: Attend,
-    ) -> tuple[Tensor, Tensor]:
-        """The block with prepared attention."""
-        v, s = self.norm1.transform(vectors, scalars)
-        v, s = self.selfattention.attend(v, s, attend)
-        vectors, scalars = vectors + v, scalars + s
-        v, s = self.norm2.transform(vectors, scalars)
-        v, s = self.crossattention.attend(v, vectors_cond, s, scalars_cond, crossattend)
-        vectors, scalars = vectors + v, scalars + s
-        v, s = self.mlp.transform(*self.norm3.transform(vectors, scalars))
-        return vectors + v, scalars + s
+    def forward_hidden(
+        self, x: SlimState, condition: SlimState, attend: Attend, crossattend: Attend
+    ) -> SlimState:
+        """The block on hidden states.
 
+        Parameters
+        ----------
+        x
+            Hidden states.
+        condition
+            Hidden states of the condition.
+        attend, crossattend
+            Prepared self-attention and cross-attention.
+        """
+        h = self.selfattention(self.norm1(x), attend)
+        x = SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
+        h = self.crossattention(self.norm2(x), condition, crossattend)
+        x = SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
+        h = self.mlp(self.norm3(x))
+        return SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
+
+    @accepts_hidden
     def forward(
         self,
         vectors: Tensor,
@@ -117,14 +122,17 @@ class ConditionalSlimBlock(nn.Module):
         vectors_cond, scalars_cond
             ``(..., U, 4, C')`` and ``(..., U, S')``.
         attn_kwargs, crossattn_kwargs
-            See :func:`lgatr.attention.prepare_attention`.
+            Arguments of :func:`lgatr.attention.prepare_attention`.
 
         Returns
         -------
         Vectors ``(..., T, 4, C)`` and scalars ``(..., T, S)``.
         """
-        self.crossattention.check((vectors, scalars), (vectors_cond, scalars_cond), ("", "_cond"))
+        states = self.crossattention.checked_states(
+            (vectors, scalars), (vectors_cond, scalars_cond), ("", "_cond")
+        )
         device, dtype = vectors.device, vectors.dtype
         attend = prepare_attention(device, dtype, **(attn_kwargs or {}))
         crossattend = prepare_attention(device, dtype, **(crossattn_kwargs or {}))
-        return self.attend(vectors, vectors_cond, scalars, scalars_cond, attend, crossattend)
+        v, s = self.run(*states, attend, crossattend)
+        return v, s

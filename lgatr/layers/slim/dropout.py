@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from lgatr.layers.slim.base import SlimModule
+from lgatr.layers.slim.base import SlimLayer
+from lgatr.layout import SlimState
 from lgatr.utils.arguments import check_probability
 
 
-class SlimDropout(SlimModule):
+class SlimDropout(SlimLayer):
     """Drop whole vectors, and scalars one by one.
 
     Parameters
@@ -24,9 +24,9 @@ class SlimDropout(SlimModule):
         check_probability("dropout_prob", dropout_prob)
         self.p = dropout_prob
 
-    def transform(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
-        """Drop from ``(..., 4, C)`` and ``(..., S)``."""
+    def forward_hidden(self, x: SlimState) -> SlimState:
+        """The layer on hidden states."""
         if not self.training or self.p == 0.0:
-            return vectors, scalars
-        keep = F.dropout(torch.ones_like(vectors[..., :1, :]), self.p)
-        return vectors * keep, F.dropout(scalars, self.p)
+            return x
+        keep = F.dropout(torch.ones_like(x.vectors[..., :1, :]), self.p)
+        return SlimState(x.vectors * keep, F.dropout(x.scalars, self.p))

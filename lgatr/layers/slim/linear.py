@@ -7,14 +7,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lgatr.layers.slim.base import SlimModule
+from lgatr.layers.slim.base import SlimLayer
+from lgatr.layout import SlimState
 from lgatr.primitives.vectors import VectorMatrices, vector_linear
 from lgatr.utils.arguments import check_counts, check_flags
 
 INITIALIZATIONS = {"default": 1.0, "small": 0.1}
 
 
-class SlimLinear(SlimModule):
+class SlimLinear(SlimLayer):
     """Mix vector channels and, apart from them, scalar channels.
 
     Parameters
@@ -100,25 +101,20 @@ class SlimLinear(SlimModule):
             None if bias is None else reorder(bias),
         )
 
-    def transform(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``(..., 4, I)`` and ``(..., J)``.
+    def forward_hidden(self, x: SlimState) -> SlimState:
+        """The layer on hidden states."""
+        vectors, scalars = x.vectors, self.inputs_for_scalars(x.scalars)
+        return SlimState(*vector_linear(vectors, scalars, *self.matrices))
 
-        Returns
-        -------
-        Vectors ``(..., 4, O)`` and scalars ``(..., P)``.
-        """
-        scalars, matrices = self.prepared(vectors, scalars)
-        return vector_linear(vectors, scalars, *matrices)
-
-    def prepared(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, VectorMatrices]:
-        """The scalars and the parameters as functions take them."""
-        if self.linear_s is None:
-            scalars = scalars.new_zeros(*scalars.shape[:-1], self.out_s_channels)
-        return scalars, self.matrices
+    def inputs_for_scalars(self, scalars: Tensor) -> Tensor:
+        """``scalars``; without parameters for them, the zeros that come out."""
+        if self.linear_s is not None:
+            return scalars
+        return scalars.new_zeros(*scalars.shape[:-1], self.out_s_channels)
 
     @property
     def matrices(self) -> VectorMatrices:
-        """The parameters; without any for scalars, these are zeros."""
+        """The parameters as functions take them; None for scalars that have none."""
         if self.linear_s is None:
             return VectorMatrices(self.weight_v, None, None)
         return VectorMatrices(self.weight_v, self.linear_s.weight, self.linear_s.bias)

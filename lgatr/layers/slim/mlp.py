@@ -1,17 +1,70 @@
-"""The MLP for vectors and scalars."""
+"""The MLP for vectors and scalars, and its gated linear unit."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from lgatr.layers.slim.base import SlimModule
+from lgatr.layers.slim.base import SlimLayer
 from lgatr.layers.slim.dropout import SlimDropout
-from lgatr.layers.slim.glu import SlimGLU
 from lgatr.layers.slim.linear import SlimLinear
+from lgatr.layout import SlimState
+from lgatr.primitives.vectors import minkowski_product, vector_glu
 from lgatr.utils.arguments import check_counts
+from lgatr.utils.nonlinearities import get_nonlinearity
 
 
-class SlimMLP(SlimModule):
+class SlimGLU(SlimLayer):
+    r"""Vectors gated by inner products, scalars by scalars (arXiv:2512.17011).
+
+    One linear layer makes vectors a, b, c and scalars s, t; the results are
+    :math:`a\, f_v(\langle b, c\rangle / 2)` and :math:`s\, f(t)`.
+
+    Parameters
+    ----------
+    in_v_channels, out_v_channels, in_s_channels, out_s_channels
+        Channels.
+    nonlinearity
+        f: ``"relu"``, ``"sigmoid"``, ``"tanh"``, ``"gelu"`` (tanh form), ``"gelu_exact"`` or
+        ``"silu"``.
+    nonlinearity_v
+        f_v; None means f.
+    """
+
+    fused = ("linear",)
+
+    def __init__(
+        self,
+        in_v_channels: int,
+        out_v_channels: int,
+        in_s_channels: int,
+        out_s_channels: int,
+        nonlinearity: str = "gelu",
+        nonlinearity_v: str | None = "sigmoid",
+    ) -> None:
+        super().__init__()
+        self.in_v_channels, self.in_s_channels = in_v_channels, in_s_channels
+        self.linear = SlimLinear(
+            in_v_channels, 3 * out_v_channels, in_s_channels, 2 * out_s_channels
+        )
+        self.function = get_nonlinearity(nonlinearity)
+        self.function_v = get_nonlinearity(nonlinearity_v or nonlinearity)
+
+    def forward_hidden(self, x: SlimState) -> SlimState:
+        """The layer on hidden states."""
+        linear = self.linear
+        scalars, functions = linear.inputs_for_scalars(x.scalars), (self.function_v, self.function)
+        return SlimState(*vector_glu(x.vectors, scalars, linear.matrices, *functions))
+
+    def forward_unfused(self, x: SlimState) -> SlimState:
+        """:meth:`forward_hidden`, with the linear layer called."""
+        y = self.linear(x)
+        a, b, c = y.vectors.chunk(3, dim=-1)
+        s, t = y.scalars.chunk(2, dim=-1)
+        gate = self.function_v(0.5 * minkowski_product(b, c))
+        return SlimState(a * gate.unsqueeze(-2), s * self.function(t))
+
+
+class SlimMLP(SlimLayer):
     """Gated linear units, then one linear layer.
 
     Parameters
@@ -19,7 +72,7 @@ class SlimMLP(SlimModule):
     v_channels, s_channels
         Channels, in and out.
     nonlinearity, nonlinearity_v
-        See :class:`~lgatr.layers.slim.glu.SlimGLU`.
+        As in :class:`SlimGLU`.
     mlp_ratio
         Factor between channels and hidden channels.
     num_layers
@@ -52,9 +105,8 @@ class SlimMLP(SlimModule):
         layers.append(SlimLinear(v, v_channels, s, s_channels))
         self.layers = nn.ModuleList(layers)
 
-    def transform(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``(..., 4, C)`` and ``(..., S)`` to the same shapes."""
+    def forward_hidden(self, x: SlimState) -> SlimState:
+        """The layer on hidden states."""
         for layer in self.layers:
-            assert isinstance(layer, SlimModule)
-            vectors, scalars = layer.transform(vectors, scalars)
-        return vectors, scalars
+            x = layer(x)
+        return x

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lgatr.layers.slim.base import SlimModule
+from lgatr.layers.slim.base import SlimLayer
+from lgatr.layout import SlimState
 from lgatr.primitives.vectors import EPSILON, vector_rms_norm
 from lgatr.utils.arguments import check_counts, check_flags, check_floor
 
 
-class SlimRMSNorm(SlimModule):
+class SlimRMSNorm(SlimLayer):
     """Divide vectors and scalars by their joint root mean square.
 
-    See :func:`~lgatr.primitives.vectors.inverse_rms` for the equation; the square of a vector
+    The equation is that of :func:`~lgatr.primitives.vectors.inverse_rms`; the square of a vector
     enters by its absolute value.
 
     Parameters
@@ -46,6 +47,7 @@ class SlimRMSNorm(SlimModule):
             self.weight_v = nn.Parameter(torch.ones(v_channels), requires_grad=v_channels > 0)
             self.weight_s = nn.Parameter(torch.ones(s_channels), requires_grad=s_channels > 0)
 
-    def transform(self, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalise ``(..., 4, C)`` and ``(..., S)``."""
-        return vector_rms_norm(vectors, scalars, self.weight_v, self.weight_s, self.epsilon)
+    def forward_hidden(self, x: SlimState) -> SlimState:
+        """The layer on hidden states."""
+        weights = self.weight_v, self.weight_s
+        return SlimState(*vector_rms_norm(x.vectors, x.scalars, *weights, self.epsilon))
