@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
-import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from lgatr.layout import Sectors, SlimState
 
@@ -48,17 +48,16 @@ class Layer(nn.Module):
 
     def run(self, *inputs: Any) -> Any:
         """The layer on hidden states, with inner layers fused unless somebody looks at them."""
-        if self.fused and not torch.compiler.is_compiling() and self._fused_layers_have_hooks():
+        if self.fused and not is_compiling() and self._fused_layers_have_hooks():
             return self.forward_unfused(*inputs)
         return self.forward_hidden(*inputs)
 
     def _fused_layers_have_hooks(self) -> bool:
         for name in self.fused:
             layer = self._modules.get(name)
-            if isinstance(layer, nn.ModuleList):
-                if any(has_hooks(inner) for inner in layer):
-                    return True
-            elif layer is not None and has_hooks(layer):
+            if layer is not None and has_hooks(layer):
+                return True
+            if isinstance(layer, nn.ModuleList) and any(map(has_hooks, layer)):
                 return True
         return False
 

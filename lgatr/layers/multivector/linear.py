@@ -184,15 +184,15 @@ class EquiLinear(MultivectorLayer):
 
     def mixing(self) -> ScalarMixing:
         """The weights of the auxiliary scalars, and the biases."""
-        mv_bias = None if self.bias is None else self.bias.flatten()
-        if self.s2mvs is not None:
-            mv_bias = self.s2mvs.bias
+        # Each look-up of an inner module or parameter costs as much as a small operation.
+        s2mvs, mvs2s, s2s, bias = self.s2mvs, self.mvs2s, self.s2s, self.bias
+        mv_bias = None if bias is None else bias.flatten()
         return ScalarMixing(
-            s2mvs=None if self.s2mvs is None else self.s2mvs.weight,
-            mvs2s=None if self.mvs2s is None else self.mvs2s.weight,
-            s2s=None if self.s2s is None else self.s2s.weight,
-            mv_bias=mv_bias,
-            s_bias=None if self.mvs2s is None else self.mvs2s.bias,
+            s2mvs=None if s2mvs is None else s2mvs.weight,
+            mvs2s=None if mvs2s is None else mvs2s.weight,
+            s2s=None if s2s is None else s2s.weight,
+            mv_bias=mv_bias if s2mvs is None else s2mvs.bias,
+            s_bias=None if mvs2s is None else mvs2s.bias,
         )
 
     def matrices(

@@ -69,9 +69,10 @@ class SlimAttention(Layer):
 
     def _join(self, heads: Tensor) -> SlimState:
         """The output from heads ``(..., T, H, D)``."""
-        if self.linear_out.linear_s is None:
+        matrices = self.linear_out.matrices
+        if matrices.s is None:
             return self._join_unfused(heads)
-        out = SlimState(*heads_vector_linear(heads, self.v_per_head, self.linear_out.matrices))
+        out = SlimState(*heads_vector_linear(heads, self.v_per_head, matrices))
         return out if self.dropout is None else self.dropout(out)
 
     def _join_unfused(self, heads: Tensor) -> SlimState:

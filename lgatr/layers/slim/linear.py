@@ -92,32 +92,35 @@ class SlimLinear(SlimLayer):
             split = weight.unflatten(0, (parts, -1, heads))
             return split.transpose(1, 2).reshape(weight.shape)
 
-        if self.linear_s is None:
-            return VectorMatrices(reorder(self.weight_v), None, None)
-        bias = self.linear_s.bias
+        weight_v, weight_s, bias = self.matrices
         return VectorMatrices(
-            reorder(self.weight_v) if self.weight_v.numel() else self.weight_v,
-            reorder(self.linear_s.weight),
+            reorder(weight_v) if weight_v.numel() else weight_v,
+            None if weight_s is None else reorder(weight_s),
             None if bias is None else reorder(bias),
         )
 
     def forward_hidden(self, x: SlimState) -> SlimState:
         """The layer on hidden states."""
-        vectors, scalars = x.vectors, self.inputs_for_scalars(x.scalars)
-        return SlimState(*vector_linear(vectors, scalars, *self.matrices))
+        scalars, matrices = self.prepared(x.scalars)
+        return SlimState(*vector_linear(x.vectors, scalars, *matrices))
 
-    def inputs_for_scalars(self, scalars: Tensor) -> Tensor:
-        """``scalars``; without parameters for them, the zeros that come out."""
-        if self.linear_s is not None:
-            return scalars
-        return scalars.new_zeros(*scalars.shape[:-1], self.out_s_channels)
+    def prepared(self, scalars: Tensor) -> tuple[Tensor, VectorMatrices]:
+        """The scalars and the parameters as functions take them.
+
+        Without parameters for scalars, the zeros that come out already go in.
+        """
+        matrices = self.matrices
+        if matrices.s is None:
+            scalars = scalars.new_zeros(*scalars.shape[:-1], self.out_s_channels)
+        return scalars, matrices
 
     @property
     def matrices(self) -> VectorMatrices:
-        """The parameters as functions take them; None for scalars that have none."""
-        if self.linear_s is None:
+        """The parameters; None for scalars that have none."""
+        linear_s = self.linear_s
+        if linear_s is None:
             return VectorMatrices(self.weight_v, None, None)
-        return VectorMatrices(self.weight_v, self.linear_s.weight, self.linear_s.bias)
+        return VectorMatrices(self.weight_v, linear_s.weight, linear_s.bias)
 
     def extra_repr(self) -> str:
         """Channels, for ``print(model)``."""

@@ -51,9 +51,9 @@ class SlimGLU(SlimLayer):
 
     def forward_hidden(self, x: SlimState) -> SlimState:
         """The layer on hidden states."""
-        linear = self.linear
-        scalars, functions = linear.inputs_for_scalars(x.scalars), (self.function_v, self.function)
-        return SlimState(*vector_glu(x.vectors, scalars, linear.matrices, *functions))
+        scalars, matrices = self.linear.prepared(x.scalars)
+        functions = self.function_v, self.function
+        return SlimState(*vector_glu(x.vectors, scalars, matrices, *functions))
 
     def forward_unfused(self, x: SlimState) -> SlimState:
         """:meth:`forward_hidden`, with the linear layer called."""
