@@ -61,7 +61,8 @@ class EquiLayerNorm(PointwiseLayer):
 
     def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""
-        weight_s = self.weight_s if x.s_channels else None  # called without scalars
+        without_scalars = x.z.shape[-1] == x.v.shape[-1]  # of users, although there are gains
+        weight_s = None if without_scalars else self.weight_s
         return sector_layer_norm(x, self.weight_mv, weight_s, self.epsilon, self.gain)
 
     @accepts_hidden
