@@ -116,10 +116,10 @@ def test_a_failed_step_leaves_the_cache_as_it_was(net, compiled):
         with pytest.raises(ValueError, match="tokens"):
             fast(*inputs(3), **step)
         assert state(cache) == before
-        transform, net.linear_out.transform = net.linear_out.transform, lambda *_: 1 / 0
+        last, net.linear_out.forward_hidden = net.linear_out.forward_hidden, lambda *_: 1 / 0
         with pytest.raises(ZeroDivisionError):
             net(*inputs(5), **step)
-        net.linear_out.transform = transform
+        net.linear_out.forward_hidden = last
         assert state(cache) == before
         fast(*inputs(5), **step)
     assert [cache.length(s) for s in sequences] == [TOKENS + 1, TOKENS + 4]
