@@ -19,13 +19,14 @@ CODE = ("lgatr", "experiments", "data")
 
 # Packages whose parts are rooms of their own; all others are one room with everything below them.
 OPENED = {"lgatr", "lgatr.ops", "lgatr.attention", "lgatr.layers", "experiments"}
-# Import paths of the reference library: they lead to the rooms, and nothing here uses them.
-LEFT_OUT = {"lgatr.primitives.attention_backends"}
+# Their files beside the rooms are one room.
+DOORS = {"lgatr.attention"}
 
 _BOX, _GAP, _ROW = (148, 26), 14, 62
 _COLOURS = {"run": "#444444", "lgatr": "#2f6690", "experiments": "#8a4f7d", "data": "#4d7c4a"}
 
 
+@cache
 def modules() -> dict[str, Path]:
     """All modules of the project by name."""
     found = {"run": ROOT / "run.py"}
@@ -39,6 +40,8 @@ def modules() -> dict[str, Path]:
 def room_of(module: str) -> str:
     """The room of a module: the package below the last opened one, or the file itself."""
     parts = module.split(".")
+    if module.rpartition(".")[0] in DOORS and modules()[module].name != "__init__.py":
+        return module.rpartition(".")[0]
     for i in range(1, len(parts)):
         if ".".join(parts[:i]) not in OPENED:
             return ".".join(parts[:i])
@@ -64,22 +67,34 @@ def imports(path: Path, known: frozenset[str]) -> set[str]:
     return {module for module in found if module is not None}
 
 
+def reexports(path: Path) -> bool:
+    """Whether a file only imports names and lists them."""
+    body = ast.parse(path.read_text()).body[1:]  # after its docstring
+    return all(
+        isinstance(node, (ast.Import, ast.ImportFrom))
+        or (isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__")
+        for node in body
+    )
+
+
 def rooms() -> dict[str, set[str]]:
     """Each room, and the rooms that it imports.
 
-    The faces of opened packages (``lgatr/__init__.py`` and the like) and command lines
-    (``__main__.py``) are no rooms: they collect.
+    The faces of opened packages (``lgatr/__init__.py`` and the like), command lines
+    (``__main__.py``) and import paths of the reference library are no rooms: they collect.
     """
     files = modules()
     known = frozenset(files)
-    collecting = {m for m in files if m in OPENED or m.endswith("__main__")}
+    collecting = {
+        m for m, path in files.items() if m in OPENED or m.endswith("__main__") or reexports(path)
+    }
     graph: dict[str, set[str]] = {}
     for module, path in files.items():
         room = room_of(module)
-        if module in collecting or room in LEFT_OUT or module in LEFT_OUT:
+        if module in collecting:
             continue
         targets = {room_of(m) for m in imports(path, known) - collecting}
-        graph.setdefault(room, set()).update(targets - {room} - LEFT_OUT)
+        graph.setdefault(room, set()).update(targets - {room})
     for targets in list(graph.values()):
         for target in targets:
             graph.setdefault(target, set())
@@ -109,8 +124,10 @@ def arrows(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
 
     @cache
     def reachable(room: str) -> frozenset[str]:
-        return frozenset().union(*({t} | reachable(t) for t in graph[room])) if graph[room] else (
-            frozenset()
+        return (
+            frozenset().union(*({t} | reachable(t) for t in graph[room]))
+            if graph[room]
+            else (frozenset())
         )
 
     return sorted(

@@ -26,7 +26,7 @@ def own_cache(tmp_path_factory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_measured_choice(tmp_path, monkeypatch) -> None:
     """What a user measured on this machine changes no test."""
-    from lgatr.attention.tools import measured_choice as choice
+    from lgatr.attention import measured_choice as choice
 
     monkeypatch.setattr(choice, "path", lambda: tmp_path / "cache" / "attention.json")
     choice._measured.cache_clear()

@@ -137,7 +137,7 @@ def test_no_place_at_all(home, monkeypatch):
     monkeypatch.setattr(cache, "_problem", lambda directory: "it cannot be written")
     with pytest.raises(OSError):
         cache.cache_directory()
-    from lgatr.attention.tools import measured_choice as choice
+    from lgatr.attention import measured_choice as choice
     from lgatr.ops._runtime.tuning import Tuned
 
     monkeypatch.setattr(choice, "path", cache.cache_directory)

@@ -154,3 +154,9 @@ def test_import_is_silent_and_light():
 
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_map_of_the_code_is_drawn_from_its_imports():
+    command = [sys.executable, str(ROOT / "docs" / "code_map.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
