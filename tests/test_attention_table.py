@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from lgatr.attention import AttentionSpec, Packing, backends, select_backend
+from lgatr.attention import measured_choice as choice
 from lgatr.attention.__main__ import main
 from lgatr.attention.pattern.features import FEATURES, examples
-from lgatr.attention import measured_choice as choice
 from lgatr.attention.tools.event_lengths import read_lengths
 from lgatr.attention.tools.table import markdown, properties
 

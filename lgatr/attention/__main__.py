@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from lgatr.attention.pattern.packing import Packing
 from lgatr.attention import measured_choice
+from lgatr.attention.pattern.packing import Packing
 from lgatr.attention.tools.event_lengths import read_lengths
 from lgatr.attention.tools.measure import Job, attention_job, measure, network_job
 from lgatr.attention.tools.table import markdown, text

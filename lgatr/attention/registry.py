@@ -10,10 +10,10 @@ from importlib.metadata import entry_points
 
 import torch
 
+from lgatr.attention import measured_choice
 from lgatr.attention.backends.base import Backend
 from lgatr.attention.backends.native import NativeBackend
 from lgatr.attention.pattern.spec import AttentionSpec
-from lgatr.attention import measured_choice
 
 ENTRY_POINT_GROUP = "lgatr.attention_backends"
 APPROXIMATIONS = {
