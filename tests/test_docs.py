@@ -95,7 +95,7 @@ def test_every_module_is_in_the_reference():
         if not path.name.startswith("_")
     }
     internal = {
-        "lgatr.interface.components", "lgatr.nets.slim_base",
+        "lgatr.interface.components",
         *(f"lgatr.attention.{name}" for name in ("graph_break", "pages", "xformers_shapes")),
         *(f"lgatr.attention.pattern.{name}" for name in (
             "continued", "kernel_keywords", "number_checks", "shapes",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lgatr.layers.slim import ConditionalSlimBlock, SlimLinear
 from lgatr.nets.base import Network, network_constructor
-from lgatr.nets.slim_base import freeze_unused, hidden_state, public_tensors, require_scalars
+from lgatr.nets.slim import freeze_unused, hidden_state, public_tensors, require_scalars
 from lgatr.utils.legacy import accepts_legacy
 
 
