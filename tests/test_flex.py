@@ -98,7 +98,7 @@ class TestCompilations:
         from lgatr.attention.backends import flex
 
         monkeypatch.setattr(flex, "_compiler", lambda device, with_lse: "eager")
-        monkeypatch.setattr(flex, "_of_few_sizes", lambda x: x)
+        monkeypatch.setattr(flex, "_padded_table", lambda x: x)
         assert self.compilations(*self.CASES[case]) <= 3
 
     @pytest.mark.slow
