@@ -13,7 +13,7 @@ from pathlib import Path
 from data.command import Parser, program
 from experiments.cli import one_line_errors
 from experiments.report.archive import archive
-from experiments.saved_runs.run_directory import check_different
+from experiments.saved_runs.run_directory import check_no_duplicates
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--task", help="default: the name of the run's experiment")
     options = parser.parse_args(arguments)
     with one_line_errors():
-        check_different(options.runs)
+        check_no_duplicates(options.runs)
         for run in options.runs:
             print(archive(run, options.name, options.data, options.task))
 

@@ -1,4 +1,4 @@
-"""What stands between the command line and a run: choices checked, errors in one line."""
+"""Frame of all commands: checked command lines, one-line errors and warnings, Hydra resolvers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
 
 
 def _job_suffix() -> str:
-    """Tells runs apart that were started together: ``_3`` is the fourth of them."""
+    """Suffix of the run directory in a multirun: ``_3`` for the fourth run."""
     if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
         return ""
     return f"_{HydraConfig.get().job.num}"
@@ -42,7 +42,7 @@ OmegaConf.register_new_resolver("job_suffix", _job_suffix, replace=True)
 
 
 def _required(what: str) -> str:
-    """Stands where an option has no default; :mod:`experiments.options.schema` names the option."""
+    """Resolver of options without a default; :mod:`experiments.options.schema` names the option."""
     raise UserError(f"an option must be given: {what}")
 
 
@@ -53,7 +53,7 @@ _PLUGINS = {
     "search=optuna": ("hydra_optuna_sweeper", "sweeps"),
     "trainer=slurm": ("hydra_submitit_launcher", "slurm"),
 }
-"""Choices that need a plugin of Hydra: its module, and the extra that installs it."""
+"""Choices that need a Hydra plugin: its module, and the extra that installs it."""
 
 
 def _check_plugin(override: str) -> None:
@@ -79,11 +79,11 @@ def _print_error(message: str) -> None:
 
 
 def check_command_line(arguments: Sequence[str]) -> list[str]:
-    """Find mistakes in the options before Hydra does, and answer in a line for each.
+    """Check all options before Hydra does, with one line for each mistake.
 
     Returns
     -------
-    The arguments as Hydra takes them.
+    The arguments in the form that Hydra takes.
     """
     for argument in arguments:
         _check_plugin(argument)
@@ -93,7 +93,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """The option that extends what :mod:`experiments.saved_runs.trust` allows."""
+    """Add the option ``--trust``, which extends :mod:`experiments.saved_runs.trust`."""
     parser.add_argument(
         "--trust", action="append", default=[], metavar="PACKAGE",
         help="a package, beside ours, that the run's configuration may call; can be repeated",
@@ -101,21 +101,21 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def quiet_libraries() -> None:
-    """Silence remarks of libraries that ask nothing of the user."""
+    """Silence messages of libraries that require no action by the user."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("lightning.pytorch", "xformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Batches are cut from memory in a millisecond; workers would only cost start-up time.
+    # Batches are made in a millisecond; workers would only take time to start.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
-    # Endless streams have a length for the sake of exact resumption; see StreamLoader.
+    # Endless streams have a length for exact resumption; see StreamLoader.
     warnings.filterwarnings("ignore", ".*IterableDataset. has .__len__. defined.*")
-    # Metrics are of all processes' jets already.
+    # Metrics are computed from the jets of all processes.
     warnings.filterwarnings("ignore", ".*recommended to use .self.log.*sync_dist=True.*")
-    # Short trainings log at validations and at the end.
+    # Short trainings log at validations only.
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-    # Models that learn in one go, such as trees, have no optimizer.
+    # Models with a method fit, such as trees, have no optimizer.
     warnings.filterwarnings("ignore", ".*this fit will run with no optimizer.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*", module="lightning.*")
 
@@ -131,7 +131,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object) -
 
 
 def one_line_warnings() -> None:
-    """Print each warning as one line, once, without the source line it came from."""
+    """Print each warning once, in one line, without its source line."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 
@@ -144,10 +144,9 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors that the user can mend into one line and exit status 2.
+    """Print errors that the user can correct in one line, with exit status 2.
 
-    ``ValueError`` is what all our code raises for wrong options. With ``HYDRA_FULL_ERROR=1`` the
-    whole stack trace is shown instead.
+    With ``HYDRA_FULL_ERROR=1`` the stack trace is shown instead.
     """
     if os.environ.get("HYDRA_FULL_ERROR"):
         yield
@@ -170,7 +169,7 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         fail(f"{describe(error)}; nothing half-written was kept")
     except Exception as error:
-        # Lightning's, for options that it cannot combine; not imported for the time that takes.
+        # Lightning's error for options that conflict; importing it would take seconds.
         if "MisconfigurationException" not in [base.__name__ for base in type(error).__mro__]:
             raise
         fail(_first_line(error))

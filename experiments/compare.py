@@ -1,9 +1,9 @@
-"""Runs beside each other and beside published figures, as Markdown or LaTeX.
+"""Print a table of runs and published figures in Markdown or LaTeX.
 
     python -m experiments.compare RUN... [--latex] [--no-published] [--ensemble] [--curve FILE]
 
-Runs that differ in their seed alone are one row: mean ± spread (standard deviation) over seeds. A
-row of one run has its statistical errors instead. Other options in which runs differ are named.
+Runs that differ only in their seed are one row: mean ± standard deviation over seeds. A row of one
+run has statistical errors instead. Rows are named by the options in which they differ.
 ``--ensemble`` adds a row for the mean of the seeds' probabilities; ``--curve`` draws the AUC
 against the number of training jets.
 """
@@ -23,20 +23,20 @@ from experiments.saved_runs import run_directory
 
 
 def _folders(given: Sequence[Path]) -> list[Path]:
-    """Folders of runs, without those that a --multirun leaves beside them.
+    """Run directories, without those of a --multirun itself.
 
     Raises
     ------
     UserError
-        If a run is given twice, which would count as two.
+        If a run is given twice.
     """
     folders = [run for run in given if not (run / "multirun.yaml").is_file()]
-    run_directory.check_different(folders)
+    run_directory.check_no_duplicates(folders)
     return folders
 
 
 def _notes(body: list[list[str]], runs: list[Run], ensemble: bool) -> Iterator[str]:
-    """What a reader of the table must know."""
+    """Notes about the table."""
     cells = [row[0] for row in body]
     if any(cell.endswith("* (published)") for cell in cells):
         yield "* Lorentz-equivariant."

@@ -1,4 +1,4 @@
-"""The error a user sees when a run cannot go on."""
+"""Errors that are shown to users in one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Something in the command or its surroundings is wrong; the message is one line."""
+    """A mistake that the user can correct; the message is one line."""
 
 
 class OptionErrors(UserError):
@@ -15,7 +15,7 @@ class OptionErrors(UserError):
     Parameters
     ----------
     problems
-        A line for each.
+        One line for each option.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:

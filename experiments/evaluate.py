@@ -2,11 +2,10 @@
 
     python -m experiments.evaluate RUN --data FILE [--name NAME]
 
-takes the weights that the run tested (the best of its validations, or the last if there were none)
-and the test jets of FILE, prints the figures of merit, and
-writes them to ``RUN/evaluation_NAME.json`` (NAME is that of the file unless given). Results are
-never overwritten: those of a second sample of the same name have a number. Trees have no weights to
-keep: they are grown again from the jets of the run, the same as then.
+tests the weights that the run tested (the best of its validations, or the last if there were none)
+on the test jets of FILE, prints the metrics, and writes them to ``RUN/evaluation_NAME.json`` (NAME
+defaults to that of the file). Results are never overwritten: a number is added to the name. Trees
+are not saved with a run and are trained again on its jets, with the same result.
 """
 
 from __future__ import annotations

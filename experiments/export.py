@@ -1,4 +1,4 @@
-"""Take a trained tagger to other programs: ONNX for C++ frameworks, safetensors for Python.
+"""Export a trained tagger: ONNX for C++ frameworks, safetensors for Python.
 
     python -m experiments.export RUN_DIR [--out FOLDER]
 

@@ -1,11 +1,11 @@
-"""The table of published figures, the commands that reproduce them, and what they gave here.
+"""Print tables of published figures, the commands that reproduce them, and our results.
 
     python -m experiments.reproduce [--curves FOLDER] > docs/_generated/reproduce.md
 
 Published rows are those of ``experiments/report/published.json``; our figures are the
 ``metrics.json`` of runs kept as ``benchmarks/results/trainings/<task>/<network>/<seed>.json``. A
-row without such a run says what it needs. Runs of tasks that nobody published, on simulated jets,
-have tables of their own. ``--curves`` draws ``learning_<task>.png`` from their validation curves
+row without such a run says what it needs. Runs of unpublished tasks, on simulated jets, have tables
+of their own. ``--curves`` draws ``learning_<task>.png`` from their validation curves
 (:mod:`experiments.archive_run`).
 """
 
@@ -24,14 +24,14 @@ from experiments.report.published import COLUMNS, all_published
 
 
 def _how(runs: list[Run]) -> str:
-    """Data, device and date of runs."""
+    """Number, data, device and date of runs."""
     results = runs[0].results
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     return f"{count}, {results['data']}, {results['device']}, {results.get('date', 'no date')}"
 
 
 def table(task: str, entry: dict[str, Any]) -> str:
-    """All rows of a task."""
+    """The table of a published task in Markdown."""
     columns = entry["columns"]
     without = entry.get("without_command", "no adapter here")
     body = []
@@ -51,7 +51,7 @@ def table(task: str, entry: dict[str, Any]) -> str:
 
 
 def unpublished(task: str) -> str:
-    """All runs that are kept of a task of our own."""
+    """The table of archived runs of an unpublished task in Markdown."""
     names = [folder.name for folder in sorted((ARCHIVE / task).iterdir()) if folder.is_dir()]
     groups = [archived_runs(task, name) for name in names]
     body = [

@@ -16,10 +16,10 @@ from experiments.tasks.recorded_steps import (
     GraphedForward,
     Shape,
     _Tensors,
+    check_recordable,
     default_step,
-    fill,
+    pad_batch,
     record,
-    refuse,
 )
 from lgatr import Packing
 from lgatr.attention import BoundedPacking, prepare_attention
@@ -46,7 +46,7 @@ def float_batch(lengths, seed=0):
 @pytest.mark.parametrize("lengths", [LENGTHS, (512,), (63,), (1,)])
 def test_filled_batches(lengths, step):
     events = batch(lengths)
-    filled, shape = fill(events, step)
+    filled, shape = pad_batch(events, step)
     found = filled.packing.ptr.diff().tolist()
     assert found[: len(lengths)] == list(lengths)
     assert min(found) >= 1 and max(found) <= shape.longest
@@ -82,7 +82,7 @@ def test_few_shapes():
     shapes = set()
     for _ in range(300):
         lengths = tuple(int(n) for n in np.clip(rng.normal(50, 20, 128), 5, 128))
-        shapes.add(fill(batch(lengths), 512)[1])
+        shapes.add(pad_batch(batch(lengths), 512)[1])
     assert len(shapes) <= 10
 
 
@@ -94,7 +94,7 @@ def test_further_shapes_are_not_recorded():
         return module
 
     model = build("transformer_small").train()
-    graphed = GraphedForward(model, 64, most=1, recorder=recorder)
+    graphed = GraphedForward(model, 64, max_graphs=1, recorder=recorder)
     first, second = batch((10, 20)), batch((100, 20))
     graphed(first)
     torch.testing.assert_close(graphed(second), model(second), rtol=1e-10, atol=1e-10)
@@ -138,7 +138,7 @@ def as_on_cuda(monkeypatch):
 @pytest.mark.parametrize("name", PACKED)
 def test_no_step_waits_for_the_gpu(name, as_on_cuda):
     model = build(name).train()
-    filled, shape = fill(batch(LENGTHS), 64)
+    filled, shape = pad_batch(batch(LENGTHS), 64)
     arguments = filled.fourmomenta, filled.scalars, filled.packing.ptr
     _Tensors(model, shape)(*arguments)  # tables are made once
     with NothingWaits():
@@ -188,11 +188,11 @@ class TestBoundedPacking:
 
 
 def test_what_recorded_steps_cannot_do():
-    refuse(1, 1, "32-true")
+    check_recordable(1, 1, "32-true")
     with pytest.raises(UserError, match=r"accumulate_grad_batches=1 and trainer.precision=32-true"):
-        refuse(2, 1, "bf16-mixed")
+        check_recordable(2, 1, "bf16-mixed")
     with pytest.raises(UserError, match=r"trainer.devices=1; or set task.graph_step=0"):
-        refuse(1, 2, "32-true")
+        check_recordable(1, 2, "32-true")
 
 
 class TestDefault:

@@ -24,7 +24,7 @@ from experiments.metrics.tagging import tagging_metrics
 from experiments.report.results import save_results
 from experiments.tasks.classification import Classification
 from experiments.training import results
-from experiments.training.failures import kept_results
+from experiments.training.failures import explained_after_training
 from experiments.training.rehearsal import rehearse
 from experiments.training.schedules import cosine_with_warmup
 
@@ -154,5 +154,5 @@ def test_a_model_that_cannot_be_inspected(tmp_path):
 def test_failures_after_training_name_the_way_on(error, monkeypatch):
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(UserError, match="weights are kept, test and report go on by: COMMAND"):
-        with kept_results("COMMAND"):
+        with explained_after_training("COMMAND"):
             raise error

@@ -18,7 +18,7 @@ from experiments.cli import CONFIG_DIR, ROOT
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.data.datamodule import JetData
 from experiments.data.preparation import Preparation
-from experiments.models.finetune import by_class
+from experiments.models.finetune import in_class_order
 from experiments.tasks.classification import Classification
 from experiments.training.schedules import cosine_with_warmup
 from lgatr import LGATr, Packing
@@ -64,15 +64,15 @@ class TestLabels:
 
     def test_heads_follow_names(self):
         head = torch.arange(10.0).reshape(5, 2)
-        moved = by_class(head, self.THEIRS, self.OURS)
+        moved = in_class_order(head, self.THEIRS, self.OURS)
         for name in self.OURS:
             assert torch.equal(moved[self.OURS.index(name)], head[self.THEIRS.index(name)])
-        pair = by_class(torch.ones(1), ("signal", "background"), ("background", "signal"))
+        pair = in_class_order(torch.ones(1), ("signal", "background"), ("background", "signal"))
         assert pair.tolist() == [-1]
 
     def test_other_classes(self):
         with pytest.raises(Exception, match="model.keep_head=false"):
-            by_class(torch.ones(5), self.THEIRS, (*self.OURS[:-1], "Hbb"))
+            in_class_order(torch.ones(5), self.THEIRS, (*self.OURS[:-1], "Hbb"))
 
     def test_a_whole_tagger(self, tmp_path):
         """Outputs of a kept head are those of the run, each under its name."""

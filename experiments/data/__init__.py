@@ -1,1 +1,1 @@
-"""Jets for Lightning: batches, loaders, data modules."""
+"""Data for Lightning: batches, features, loaders and data modules."""

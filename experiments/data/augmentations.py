@@ -1,8 +1,8 @@
-"""Random changes of training jets that leave their class as it is.
+"""Random transformations of training jets under which their class does not change.
 
-Jets are drawn anew each time they are seen: turned, reflected or boosted in ways under which the
-distribution of a class does not change, exactly or nearly. What a network does not know by its
-symmetries it learns from these instead of from more jets.
+Each time a jet is seen it is rotated, reflected or boosted in a way that leaves the distribution of
+its class unchanged, exactly or approximately. A network learns from these what it does not know
+by its own symmetry.
 
 Legend: T particles, B events. Momenta ``(T, 4)`` are (E, px, py, pz) in GeV.
 """
@@ -25,13 +25,13 @@ RAPIDITY = 0.5
 
 
 def _uniform(packing: Packing, low: float, high: float, generator: Generator) -> Tensor:
-    """A random number for each event, given to all its particles, ``(T,)`` in float64."""
+    """One uniform random number per event, repeated for its particles: ``(T,)`` in float64."""
     drawn = torch.rand(packing.num_events, generator=generator, dtype=torch.float64)
     return (low + (high - low) * drawn)[packing.batch_index()]
 
 
 def _rotated(p: Tensor, axis: Tensor, angle: Tensor) -> Tensor:
-    """Momenta turned about unit vectors ``(T, 3)`` by angles ``(T,)``: Rodrigues' formula."""
+    """Rotate momenta about unit vectors ``(T, 3)`` by angles ``(T,)`` (Rodrigues' formula)."""
     momentum = p[:, 1:]
     cos, sin = angle.cos()[:, None], angle.sin()[:, None]
     along = (momentum * axis).sum(dim=1, keepdim=True) * axis
@@ -40,21 +40,21 @@ def _rotated(p: Tensor, axis: Tensor, angle: Tensor) -> Tensor:
 
 
 def rotation_about_jet(p: Tensor, axis: Tensor, packing: Packing, rng: Generator) -> Tensor:
-    """Turn each jet about its axis by any angle.
+    """Rotate each jet about its axis by a random angle.
 
-    Energies and all invariants stay; the plane of a decay takes any direction to the beam.
+    Energies and invariants are kept; the decay plane takes a random orientation to the beam.
     """
     return _rotated(p, axis, _uniform(packing, -math.pi, math.pi, rng))
 
 
 def rotation_about_beam(p: Tensor, axis: Tensor, packing: Packing, rng: Generator) -> Tensor:
-    """Turn each jet about the beam by any angle, an exact symmetry of collisions."""
+    """Rotate each jet about the beam by a random angle, an exact symmetry of collisions."""
     beam = p.new_tensor([0.0, 0.0, 1.0]).expand(len(p), 3)
     return _rotated(p, beam, _uniform(packing, -math.pi, math.pi, rng))
 
 
 def mirror(p: Tensor, axis: Tensor, packing: Packing, rng: Generator) -> Tensor:
-    """Reflect every other jet in the plane of the beam and its axis."""
+    """Reflect each jet in the plane of beam and jet axis with probability 1/2."""
     across = torch.stack([-axis[:, 1], axis[:, 0], torch.zeros_like(axis[:, 0])], dim=1)
     across = torch.nn.functional.normalize(across, dim=1)
     chosen = (_uniform(packing, 0.0, 1.0, rng) < 0.5).to(p.dtype)[:, None]
@@ -63,7 +63,7 @@ def mirror(p: Tensor, axis: Tensor, packing: Packing, rng: Generator) -> Tensor:
 
 
 def boost_along_beam(p: Tensor, axis: Tensor, packing: Packing, rng: Generator) -> Tensor:
-    """Boost each jet along the beam by up to :data:`RAPIDITY`; transverse momenta stay."""
+    """Boost each jet along the beam by a rapidity of up to :data:`RAPIDITY`."""
     rapidity = _uniform(packing, -RAPIDITY, RAPIDITY, rng)
     cosh, sinh = rapidity.cosh(), rapidity.sinh()
     energy, z = p[:, 0], p[:, 3]
@@ -85,10 +85,10 @@ _DISPLACEMENTS = frozenset({"d0", "dz"})
 
 
 def check_augmentations(names: Sequence[str], features: Sequence[str]) -> None:
-    """Raise :class:`ValueError` at a name there is not, or one that spoils a feature.
+    """Raise :class:`ValueError` for an unknown name, or one that invalidates a feature.
 
-    Displacements belong to a track's direction; only rotations about the beam leave them as they
-    are, and they are not turned with the momenta.
+    Displacements are relative to a track's direction and are not transformed with the momenta; only
+    rotations about the beam leave them valid.
     """
     unknown = [name for name in names if name not in AUGMENTATIONS]
     if unknown:
@@ -106,9 +106,9 @@ def check_augmentations(names: Sequence[str], features: Sequence[str]) -> None:
 def augment(
     fourmomenta: Tensor, packing: Packing, names: Sequence[str], generator: Generator
 ) -> Tensor:
-    """Jets changed by the named augmentations in turn, ``(T, 4)`` in the type they came in.
+    """Apply the named augmentations in turn to momenta ``(T, 4)``; returns the same dtype.
 
-    Computed in float64: a turned jet has the mass that it had.
+    Computed in float64, so that invariant masses are kept.
     """
     if not names:
         return fourmomenta

@@ -1,4 +1,4 @@
-"""What travels from the data loader to the model.
+"""Batches of events, and the specification of a data set.
 
 Legend: T particles of all events, B events, S scalar features.
 """
@@ -14,9 +14,10 @@ from lgatr import Packing
 
 
 class EventBatch:
-    """A packed batch of events; never changed, only replaced.
+    """An immutable packed batch of events.
 
-    Not a dataclass: Lightning takes those apart to convert their tensors, and refuses frozen ones.
+    Not a dataclass: Lightning converts tensors inside dataclasses by assignment, which a frozen one
+    refuses.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ class EventBatch:
     scalars
         ``(T, S)`` features of the particles.
     packing
-        Where each event starts and ends.
+        Offsets of the events.
     target
         ``(B,)`` class labels.
     """
@@ -55,7 +56,7 @@ class EventBatch:
         return self.packing.num_events
 
     def to(self, device: torch.device | str) -> EventBatch:
-        """The same batch on another device (Lightning calls this)."""
+        """Copy to another device (called by Lightning)."""
         return EventBatch(
             self.fourmomenta.to(device, non_blocking=True),
             self.scalars.to(device, non_blocking=True),
@@ -64,7 +65,7 @@ class EventBatch:
         )
 
     def pin_memory(self) -> EventBatch:
-        """The same batch where a GPU can fetch it by itself (data loaders call this)."""
+        """Copy to page-locked memory (called by data loaders)."""
         return EventBatch(
             self.fourmomenta.pin_memory(),
             self.scalars.pin_memory(),
@@ -75,14 +76,14 @@ class EventBatch:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a model must know of a data set to be built for it.
+    """What a model needs to know about a data set to be built for it.
 
     Parameters
     ----------
     num_scalars
         Scalar features per particle.
     classes
-        Names of the classes of events, in the order of their labels.
+        Names of the classes, in the order of their labels.
     """
 
     num_scalars: int
@@ -90,11 +91,11 @@ class DataSpec:
 
     @property
     def num_outputs(self) -> int:
-        """Outputs per event: 1 for two classes, else one for each."""
+        """Outputs per event: 1 for two classes, else one per class."""
         return 1 if len(self.classes) == 2 else len(self.classes)
 
 
 def absent_classes(target: Tensor, classes: tuple[str, ...]) -> list[str]:
-    """Names of the classes that none of the labels stands for."""
+    """Names of the classes that do not occur among the labels."""
     counts = torch.bincount(target.cpu().long(), minlength=len(classes))
     return [name for name, count in zip(classes, counts.tolist(), strict=False) if not count]

@@ -1,9 +1,9 @@
-"""Batches from data sets that fit no memory: read file by file, shuffled across files.
+"""Stream batches from data sets that do not fit into memory, shuffled across files.
 
-Files are cut into chunks of jets. For each pass the chunks of all files are shuffled and dealt to
-the ranks and their workers; a worker reads some chunks at a time, shuffles their jets together,
-and cuts the stream of jets into batches. All of it follows from seed and pass, so a worker can
-start at any batch: it leaves out what lies before, without reading it.
+Files are divided into chunks of jets. In each epoch the chunks of all files are shuffled and
+distributed over ranks and workers; a worker reads several chunks at a time, shuffles their jets
+together, and divides them into batches. Everything is a function of seed and epoch, so a worker can
+start at any batch and skips earlier chunks without reading them.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from data.jets import IntArray, Jets, concatenate
 from data.reading import Snapshot, reading
 from experiments.data.batch import EventBatch
 from experiments.data.preparation import Preparation
-from experiments.data.workers import leave_the_end_to_the_run, own_generator
+from experiments.data.workers import ignore_first_sigterm, private_generator
 
-_ENDLESS = 1 << 40  # batches; lengths are summed over ranks in 64 bits
+_ENDLESS_LENGTH = 1 << 40  # batches; Lightning sums lengths over ranks in 64 bits
 _HINT = "or leave out such files by data.skip_corrupt=true"
-_MAX_LOOKED_INTO = 500  # chunks, before training
+_MAX_CHUNKS_READ = 500  # in search of absent classes
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Neighbouring jets of a file."""
+    """A range of consecutive jets in a file."""
 
     file: Path
     start: int
@@ -45,7 +45,7 @@ class Chunk:
 
 
 Kind = tuple[tuple[str, ...], frozenset[str], frozenset[str]]
-"""What files that are read together have in common: classes, columns of particles, and of jets."""
+"""Classes, columns of particles, and columns of jets: the same in all files of a split."""
 
 
 def kind_of(jets: Jets) -> Kind:
@@ -54,7 +54,7 @@ def kind_of(jets: Jets) -> Kind:
 
 
 def describe_kind(kind: Kind) -> str:
-    """Classes and columns in words."""
+    """Classes and columns for an error message."""
     classes, *columns = kind
     names = ", ".join(sorted(frozenset().union(*columns))) or "none"
     return f"classes {', '.join(classes)} and columns {names}"
@@ -67,17 +67,17 @@ class Shards:
     Parameters
     ----------
     form
-        How they are read; see :mod:`data.formats`.
+        Module that reads them; see :mod:`data.formats`.
     split
         ``"train"``, ``"val"`` or ``"test"``.
     counts
-        Jets by file.
+        Number of jets by file.
     kind
-        Classes, columns of particles and columns of jets, of the first file that can be read.
+        Classes, columns of particles and columns of jets, of the first readable file.
     snapshots
-        What the files looked like.
+        Size and time of each file, to notice changes.
     skipped
-        Damaged files that were left out.
+        Names of damaged files that were skipped.
     """
 
     form: Format
@@ -89,7 +89,7 @@ class Shards:
 
     @classmethod
     def find(cls, form: Format, path: Path, split: str, skip_corrupt: bool) -> Shards:
-        """Look into all files of a split.
+        """Inspect all files of a split.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class Shards:
         return sum(self.counts.values())
 
     def limited(self, jets: int) -> Shards:
-        """At most this many jets, evenly from all files; 0 takes all."""
+        """Limit the number of jets, taken evenly from all files; 0 for all."""
         if not jets or jets >= len(self):
             return self
         each, more = divmod(jets, len(self.counts))
@@ -131,7 +131,7 @@ class Shards:
         return replace(self, counts={file: n for file, n in shares.items() if n})
 
     def chunks(self, size: int) -> list[Chunk]:
-        """All files cut into chunks of at most ``size`` jets."""
+        """Divide all files into chunks of at most ``size`` jets."""
         return [
             Chunk(file, start, min(start + size, count))
             for file, count in self.counts.items()
@@ -139,7 +139,7 @@ class Shards:
         ]
 
     def read(self, chunk: Chunk) -> Jets:
-        """The jets of a chunk, checked."""
+        """Read and check the jets of a chunk."""
         self.snapshots[chunk.file].check()
         jets = self.form.read_file(chunk.file, self.split, chunk.start, chunk.stop)
         if (found := kind_of(jets)) != self.kind:
@@ -151,15 +151,15 @@ class Shards:
 
 
 def absent_classes(shards: Shards, chunk_size: int, skip_corrupt: bool) -> list[str]:
-    """Names of the classes that a split has no jets of; empty where it is too large to say.
+    """Names of classes without jets in a split; empty if it is too large to search.
 
-    Files may hold a class each: the first chunk of every file is read before any second one, and no
-    more than it takes to see all classes.
+    Each file may hold one class: the first chunk of every file is read before any second one, until
+    all classes have been seen.
     """
     classes = shards.kind[0]
     chunks = sorted(shards.chunks(chunk_size), key=lambda chunk: chunk.start)
     seen: set[int] = set()
-    for chunk in chunks[:_MAX_LOOKED_INTO]:
+    for chunk in chunks[:_MAX_CHUNKS_READ]:
         try:
             seen.update(np.unique(shards.read(chunk).labels).tolist())
         except DataError as error:
@@ -167,7 +167,7 @@ def absent_classes(shards: Shards, chunk_size: int, skip_corrupt: bool) -> list[
                 raise DataError(f"{error}; {_HINT}") from error
         if len(seen) == len(classes):
             return []
-    if len(chunks) > _MAX_LOOKED_INTO:
+    if len(chunks) > _MAX_CHUNKS_READ:
         return []
     return [name for number, name in enumerate(classes) if number not in seen]
 
@@ -180,19 +180,19 @@ class JetStream(IterableDataset[EventBatch]):
     shards
         The files.
     prepare
-        What is kept, changed and computed of the jets.
+        Makes batches of jets.
     batch_size
-        Jets of a batch of this rank.
+        Number of jets in a batch of this rank.
     chunk_size
-        Jets read at a time.
+        Number of jets read at a time.
     mix
-        Chunks whose jets are shuffled together.
+        Number of chunks whose jets are shuffled together.
     seed
-        Of all shuffling; None is one pass in order.
+        Shuffle seed; None for a single pass in order.
     rank, world_size
-        This process among those that train together.
+        Rank of this process, and number of processes.
     skip_corrupt
-        Whether to leave out chunks that turn out to be damaged.
+        Whether to skip damaged chunks.
     """
 
     def __init__(
@@ -217,8 +217,8 @@ class JetStream(IterableDataset[EventBatch]):
         # Shared with the workers, which count up.
         self.lost_chunks = torch.zeros(1, dtype=torch.int64).share_memory_()
 
-    def _hand(self, epoch: int, worker: int, workers: int) -> list[Chunk]:
-        """The chunks of a worker in a pass."""
+    def _chunks_for_worker(self, epoch: int, worker: int, workers: int) -> list[Chunk]:
+        """The chunks that a worker reads in an epoch."""
         place, step = self.rank * workers + worker, self.world_size * workers
         if self.seed is None:
             return self.chunks[place::step]
@@ -231,12 +231,12 @@ class JetStream(IterableDataset[EventBatch]):
         return [self.chunks[i] for i in order[place::step]]
 
     def _groups(self, worker: int, workers: int) -> Iterator[tuple[list[int], list[Chunk]]]:
-        """Chunks that are mixed, each with the numbers that its shuffling follows from."""
+        """Groups of chunks that are shuffled together, each with the numbers that seed it."""
         epoch = 0
         while True:
-            hand = self._hand(epoch, worker, workers)
-            for number, first in enumerate(range(0, len(hand), self.mix)):
-                yield [epoch, number, worker], hand[first : first + self.mix]
+            own = self._chunks_for_worker(epoch, worker, workers)
+            for number, first in enumerate(range(0, len(own), self.mix)):
+                yield [epoch, number, worker], own[first : first + self.mix]
             epoch += 1
             if self.seed is None:
                 return
@@ -256,8 +256,8 @@ class JetStream(IterableDataset[EventBatch]):
     def __iter__(self) -> Iterator[EventBatch]:
         info = get_worker_info()
         number, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        # The loader takes one batch of each worker in turn, and begins with the first: that one
-        # plays the part of whoever is next.
+        # The loader takes one batch of each worker in turn, starting with worker 0: after a
+        # resumption worker 0 takes the part of the worker whose turn it was.
         worker = (number + self.start) % workers
         before = max(self.start - worker + workers - 1, 0) // workers * self.batch_size
         rest: Jets | None = None
@@ -279,7 +279,7 @@ class JetStream(IterableDataset[EventBatch]):
             lost_in_a_row = 0
             order = np.arange(len(jets))
             if self.seed is not None:
-                # Drawn by place, not by what was read before: any group can be the first.
+                # Seeded by position, so that any group can be the first.
                 order = np.random.default_rng([self.seed, *numbers, 1]).permutation(len(jets))
             order, before = order[before:], 0
             if rest is not None and len(rest):
@@ -297,35 +297,34 @@ class JetStream(IterableDataset[EventBatch]):
             yield self._batch(rest, np.arange(len(rest)))
 
     def _batch(self, jets: Jets, indices: IntArray) -> EventBatch:
-        # Neighbours of equal length are attended to in one call (see the native backend).
+        # The native backend attends to neighbours of equal length in one call.
         indices = indices[np.argsort(jets.lengths[indices], kind="stable")]
         return self.prepare(jets.select(indices))
 
 
 class StreamLoader(DataLoader[EventBatch]):
-    """A loader of a stream whose place is saved and restored with each checkpoint."""
+    """A loader of a stream whose position is saved in checkpoints."""
 
     def __init__(self, stream: JetStream, num_workers: int) -> None:
         super().__init__(
             stream,
             batch_size=None,
             num_workers=num_workers,
-            worker_init_fn=leave_the_end_to_the_run,
-            generator=own_generator(),
+            worker_init_fn=ignore_first_sigterm,
+            generator=private_generator(),
             pin_memory=torch.cuda.is_available(),
         )
         self.stream = stream
         self._delivered = 0
 
     def __len__(self) -> int:
-        """More batches than anyone takes of an endless stream; a single pass does not know.
+        """Length of an endless stream, larger than any training; a single pass has none.
 
-        Of loaders without a length Lightning fetches a batch ahead, which a resumed run would
-        leave out.
+        Lightning prefetches a batch from loaders without a length, which a resumed run would skip.
         """
         if self.stream.seed is None:
             raise TypeError("one pass over a stream has no length")
-        return _ENDLESS
+        return _ENDLESS_LENGTH
 
     def __iter__(self) -> Any:
         self._delivered = self.stream.start
@@ -334,9 +333,9 @@ class StreamLoader(DataLoader[EventBatch]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Batches handed out since the start of training."""
+        """Number of batches delivered since the start of training."""
         return {"position": self._delivered}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where :meth:`state_dict` was taken."""
+        """Continue after the batch at which the state was saved."""
         self.stream.start = state["position"]

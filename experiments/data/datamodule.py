@@ -1,4 +1,4 @@
-"""Jets for Lightning."""
+"""Data module of jets that fit into memory."""
 
 from __future__ import annotations
 
@@ -20,43 +20,42 @@ Workers = Annotated[int, Range(0, 1024)]
 
 
 def ranks(module: lightning.LightningDataModule) -> tuple[int, int]:
-    """The number of this process, and how many train together."""
+    """Rank of this process, and the number of processes."""
     trainer = module.trainer
     return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
 
 
 def default_workers(num_workers: int | None) -> int:
-    """None means 4 beside a GPU and none on a CPU, whose cores training needs itself."""
+    """Number of worker processes; by default 4 with a GPU, else 0: training needs the cores."""
     if num_workers is not None:
         return num_workers
     return 4 if torch.cuda.is_available() else 0
 
 
 class JetData(lightning.LightningDataModule):
-    """Jets of two or more classes, from files that fit the memory or are mapped into it.
+    """Jets of two or more classes, from files that fit into memory or are memory-mapped.
 
     Parameters
     ----------
     path
         A jet file of a known format, or a folder with ``train``, ``val`` and ``test`` files.
     batch_size, token_budget
-        Limits of a training batch in jets and in particles (0: no limit).
+        Maximum numbers of jets and of particles in a training batch; 0 particles for no limit.
     eval_token_budget
-        Limit of a batch for validation and test, in particles.
+        Maximum number of particles in a batch of validation and test.
     features, max_constituents, augmentations
-        See :class:`~experiments.data.preparation.Preparation`; augmentations change only jets
-        of training.
+        As of :class:`~experiments.data.preparation.Preparation`; only training jets are augmented.
     limit
-        At most this many training jets; 0 uses all.
+        Maximum number of training jets; 0 for all.
     num_workers
-        Processes that prepare batches; see :func:`default_workers`.
+        Processes that prepare batches; None chooses by :func:`default_workers`.
     seed
-        Of the shuffling.
+        Shuffle seed.
     smallest_component
-        Particles with any component up to this, in GeV, are left out, as by the programs of
-        several papers; 0 keeps all that are real.
+        Drop particles with any momentum component of at most this many GeV, as the code of several
+        papers does; 0 keeps all.
     eval_limit
-        At most this many jets of validation and test each; 0 uses all.
+        Maximum number of validation and of test jets; 0 for all.
     """
 
     def __init__(
@@ -85,15 +84,12 @@ class JetData(lightning.LightningDataModule):
 
     @property
     def spec(self) -> DataSpec:
-        """What a model must know; after :meth:`setup`."""
+        """What a model needs to know; available after :meth:`setup`."""
         classes = next(iter(self._splits.values())).jets.classes
         return DataSpec(len(self.prepare.features), classes)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and check all splits, so that a bad file shows before training, not after.
-
-        For a test alone, that one; to fit, those of training and validation.
-        """
+        """Read and check the splits of a stage, so that bad files are found before training."""
         wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         for split, limit in self.limits.items():
             if split not in self._splits and split in wanted.get(stage or "", self.limits):
@@ -107,7 +103,7 @@ class JetData(lightning.LightningDataModule):
                             f"data.smallest_component={self.smallest_component}: leaves one "
                             f"particle in each jet of {self.path}; lower it"
                         )
-                self._splits[split] = JetDataset(jets, self.prepare.unchanged())
+                self._splits[split] = JetDataset(jets, self.prepare.without_augmentations())
         if len(found := {dataset.jets.classes for dataset in self._splits.values()}) > 1:
             names = "; ".join(", ".join(classes) for classes in sorted(found))
             raise DataError(f"{self.path}: its splits have different classes: {names}")

@@ -22,9 +22,9 @@ from lgatr import Packing
 
 @dataclass(frozen=True)
 class Kinematics:
-    """Particles and the jet each belongs to, ``(T, 4)`` each, (E, px, py, pz) in GeV.
+    """Four-momenta of particles and of their jets, ``(T, 4)`` as (E, px, py, pz) in GeV.
 
-    ``columns`` are what else is known of the particles, ``(T,)`` each.
+    ``columns`` holds further properties of the particles, ``(T,)`` each.
     """
 
     particle: Tensor
@@ -106,13 +106,13 @@ SETS: dict[str, tuple[str, ...]] = {
     ),
     "displacements": ("d0", "d0_error", "dz", "dz_error"),
 }  # fmt: skip
-"""Features that go together. ``fourmomenta`` adds none: four-momenta are always there."""
+"""Features that are used together. ``fourmomenta`` adds none: four-momenta are always inputs."""
 
 SETS["default"] = SETS["kinematics"] + SETS["pid"] + SETS["displacements"]
 
 
 def feature_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of features, with the names of sets replaced by what is in them.
+    """Replace the names of sets by the features in them.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def feature_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def features_of(kinematics: Kinematics, names: Sequence[str]) -> Tensor:
-    """The features named (no sets), ``(T, features)``."""
+    """Compute features by name (no sets), ``(T, features)``."""
     return torch.stack([FEATURES[name](kinematics) for name in names], dim=1)
 
 
@@ -140,7 +140,7 @@ def compute_features(
     names: Sequence[str],
     columns: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """The named features of every particle, ``(T, features)``.
+    """Compute the named features and sets of every particle, ``(T, features)``.
 
     Raises
     ------

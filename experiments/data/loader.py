@@ -1,4 +1,4 @@
-"""A data loader that can stop and go on at the exact batch."""
+"""A data loader that can be resumed at any batch."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from data.jets import IntArray, Jets
 from experiments.data.batch import EventBatch
 from experiments.data.preparation import Preparation
 from experiments.data.sampler import BatchSampler
-from experiments.data.workers import leave_the_end_to_the_run, own_generator
+from experiments.data.workers import ignore_first_sigterm, private_generator
 
 
 class JetDataset(Dataset[EventBatch]):
-    """Packed batches of jets by jet number.
+    """Packed batches of jets, indexed by lists of jet numbers.
 
     Parameters
     ----------
     jets
         The sample.
     prepare
-        What is kept, changed and computed of them.
+        Makes batches of them.
     """
 
     def __init__(self, jets: Jets, prepare: Preparation) -> None:
@@ -31,12 +31,12 @@ class JetDataset(Dataset[EventBatch]):
 
     @property
     def lengths(self) -> IntArray:
-        """Particles per jet that a batch will hold, ``(J,)``."""
-        lengths, most = self.jets.lengths, self.prepare.max_constituents
-        return np.minimum(lengths, most) if most else lengths
+        """Particles of each jet in a batch, ``(J,)``."""
+        lengths, limit = self.jets.lengths, self.prepare.max_constituents
+        return np.minimum(lengths, limit) if limit else lengths
 
     def __getitem__(self, indices: IntArray) -> EventBatch:
-        # Neighbours of equal length are attended to in one call (see the native backend).
+        # The native backend attends to neighbours of equal length in one call.
         indices = indices[np.argsort(self.lengths[indices], kind="stable")]
         return self.prepare(self.jets.select(indices))
 
@@ -45,7 +45,7 @@ class JetDataset(Dataset[EventBatch]):
 
 
 class ResumableLoader(DataLoader[EventBatch]):
-    """A loader whose place in the epoch is saved and restored with each checkpoint.
+    """A loader whose position is saved in checkpoints.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class ResumableLoader(DataLoader[EventBatch]):
     sampler
         Their batches.
     num_workers
-        Processes that prepare batches; 0 does it in the training process.
+        Processes that prepare batches; 0 for the training process itself.
     """
 
     def __init__(self, dataset: JetDataset, sampler: BatchSampler, num_workers: int) -> None:
@@ -63,8 +63,8 @@ class ResumableLoader(DataLoader[EventBatch]):
             batch_size=None,
             sampler=sampler,
             num_workers=num_workers,
-            worker_init_fn=leave_the_end_to_the_run,
-            generator=own_generator(),
+            worker_init_fn=ignore_first_sigterm,
+            generator=private_generator(),
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -72,18 +72,18 @@ class ResumableLoader(DataLoader[EventBatch]):
         self._epoch, self._delivered = sampler.epoch, sampler.start
 
     def __iter__(self) -> Any:
-        # Workers run ahead of training; what counts is what has been handed out.
+        # Workers run ahead of training: count the batches that were delivered.
         self._epoch, self._delivered = self.batches.epoch, self.batches.start
         for batch in super().__iter__():
             self._delivered += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and the number of batches handed out in it."""
+        """The epoch, and the number of batches delivered in it."""
         return {"epoch": self._epoch, "position": self._delivered}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where :meth:`state_dict` was taken."""
+        """Continue after the batch at which the state was saved."""
         self.batches.epoch, self.batches.start = state["epoch"], state["position"]
         if self.batches.start >= len(self.batches):
             self.batches.epoch, self.batches.start = state["epoch"] + 1, 0

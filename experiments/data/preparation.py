@@ -1,4 +1,4 @@
-"""From jets of a sample to a packed batch: what is kept, changed and computed of them."""
+"""Make packed batches of jets: truncation, augmentation, features."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ Augmentation = Annotated[str, OneOf(AUGMENTATIONS)]
 
 @dataclass(frozen=True)
 class Preparation:
-    """How jets become a batch.
+    """Callable that makes a packed batch of jets.
 
     Parameters
     ----------
     features
         Names of scalar features, or of sets of them; see :mod:`experiments.data.features`.
     max_constituents
-        Keep this many leading constituents of each jet; 0 keeps all.
+        Maximum number of constituents kept of each jet, leading ones first; 0 for all.
     augmentations
-        Names of random changes, made in this order; see :mod:`experiments.data.augmentations`.
+        Names of random transformations, applied in this order;
+        see :mod:`experiments.data.augmentations`.
     seed
-        Of the changes.
+        Augmentation seed.
 
     Raises
     ------
     ValueError
-        If a name is unknown, or an augmentation would spoil a feature.
+        If a name is unknown, or an augmentation invalidates a feature.
     """
 
     features: Sequence[str] = ()
@@ -52,19 +53,19 @@ class Preparation:
         object.__setattr__(self, "augmentations", tuple(self.augmentations))
         check_augmentations(self.augmentations, self.features)
 
-    def unchanged(self) -> Preparation:
-        """The same without augmentations, for validation and test."""
+    def without_augmentations(self) -> Preparation:
+        """A copy without augmentations, for validation and test."""
         return replace(self, augmentations=())
 
     def _generator(self, jets: Jets) -> torch.Generator:
-        # Follows from the jets of the batch: it is the same in any process and after a
-        # resumption, and another in the next epoch, in which the jet comes with other jets.
+        # Seeded by the jets of the batch: the same in any process and after a resumption, and
+        # different in the next epoch, when a jet shares its batch with others.
         content = zlib.crc32(jets.constituents.tobytes())
         state = np.random.SeedSequence([self.seed, content]).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
     def __call__(self, jets: Jets) -> EventBatch:
-        """Jets as a packed batch, in their order."""
+        """Pack jets into a batch, in the given order."""
         if self.max_constituents and int(jets.lengths.max()) > self.max_constituents:
             jets = jets.leading(self.max_constituents)
         fourmomenta = torch.from_numpy(np.ascontiguousarray(jets.constituents))

@@ -1,4 +1,4 @@
-"""Which jets form a batch: by number of jets, by number of particles, or both."""
+"""Choose the jets of each batch by number of jets, number of particles, or both."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from data.jets import IntArray
 
 
 def cut_batches(lengths: IntArray, batch_size: int, token_budget: int) -> list[slice]:
-    """Cut a sequence of jets into batches that respect both limits.
+    """Split a sequence of jets into batches within both limits.
 
     Parameters
     ----------
     lengths
         Particles of each jet, in order.
     batch_size
-        At most this many jets per batch.
+        Maximum number of jets in a batch.
     token_budget
-        At most this many particles per batch; 0 for no limit. A single longer jet forms a batch
-        of its own.
+        Maximum number of particles in a batch; 0 for no limit. A longer jet is a batch of its own.
     """
     ends = np.cumsum(lengths)
     batches, start = [], 0
@@ -37,22 +36,22 @@ def cut_batches(lengths: IntArray, batch_size: int, token_budget: int) -> list[s
 
 
 class BatchSampler(Sampler[IntArray]):
-    """Batches of jet numbers, the same for the same seed and epoch, resumable at any batch.
+    """Batches of jet indices, a function of seed and epoch, resumable at any batch.
 
     Parameters
     ----------
     lengths
         Particles of each jet, ``(J,)``.
     batch_size, token_budget
-        See :func:`cut_batches`.
+        As of :func:`cut_batches`.
     shuffle
-        Whether to shuffle anew each epoch, leaving out the incomplete last batch; otherwise jets
-        come sorted by length.
+        Whether to shuffle each epoch and drop its incomplete last batch; otherwise jets are sorted
+        by length.
     seed
-        Of the shuffling.
+        Shuffle seed.
     rank, world_size
-        This process among those that train together: of each training batch it gets an equal
-        part, of the others a part of the jets.
+        Rank of this process and number of processes. Each gets an equal part of every training
+        batch, and a part of the jets of validation and test.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class BatchSampler(Sampler[IntArray]):
         self.epoch, self.start = 0, 0
 
     def batches(self) -> list[IntArray]:
-        """All batches of the present epoch."""
+        """All batches of the current epoch for this rank."""
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.lengths))
         else:
@@ -90,8 +89,8 @@ class BatchSampler(Sampler[IntArray]):
         return [b[self.rank :: self.world_size] for b in batches] if self.shuffle else batches
 
     def __iter__(self) -> Iterator[IntArray]:
-        # The place for the next call is set at once: a consumer that stops at the last batch
-        # never comes back to have it set at the end.
+        # Set the next position first: a consumer that stops at the last batch never resumes this
+        # generator.
         batches, start = self.batches(), self.start
         self.epoch, self.start = self.epoch + 1, 0
         yield from batches[start:]

@@ -1,4 +1,4 @@
-"""Data sets of many files for Lightning, read while training."""
+"""Data module of data sets in many files, which are read during training."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from experiments.options.markers import Count, Limit, Seed, Text
 
 
 class StreamedData(lightning.LightningDataModule):
-    """Jets from a folder of files in any format that comes in many files.
+    """Jets from a folder, in any format that has many files.
 
     Parameters
     ----------
     path
         The folder.
     batch_size
-        Jets of a training batch, of all processes together.
+        Number of jets in a training batch, over all processes.
     eval_batch_size
-        Jets of a batch for validation and test.
+        Number of jets in a batch of validation and test.
     features, max_constituents, augmentations
-        See :class:`~experiments.data.preparation.Preparation`; augmentations change only jets
-        of training.
+        As of :class:`~experiments.data.preparation.Preparation`; only training jets are augmented.
     limit, eval_limit
-        Use at most this many jets of training, and of validation and test each; 0 uses all.
+        Maximum numbers of jets of training, and of validation and test each; 0 for all.
     chunk_size, mix
-        Jets read at a time, and how many such chunks are shuffled together.
+        Number of jets read at a time, and of such chunks that are shuffled together.
     num_workers
-        Processes that read; see :func:`~experiments.data.datamodule.default_workers`.
+        Processes that read; None chooses by
+        :func:`~experiments.data.datamodule.default_workers`.
     skip_corrupt
-        Whether damaged files are left out and counted, instead of ending the run.
+        Whether damaged files are skipped and counted, instead of ending the run.
     seed
-        Of the shuffling.
+        Shuffle seed.
     """
 
     order_depends_on_readers = True
@@ -74,11 +74,11 @@ class StreamedData(lightning.LightningDataModule):
 
     @property
     def spec(self) -> DataSpec:
-        """What a model must know; after :meth:`setup`."""
+        """What a model needs to know; available after :meth:`setup`."""
         return DataSpec(len(self.prepare.features), self._classes)
 
     def setup(self, stage: str | None = None) -> None:
-        """Find all files, so that a missing or damaged one shows before training, not after."""
+        """Inspect all files, so that a missing or damaged one is found before training."""
         if self._shards:
             return
         form = find_format(self.path)
@@ -100,11 +100,11 @@ class StreamedData(lightning.LightningDataModule):
         return {split: len(shards) for split, shards in self._shards.items()}
 
     def absent_classes(self, split: str) -> list[str]:
-        """Names of the classes that a split has no jets of, as far as it takes no long search."""
+        """Names of the classes that a split has no jets of, if it is small enough to search."""
         return absent_classes(self._shards[split], self.chunk_size, self.skip_corrupt)
 
     def skipped(self) -> dict[str, int]:
-        """Damaged files, and damaged parts of files, that were left out."""
+        """Numbers of damaged files and of damaged chunks that were skipped."""
         files = sum(len(shards.skipped) for shards in self._shards.values())
         return {"files": files, "parts": sum(int(s.lost_chunks) for s in self._streams)}
 
@@ -113,7 +113,7 @@ class StreamedData(lightning.LightningDataModule):
         if seed is not None and batch_size % world_size:
             raise DataError(f"batch_size {batch_size} is no multiple of {world_size} processes")
         each = batch_size // world_size if seed is not None else batch_size
-        prepare = self.prepare if seed is not None else self.prepare.unchanged()
+        prepare = self.prepare if seed is not None else self.prepare.without_augmentations()
         stream = JetStream(
             self._shards[split], prepare, each, self.chunk_size, self.mix, seed, rank, world_size,
             self.skip_corrupt,

@@ -1,4 +1,4 @@
-"""What keeps processes that prepare batches from disturbing the training they prepare them for."""
+"""Keep the worker processes of data loaders from disturbing training."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 from torch import Generator
 
 
-def _from_now_on(*_: Any) -> None:
+def _restore_default(*_: Any) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def leave_the_end_to_the_run(worker_id: int) -> None:
-    """Let the first SIGTERM pass, as ``worker_init_fn`` of a loader.
+def ignore_first_sigterm(worker_id: int) -> None:
+    """Ignore the first SIGTERM; a ``worker_init_fn`` for data loaders.
 
-    Batch systems send it to all processes at once; a run that lost its workers could not finish
-    its step and save it. The second one counts, so that a loader can always end its workers.
+    Batch systems send it to all processes at once, and without workers a run could not finish its
+    step and save it. The second one ends the worker, so that a loader can always stop its workers.
     """
-    signal.signal(signal.SIGTERM, _from_now_on)
+    signal.signal(signal.SIGTERM, _restore_default)
 
 
-def own_generator() -> Generator:
-    """For the number that each new iterator of a loader draws, and nobody here uses.
+def private_generator() -> Generator:
+    """Private generator, so that loader iterators do not advance torch's global RNG.
 
-    Drawn from torch's global generator, as by default, it would change the dropout of a resumed
-    run, which makes its iterators at other times than one that never stopped.
+    A resumed run creates its iterators at other times than an uninterrupted one, and the number
+    that each draws would change its dropout.
     """
     return Generator()

@@ -1,4 +1,4 @@
-"""Whether probabilities are what they say.
+"""Calibration of probabilities.
 
 Legend: J jets, K bins.
 """
@@ -12,16 +12,16 @@ from torch import Tensor
 def reliability(
     probability: Tensor, correct: Tensor, bins: int = 15
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean predicted and observed frequency, and jets, of equal bins of probability ``(K,)``.
+    """Mean predicted and observed frequency, and number of jets, by bin of probability: ``(K,)``.
 
     Parameters
     ----------
     probability
         ``(J,)`` predicted probability of an outcome.
     correct
-        ``(J,)`` whether it came.
+        ``(J,)`` whether it occurred.
     bins
-        Number K of bins.
+        Number K of bins of equal width.
     """
     probability, correct = probability.double(), correct.double()
     index = (probability * bins).long().clamp(0, bins - 1)
@@ -33,6 +33,6 @@ def reliability(
 
 
 def expected_calibration_error(probability: Tensor, correct: Tensor, bins: int = 15) -> float:
-    """Mean distance of predicted and observed frequency, by jets (arXiv:1706.04599)."""
+    """Mean distance of predicted and observed frequency, weighted by jets (arXiv:1706.04599)."""
     predicted, observed, count = reliability(probability, correct, bins)
     return float(((predicted - observed).abs() * count).sum() / count.sum())

@@ -1,4 +1,4 @@
-"""Several trainings as one tagger: the mean of their probabilities."""
+"""Ensembles of runs: taggers with the mean of their probabilities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from experiments.saved_runs import run_directory
 
 
 def ensemble_scores(parts: Sequence[Scores]) -> Scores:
-    """Scores of the mean probability of several taggers on the same jets.
+    """Scores of the mean probability of taggers on the same jets.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def ensemble_scores(parts: Sequence[Scores]) -> Scores:
             raise ValueError("the runs were tested on different jets and make no ensemble")
     logits = torch.stack([part.logits.double() for part in parts])
     if first.logits.dim() == 1:
-        # The logit of the mean, by logarithms of signal and of background: p near 1 stays exact.
+        # The logit of the mean from logarithms of both probabilities, exact also near 0 and 1.
         signal, other_class = (
             torch.nn.functional.logsigmoid(sign * logits).logsumexp(dim=0) for sign in (1, -1)
         )
@@ -40,7 +40,7 @@ def ensemble_scores(parts: Sequence[Scores]) -> Scores:
 
 
 def ensemble_metrics(runs: Sequence[Path], task: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures of merit of the ensemble of some runs, as ``metrics.json`` names them.
+    """Metrics of the ensemble of runs, under their names in ``metrics.json``.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def ensemble_metrics(runs: Sequence[Path], task: Mapping[str, Any]) -> dict[str,
     UserError
         If the runs were tested on different jets.
     DataError
-        If a run kept no scores.
+        If a run has no file of scores.
     """
     loaded = [Scores.load(run / run_directory.SCORES) for run in runs]
     if len({classes for _, classes in loaded}) > 1:

@@ -1,4 +1,4 @@
-"""Figures of merit of a sample that lacks jets of some class."""
+"""Metrics of a sample without jets of some class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def incomplete_metrics(logits: Tensor, target: Tensor) -> dict[str, float | None]:
-    """Accuracy and loss, each with ``_error``; ``auc`` is None, for it needs every class.
+    """Accuracy and loss, each with ``_error``; ``auc`` is None, because it needs every class.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Figures of merit of a tagger of several classes.
+"""Metrics of a tagger of more than two classes.
 
 Legend: J jets, K classes.
 """
@@ -19,8 +19,8 @@ from experiments.metrics.tagging import check_scores, rejection, rejection_error
 def one_vs_one_auc(logits: Tensor, target: Tensor) -> float:
     """Mean area under the ROC curve over all ordered pairs of classes (Hand and Till 2001).
 
-    Among the jets of two classes a and b, jets of a are told by the probability of a, which the
-    other classes share in: as scikit-learn's ``roc_auc_score(multi_class="ovo")``.
+    Jets of a are told from jets of b by the probability of a among all classes, as in
+    scikit-learn's ``roc_auc_score(multi_class="ovo")``.
     """
     log_probabilities = logits.double().log_softmax(dim=1)
     areas = []
@@ -50,14 +50,14 @@ def multiclass_metrics(
     classes
         Names of the classes.
     background
-        The class that the others are told from, by :math:`p_s / (p_s + p_b)`.
+        Class that the others are discriminated from, by :math:`p_s / (p_s + p_b)`.
     efficiencies
         Signal efficiency of each class at which its rejection is quoted.
 
     Raises
     ------
     ValueError
-        If a class is absent, a logit is not finite, or a name is none of a class.
+        If a class is absent, a logit is not finite, or there is no class of a given name.
     """
     logits, target = check_scores(logits, target, len(classes))
     efficiencies = efficiencies or {}
@@ -82,7 +82,7 @@ def multiclass_metrics(
     for name, efficiency in efficiencies.items():
         signal = classes.index(name)
         both = (target == signal) | (target == other)
-        # The ratio of probabilities rises with the difference of logits, which does not round.
+        # Monotonic in the ratio of probabilities, without its rounding.
         scores = logits[both, signal] - logits[both, other]
         value = rejection(*roc(scores, (target[both] == signal).long()), efficiency)
         count, key = int((target == other).sum()), f"rejection_{name}_at_{efficiency:g}"

@@ -38,7 +38,7 @@ def score_metrics(
     Raises
     ------
     UserError
-        If a class is absent, a score is not finite, or a name is none of a class.
+        If a class is absent, a score is not finite, or there is no class of a given name.
     """
     found: dict[str, Any]
     absent = absent_classes(scores.target, tuple(classes))

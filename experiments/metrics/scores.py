@@ -1,4 +1,4 @@
-"""What a tagger said of a whole sample."""
+"""Scores of a tagger on a whole sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from experiments.data.batch import EventBatch
 
 @dataclass(frozen=True)
 class Scores:
-    """Outputs and truth of jets.
+    """Logits, labels and masses of jets.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ class Scores:
 
     @classmethod
     def of(cls, logits: Tensor, batch: EventBatch) -> Scores:
-        """Of one batch."""
+        """Scores of one batch."""
         index = batch.packing.batch_index()
-        # Energies of some hundred GeV and masses of a few: the difference needs float64.
+        # Float64, because the mass is a small difference of large numbers.
         momenta = batch.fourmomenta.double()
         jets = momenta.new_zeros(len(batch), 4).index_add(0, index, momenta)
         squared = jets[:, 0].square() - jets[:, 1:].square().sum(dim=1)
@@ -47,12 +47,12 @@ class Scores:
 
     @classmethod
     def joined(cls, parts: list[Scores]) -> Scores:
-        """Of all batches, on the CPU."""
+        """Concatenate the scores of batches, on the CPU."""
         columns = zip(*((p.logits, p.target, p.mass) for p in parts), strict=True)
         return cls(*(torch.cat(column).cpu() for column in columns))
 
     def save(self, path: Path, classes: Sequence[str]) -> None:
-        """Write all scores to an HDF5 file, with the names of the classes as an attribute."""
+        """Write scores to an HDF5 file, with the names of the classes as an attribute."""
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
             for name in ("logits", "target", "mass"):
                 file[name] = getattr(self, name).numpy()
@@ -60,7 +60,7 @@ class Scores:
 
     @classmethod
     def load(cls, path: Path) -> tuple[Scores, tuple[str, ...]]:
-        """What :meth:`save` wrote: scores, and names of the classes.
+        """Read what :meth:`save` wrote: scores, and names of the classes.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class Scores:
             return cls(*columns), classes
 
     def of_all_processes(self) -> Scores:
-        """Joined with those of the other processes that train together, if there are any."""
+        """Concatenate with the scores of all other processes, if there are any."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return self
         parts: list[Scores | None] = [None] * distributed.get_world_size()
@@ -89,13 +89,13 @@ class Scores:
 
     @property
     def probability(self) -> Tensor:
-        """Of the class with label 1, or of the likeliest class; ``(J,)`` float64."""
+        """Probability of class 1, or of the most probable of several classes; ``(J,)`` float64."""
         logits = self.logits.double()
         return logits.sigmoid() if logits.dim() == 1 else logits.softmax(dim=1).amax(dim=1)
 
     @property
     def as_predicted(self) -> Tensor:
-        """Whether that class is the true one, ``(J,)``."""
+        """Whether that class is the true one; ``(J,)``."""
         if self.logits.dim() == 1:
             return self.target == 1
         return self.logits.argmax(dim=1) == self.target

@@ -1,4 +1,4 @@
-"""Figures of merit of a binary tagger, with statistical errors.
+"""Metrics of a binary tagger, with statistical errors.
 
 Legend: J jets, of which S signal and N background.
 """
@@ -18,8 +18,8 @@ SIGNAL_EFFICIENCIES = (0.5, 0.3)
 def rejection(fpr: Tensor, tpr: Tensor, efficiency: float) -> float:
     """Background rejection 1/eps_B at a signal efficiency, on the interpolated ROC curve.
 
-    Jets with equal scores move together, so the curve is straight between distinct scores.
-    Infinite if no background passes.
+    Jets with equal scores pass together, so the curve is linear between distinct scores. Infinite
+    if no background passes.
     """
     index = int(torch.searchsorted(tpr, efficiency))
     low = max(index - 1, 0)
@@ -46,8 +46,8 @@ def auc_error(auc: float, num_signal: int, num_background: int) -> float:
 
 def roc(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """False and true positive rates at every distinct score, rising, float64."""
-    # Logits, not probabilities: a sigmoid in float32 makes distinct large logits tie. Scores
-    # outside [0, 1] would be passed through a sigmoid, so ranks stand in for them.
+    # Logits, because a sigmoid in float32 maps distinct large logits to the same value; as ranks in
+    # [0, 1], because binary_roc applies a sigmoid to anything else.
     ranks = torch.unique(logits.float(), return_inverse=True)[1].double()
     ranks = ranks / max(float(ranks.max()), 1.0)
     fpr, tpr, _ = binary_roc(ranks, target)
@@ -55,7 +55,7 @@ def roc(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_scores(logits: Tensor, target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Logits as float32 and labels as numbers, both on the CPU.
+    """Check scores; returns logits as float32 and labels as int64, both on the CPU.
 
     Raises
     ------
@@ -83,8 +83,8 @@ def tagging_metrics(logits: Tensor, target: Tensor) -> dict[str, float | None]:
 
     Returns
     -------
-    A rejection with no background left is None and has ``_lower_limit_95`` instead (Poisson: no
-    event seen excludes more than 3).
+    A rejection without passing background is None and has ``_lower_limit_95`` instead (Poisson: an
+    expectation above 3 is excluded if no event passes).
 
     Raises
     ------

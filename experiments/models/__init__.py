@@ -1,1 +1,1 @@
-"""Networks as taggers, one file each."""
+"""Taggers, one file for each network."""

@@ -1,6 +1,6 @@
-"""A trained tagger with a new head, for another task.
+"""Fine-tune a trained tagger with a new head.
 
-The backbone keeps what it learned and changes slowly; the head starts anew and learns fast.
+The head is trained from scratch; the backbone has a lower learning rate.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from experiments.saved_runs.checkpoints import load_best, model_weights
 _HEAD = "network.linear_out."
 
 
-def by_class(head: Tensor, theirs: tuple[str, ...], ours: tuple[str, ...]) -> Tensor:
-    """A parameter of a head, in the order of other classes.
+def in_class_order(head: Tensor, theirs: tuple[str, ...], ours: tuple[str, ...]) -> Tensor:
+    """Reorder a parameter of a head from its classes to ours.
 
-    Its first dimension holds the rows of one class after those of another. Two classes share one
-    output, the logit of the second.
+    Its first dimension holds the rows of each class in turn. Two classes share one output, the
+    logit of the second.
 
     Raises
     ------
     UserError
-        If the classes are others.
+        If the classes differ.
     """
     if sorted(theirs) != sorted(ours):
         raise UserError(
@@ -43,23 +43,23 @@ def by_class(head: Tensor, theirs: tuple[str, ...], ours: tuple[str, ...]) -> Te
 
 
 class FineTuned(nn.Module):
-    """A tagger whose weights, but for those of the head unless it is kept, come from another run.
+    """A tagger that takes the weights of its backbone, and of its head if wanted, from a run.
 
     Parameters
     ----------
     spec
         Of the data set.
     tagger
-        Makes the tagger, a module with ``network``, from ``spec``.
+        Makes the tagger from ``spec``; it must have an attribute ``network``.
     backbone
-        Folder of the run to take weights from, or ``none`` to train from scratch.
+        Directory of the run that weights are taken from, or ``none`` to train from scratch.
     backbone_lr, head_lr
         Learning rates.
     layer_decay
-        Each block's learning rate is this factor times that of the block behind it.
+        Ratio of the learning rates of each block and the next.
     keep_head
-        Whether the last linear layer is taken over too. Its outputs are brought into the order
-        of our classes by their names: label numbers differ between programs.
+        Whether to load the last linear layer, too. Its outputs are reordered by class names, since
+        label numbers differ between programs.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class FineTuned(nn.Module):
         for name in [name for name in weights if name.startswith(_HEAD)]:
             tensor = weights.pop(name)
             if keep_head:
-                weights[name] = by_class(tensor, theirs.classes, spec.classes)
+                weights[name] = in_class_order(tensor, theirs.classes, spec.classes)
         try:
             missing, unexpected = self.tagger.load_state_dict(weights, strict=False)
         except RuntimeError as error:
@@ -104,12 +104,12 @@ class FineTuned(nn.Module):
 
     @property
     def executed_attention(self) -> str:
-        """See the tagger."""
+        """Name of the backend that computed the last batch, or ``none`` before the first."""
         name: str = self.tagger.executed_attention
         return name
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters with their learning rates, for an optimizer."""
+        """Parameter groups of an optimizer, each with its learning rate."""
         network = self.tagger.network
         depth = len(network.blocks)
         head = list(network.linear_out.parameters())

@@ -34,26 +34,26 @@ _CHECKS = ((1, 1), (2, 30), (64, 50), (5, 120))
 
 
 def load_tagger(run: Path, trust: Sequence[str] = ()) -> PaddedTagger:
-    """The tagger of a finished run, with its best weights, on padded jets.
+    """Load the tagger of a run with its best weights, for padded jets.
 
     Parameters
     ----------
     run
-        Its folder.
+        Run directory.
     trust
-        Packages beside our own that the run's configuration may call.
+        Packages besides our own that the run's configuration may call.
 
     Raises
     ------
     UserError
-        If the folder is not one of a run, holds no checkpoint, or its model has no such form.
+        If it is no run directory, has no checkpoint, or the model has no padded form.
     """
     if not (run / run_directory.CONFIG).is_file():
         raise UserError(f"{run}: not the folder of a run; it has no {run_directory.CONFIG}")
     path, checkpoint = load_best(run)
     cfg = load_config(run, ("data", "model"), trust)
     make: Any = instantiate(cfg.model)
-    # The weights are those of this run: the one it started from may be gone.
+    # Weights are loaded below; the run it was fine-tuned from may be gone.
     start = {"backbone": "none"} if make.func is FineTuned else {}
     tagger = make(spec=run_directory.read_spec(run), **start)
     prepare = instantiate(cfg.data).prepare
@@ -84,7 +84,7 @@ def example_jets(jets: int, particles: int, seed: int) -> torch.Tensor:
 def example_inputs(
     tagger: PaddedTagger, jets: int, particles: int, seed: int
 ) -> dict[str, torch.Tensor]:
-    """Jets and the columns that the tagger needs, by the names of the inputs."""
+    """Example inputs by name: jets, and the columns that the tagger needs."""
     momenta = example_jets(jets, particles, seed)
     generator = torch.Generator().manual_seed(seed)
     columns = {
@@ -120,7 +120,7 @@ def write_onnx(tagger: PaddedTagger, path: Path) -> None:
 
 
 def onnx_deviation(tagger: PaddedTagger, path: Path) -> float:
-    """Largest difference of logits between ONNX Runtime and torch, over jets of several sizes."""
+    """Largest difference of logits between ONNX Runtime and torch, for several sizes of jets."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -146,7 +146,7 @@ class _Progress:
 
 
 def export(run: Path, folder: Path, trust: Sequence[str] = ()) -> tuple[list[Path], float]:
-    """Write all files of a run's tagger to a folder, or none of them.
+    """Export a run's tagger: write all files to a directory, or none.
 
     Returns
     -------

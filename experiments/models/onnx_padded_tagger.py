@@ -1,6 +1,6 @@
-"""Taggers on padded jets, for runtimes that know no packing.
+"""Taggers on padded jets, for ONNX, which has no packed sequences.
 
-Each function computes what the packed network of the same weights does.
+Each function computes the same logits as the packed tagger with its weights.
 
 Legend: B jets, N places for particles in each, M tokens or particles with references, S scalars,
 W numbers of a channel (16, 4), C channels.
@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from data.columns import PARTICLES
 from experiments.data.features import FEATURES, SETS, Kinematics
 from experiments.errors import UserError
-from experiments.models.baselines.lorentznet import LorentzNet, compressed, product
+from experiments.models.baselines.lorentznet import LorentzNet, minkowski_product, signed_log
 from experiments.models.baselines.part import ParticleTransformer
-from experiments.models.baselines.particlenet import FEATURES as NEIGHBOUR_FEATURES
-from experiments.models.baselines.particlenet import PLANE, ParticleNet
+from experiments.models.baselines.particlenet import NEIGHBOR_FEATURES, PLANE, ParticleNet
 from experiments.models.finetune import FineTuned
 from experiments.models.lgatr import LGATrTagger
 from experiments.models.lgatr_slim import SlimTagger
@@ -34,14 +33,14 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 
 
 def kinematics_of(fourmomenta: Tensor, real: Tensor, names: Sequence[str]) -> Tensor:
-    """Features that need no columns, zero for padding: ``(B, N, features)``."""
+    """Features that need no columns, zero in padding: ``(B, N, features)``."""
     return features_of_padded(fourmomenta, real, names, ())
 
 
 def features_of_padded(
     fourmomenta: Tensor, real: Tensor, names: Sequence[str], columns: Sequence[Tensor]
 ) -> Tensor:
-    """The named features, zero for padding: ``(B, N, features)``.
+    """The named features, zero in padding: ``(B, N, features)``.
 
     Parameters
     ----------
@@ -54,7 +53,7 @@ def features_of_padded(
     """
     if not names:
         return fourmomenta[..., :0]
-    # Padding stands in with a particle at rest, so that logarithms stay finite.
+    # A particle at rest in place of padding keeps logarithms finite.
     at_rest = torch.tensor([1.0, 0.0, 0.0, 0.0], device=real.device, dtype=fourmomenta.dtype)
     jets = fourmomenta.sum(dim=1, keepdim=True).expand_as(fourmomenta)
     given = [name for name in names if name in PARTICLES]
@@ -132,7 +131,7 @@ def _transformer_block(block: Any, x: Tensor, attend: Attention, real: Tensor) -
     if isinstance(block.linear_cost, Linformer):
         heads = block.linear_cost.attend(q, k * keep, v * keep)
     else:
-        # The last channel becomes the share of the weights that fell on particles.
+        # The last channel becomes the sum of the attention weights of particles.
         weighted = block.linear_cost.attend(
             q, k, torch.cat([v * keep, keep.expand_as(v[..., :1])], -1)
         )
@@ -142,7 +141,7 @@ def _transformer_block(block: Any, x: Tensor, attend: Attention, real: Tensor) -
 
 
 def _with_all_pairs(tagger: ParticleTransformer) -> None:
-    """Have weaver embed all pairs of places: a list of the real ones has no length beforehand."""
+    """Make weaver embed all pairs of places: the number of real pairs is unknown when exporting."""
     embeddings: list[Any] = [m for m in tagger.net.modules() if hasattr(m, "sparse_eval")]
     for embedding in embeddings:
         embedding.is_symmetric, embedding.sparse_eval = False, (False, False)
@@ -158,9 +157,9 @@ def _part(tagger: ParticleTransformer, inputs: Inputs) -> Tensor:
 
 def _particlenet(tagger: ParticleNet, inputs: Inputs) -> Tensor:
     fourmomenta, scalars, real = inputs
-    kinematics = kinematics_of(fourmomenta, real, (*PLANE, *NEIGHBOUR_FEATURES))
-    # There must be more places than neighbours.
-    room = (0, tagger.least)
+    kinematics = kinematics_of(fourmomenta, real, (*PLANE, *NEIGHBOR_FEATURES))
+    # There must be more places than neighbors.
+    room = (0, tagger.min_places)
     channels = nn.functional.pad(torch.cat([kinematics, scalars], dim=2).mT, room)
     mask = nn.functional.pad(real.unsqueeze(1).to(channels.dtype), room)
     return tagger.net(channels[:, :2], channels, mask)
@@ -174,7 +173,7 @@ def _lorentznet(tagger: LorentzNet, inputs: Inputs) -> Tensor:
     marks = nn.functional.pad(scalars.new_ones(1, count, 1), (0, scalars.shape[2]))
     scalars = torch.cat([marks.expand(jets, -1, -1), nn.functional.pad(scalars, (1, 0))], dim=1)
     real = torch.cat([real.new_ones(jets, count), real], dim=1)
-    inputs_ = torch.cat([compressed(product(x, x)), scalars], dim=2)
+    inputs_ = torch.cat([signed_log(minkowski_product(x, x)), scalars], dim=2)
     keep = real.unsqueeze(2).to(x.dtype)
     others = 1.0 - torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
     edges = (keep * keep.mT * others).unsqueeze(3)  # (B, M, M, 1)
@@ -189,10 +188,13 @@ def _lorentznet_block(
     block: Any, h: Tensor, x: Tensor, inputs: Tensor, edges: Tensor
 ) -> tuple[Tensor, Tensor]:
     difference = x.unsqueeze(2) - x.unsqueeze(1)
-    invariants = (product(difference, difference), product(x.unsqueeze(2), x.unsqueeze(1)))
+    invariants = (
+        minkowski_product(difference, difference),
+        minkowski_product(x.unsqueeze(2), x.unsqueeze(1)),
+    )
     size = (-1, h.shape[1], h.shape[1], -1)
-    pairs = [h.unsqueeze(2).expand(size), h.unsqueeze(1).expand(size), *map(compressed, invariants)]
-    # Norms over batches know rows of channels alone.
+    pairs = [h.unsqueeze(2).expand(size), h.unsqueeze(1).expand(size), *map(signed_log, invariants)]
+    # Batch norms take rows of channels only.
     message = block.message(torch.cat(pairs, dim=3).flatten(0, 2))
     message = (message * block.gate(message)).unflatten(0, difference.shape[:3]) * edges
     update = torch.cat([h, message.sum(dim=2), inputs], dim=2)
@@ -219,7 +221,7 @@ _REASONS = {
 
 
 class PaddedTagger(nn.Module):
-    """The same network and weights as a packed tagger, on zero-padded jets.
+    """A tagger on zero-padded jets with the network and weights of a packed one.
 
     Parameters
     ----------
@@ -235,7 +237,7 @@ class PaddedTagger(nn.Module):
     Raises
     ------
     UserError
-        If there is no such form of the tagger; the message says why.
+        If the tagger has no padded form; the message says why.
     """
 
     def __init__(
@@ -270,7 +272,7 @@ class PaddedTagger(nn.Module):
 
     @property
     def max_particles(self) -> int | None:
-        """Most particles of a jet that the network can take; None if any number."""
+        """Maximum number of particles in a jet; None for any number."""
         for module in self.tagger.modules():
             if isinstance(module, Linformer):
                 return module.key_projection.shape[1] - 1

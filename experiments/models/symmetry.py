@@ -1,4 +1,4 @@
-"""Reference vectors that tell a network about beam and laboratory frame."""
+"""Reference vectors (spurions) that break Lorentz symmetry: beam and laboratory frame."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BEAM_SPURIONS = ("lightlike", "timelike", "spacelike", "xyplane")
 
 @dataclass(frozen=True)
 class SymmetryBreaking:
-    """Reference multivectors, and where they go.
+    """Which reference multivectors a network sees, and how.
 
     Parameters
     ----------
     beam_spurion, add_time_spurion, beam_mirror
-        See :func:`lgatr.get_spurions`.
+        Arguments of :func:`lgatr.get_spurions`.
     place
         ``"tokens"`` adds them to every event as tokens, ``"channels"`` to every token as
         channels.
@@ -41,7 +41,7 @@ class SymmetryBreaking:
         return get_spurions(self.beam_spurion, self.add_time_spurion, self.beam_mirror)
 
     def vectors(self) -> Tensor:
-        """The same for networks that know vectors only, ``(n, 4)``."""
+        """The reference vectors ``(n, 4)``, for networks without multivectors."""
         if self.beam_spurion == "xyplane":
             raise UserError(
                 "beam_spurion=xyplane is a bivector, which this network has no room for; "
@@ -50,7 +50,7 @@ class SymmetryBreaking:
         return extract_vector(self.multivectors())
 
     def particles(self) -> Tensor:
-        """The same for networks that take them as further particles only, ``(n, 4)``."""
+        """The reference vectors ``(n, 4)``, for networks that take them as particles only."""
         if self.place != "tokens":
             raise UserError(
                 "this network takes reference vectors as particles; set "

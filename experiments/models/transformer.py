@@ -1,4 +1,4 @@
-"""A plain transformer, the baseline without symmetry.
+"""A plain transformer: the baseline without Lorentz symmetry.
 
 Legend: T particles, B events, N tokens of all events, H heads.
 """
@@ -18,16 +18,16 @@ from lgatr.attention.linear_cost import LinearCostAttention
 
 
 class Block(nn.Module):
-    """Norm, self-attention, residual; norm, MLP, residual.
+    """Pre-norm transformer block: self-attention and MLP, each with a residual connection.
 
     Parameters
     ----------
     channels, num_heads
-        Width, and heads that share it.
+        Width, and the number of heads that share it.
     mlp_ratio
-        Factor between channels and hidden channels of the MLP.
+        Hidden channels of the MLP over channels.
     dropout
-        Probability behind attention and MLP.
+        Dropout probability after attention and after the MLP.
     linear_cost
         Attention of linear cost in place of the exact one, or None.
     """
@@ -52,7 +52,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, attend: Attention) -> Tensor:
-        """``(N, channels)`` to the same."""
+        """Map tokens ``(N, channels)`` to the same shape."""
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).unbind(-3)
         if self.linear_cost is None:
             heads = attend(q, k, v)
@@ -74,14 +74,13 @@ class Transformer(TokenTagger):
     num_blocks
         Number of blocks.
     num_heads, head_width
-        Heads and the channels of each.
+        Number of heads, and channels of each.
     mlp_ratio, dropout
-        See :class:`Block`.
+        As of :class:`Block`.
     attention
         Attention backend.
     momentum_unit
-        Four-momenta are divided by this many GeV; they are features beside the scalars of the
-        data set.
+        Four-momenta, inputs beside the scalars of the data set, are divided by this many GeV.
     linear_cost
         Makes the attention of a block, such as :class:`lgatr.attention.linear_cost.Performer`;
         None takes exact attention.

@@ -15,7 +15,7 @@ from experiments.options.markers import KeywordsOf
 
 
 class BoostedTrees(nn.Module):
-    """Scikit-learn's gradient boosting on the sixteen observables, trained in one go.
+    """Scikit-learn's gradient boosting on the sixteen observables, trained by ``fit``.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class BoostedTrees(nn.Module):
         self.trained = False
 
     def fit(self, batches: Iterable[EventBatch]) -> None:
-        """Train on all jets."""
+        """Train on all jets of the batches."""
         pairs = [(observables(b).numpy(), b.target.numpy()) for b in batches]
         inputs, targets = (np.concatenate(column) for column in zip(*pairs, strict=True))
         self.trees.fit(inputs, targets)

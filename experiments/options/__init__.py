@@ -1,1 +1,1 @@
-"""What the options of a run may be, checked before anything is read or written."""
+"""Options of runs: their names, types and ranges, checked before anything is read or written."""

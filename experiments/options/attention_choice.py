@@ -1,4 +1,4 @@
-"""The options of attention: which backend, and in which format it computes."""
+"""The options of attention: which backend, and its dtype."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ FORMATS = ("float16", "bfloat16", "float32", "float64")
 
 @dataclass(frozen=True)
 class AttentionChoice:
-    """Which attention backend to use.
+    """Options of attention.
 
     Parameters
     ----------
     name
-        ``auto`` or a backend.
+        Name of a backend, or ``auto``.
     strict
-        Whether to fail where the backend has no kernel for the device.
+        Whether to fail if the backend has no kernel for the device.
     compute_dtype
-        Format to compute attention in, such as ``bfloat16``; None is that of the network.
+        Dtype of attention, such as ``bfloat16``; None for that of the network.
     """
 
     name: Annotated[str, OneOf(choices)]

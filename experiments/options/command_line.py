@@ -1,4 +1,4 @@
-"""The command line of a run: flags of Hydra, overrides, and what they compose to."""
+"""Check the command line of a run: Hydra flags, overrides, and the composed configuration."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from experiments.options.overrides import Given, check_repeated, check_sweeps, r
 
 HELP = ("help", "hydra_help", "shell_completion")
 SHOW = ("cfg", "info")
-"""Flags that show something instead of running."""
+"""Flags that print something instead of running."""
 RUN_DIR = "LGATR_RUN_DIR"
-"""Environment variable by which the processes of a run know its folder."""
+"""Environment variable with the run directory, for all processes of a run."""
 _OF_OTHER_PROGRAMS = ("config_name", "config_path", "package", "experimental_rerun")
 _HYDRA_FOLDERS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.runtime")
 
@@ -31,13 +31,13 @@ def _refuse(message: str) -> None:
 
 
 def _check_hydra(parsed: Any, overrides: Sequence[str]) -> None:
-    """Refuse what leads Hydra away from the configuration or the folder of a run."""
+    """Refuse flags and overrides that change the configuration file or Hydra's directories."""
     for name in _OF_OTHER_PROGRAMS:
         if getattr(parsed, name) is not None:
             flag = name.replace("_", "-")
             _refuse(f"--{flag} {getattr(parsed, name)}: the configuration is config/run.yaml")
     if RUN_DIR in os.environ:
-        return  # Lightning gives these to the processes that it starts
+        return  # Lightning passes these to the processes that it starts
     for override in overrides:
         name = override.lstrip("+~").partition("=")[0]
         if any(name == n or name.startswith(f"{n}.") for n in _HYDRA_FOLDERS):
@@ -45,7 +45,7 @@ def _check_hydra(parsed: Any, overrides: Sequence[str]) -> None:
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], set[str]]:
-    """Flags of Hydra and overrides, which it takes in this order alone; and names of the flags."""
+    """Split arguments into Hydra flags and overrides; returns these and the names of the flags."""
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[assignment,method-assign]
     parsed = parser.parse_intermixed_args(list(arguments))
@@ -61,12 +61,12 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], set[str]]:
 
 
 def _read(overrides: Sequence[str], folders: Sequence[Path]) -> list[Given]:
-    """Overrides with their groups known.
+    """Parse overrides, and find the group of each.
 
     Raises
     ------
     OptionErrors
-        With a line for each that cannot be read.
+        With one line for each that cannot be parsed.
     """
     inner = [
         f.name for folder in folders if folder.is_dir() for f in folder.iterdir() if f.is_dir()
@@ -87,7 +87,7 @@ def _read(overrides: Sequence[str], folders: Sequence[Path]) -> list[Given]:
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
-    """What they compose to; an override that does not fit where it goes is named."""
+    """Compose a configuration; an error names the override that does not fit."""
     try:
         return compose("run", overrides=list(overrides), return_hydra_config=True)
     except ConfigCompositionException as error:
@@ -102,12 +102,12 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
 
 
 def checked(arguments: Sequence[str], config_dir: Path) -> list[str]:
-    """The arguments as Hydra takes them, if all options are right.
+    """Check all options; returns the arguments in the form that Hydra takes.
 
     Raises
     ------
     UserError
-        If an option is wrong, or several; Hydra's errors otherwise.
+        If options are wrong; other mistakes raise Hydra's errors.
     """
     flags, overrides, named = _split(arguments)
     if not named.isdisjoint(HELP):
@@ -126,7 +126,7 @@ def checked(arguments: Sequence[str], config_dir: Path) -> list[str]:
             check_sweeps(given)
         cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         if named.isdisjoint(SHOW):
-            # Imported here: it takes seconds, and a wrong name is answered at once.
+            # Imported here, because it takes seconds and wrong names are found before.
             from experiments.options.check import check_options
 
             check_options(cfg)

@@ -1,7 +1,6 @@
-"""Ranges and choices for annotations: ``batch_size: Annotated[int, Range(1)]``.
+"""Ranges and choices in annotations: ``batch_size: Annotated[int, Range(1)]``.
 
-A parameter that is annotated so is checked wherever its value comes from a configuration. Plain
-annotations are checked too; markers only say more. See ``docs/extending.md``.
+Values from a configuration are checked against the annotation of the parameter and its markers.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from typing import Annotated, Any
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, both included unless said otherwise.
+    """Numbers from ``low`` to ``high``, inclusive by default.
 
     Parameters
     ----------
     low, high
-        Bounds; None for none.
+        Bounds, or None.
     above, below
-        Whether ``low``, or ``high``, is itself left out.
+        Whether ``low``, or ``high``, is excluded.
     """
 
     low: float | None = None
@@ -31,7 +30,7 @@ class Range:
     below: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether a number is inside."""
+        """Whether a number is in the range."""
         if self.low is not None and (value < self.low or (self.above and value == self.low)):
             return False
         return self.high is None or not (value > self.high or (self.below and value == self.high))
@@ -47,18 +46,18 @@ class Range:
 
 @dataclass(frozen=True, eq=False)
 class OneOf:
-    """One of some names, or of those that a function returns."""
+    """One of the given names, or of those that a function returns."""
 
     names: Iterable[str] | Callable[[], Iterable[str]]
 
     def known(self) -> list[str]:
-        """All names."""
+        """All allowed names."""
         return list(self.names() if callable(self.names) else self.names)
 
 
 @dataclass(frozen=True)
 class NotEmpty:
-    """Text that says something."""
+    """Text that is not blank."""
 
 
 MAX_NAME = 150
@@ -67,7 +66,7 @@ MAX_NAME = 150
 
 @dataclass(frozen=True)
 class FolderName:
-    """Text that names one folder, not a path."""
+    """Name of a directory, not a path."""
 
     def holds(self, text: str) -> bool:
         """Whether a folder, or with a suffix a file, can have this name in any other folder."""
@@ -80,7 +79,7 @@ class FolderName:
 
 @dataclass(frozen=True)
 class Supplied:
-    """Keywords that the code itself passes to what a configuration describes."""
+    """Keywords that the code passes to a part; configurations must not set them."""
 
     names: tuple[str, ...]
 
@@ -90,13 +89,13 @@ class Supplied:
 
 @dataclass(frozen=True)
 class KeywordsOf:
-    """A mapping of keywords of a class or function elsewhere, given by its full name."""
+    """A mapping of keywords of a class or function, which is given by its full name."""
 
     target: str
     supplied: tuple[str, ...] = ()
 
     def load(self) -> Any:
-        """The class or function; ImportError if its package is not installed."""
+        """Import the class or function; ImportError if its package is not installed."""
         module, _, name = self.target.rpartition(".")
         return getattr(importlib.import_module(module), name)
 
@@ -111,6 +110,6 @@ Text = Annotated[str, NotEmpty()]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean x?`` or an empty string."""
+    """``; did you mean x?`` if a known name is similar, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""

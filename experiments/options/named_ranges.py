@@ -1,11 +1,9 @@
-"""Ranges of options by their names, for code whose annotations give only types.
+"""Ranges of options by name, for parameters without markers.
 
-One word means one thing: ``lr`` is a learning rate and ``num_blocks`` counts blocks in any class,
-of PyTorch, Lightning, lgatr, or a package that is not known here. A parameter with a marker of its
-own (:mod:`experiments.options.markers`) does not look here.
+``lr`` is a learning rate and ``num_blocks`` a number of blocks in any class of PyTorch, Lightning,
+lgatr, or other packages. Markers of a parameter take precedence.
 
-Upper bounds are far beyond what anybody trains. They catch a slipped digit before it takes the
-memory of the machine.
+Upper bounds are far above practical values; they catch typing errors that would exhaust memory.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from experiments.options.markers import OneOf, Range
 
 Marker = Range | OneOf
 
-WORDS: dict[str, Marker] = {
+RANGES: dict[str, Marker] = {
     # Networks
     "num_blocks": Range(1, 1000),
     "num_heads": Range(1, 1024),
@@ -87,11 +85,11 @@ WORDS: dict[str, Marker] = {
     "random_state": Range(0, 2**32 - 1),
     "validation_fraction": Range(0, 1, above=True, below=True),
 }
-"""Marker by name, or by pattern."""
+"""Marker by name or by pattern."""
 
 
 def marker(name: str) -> Marker | None:
-    """What a name means, if anything is agreed on it."""
-    if name in WORDS:
-        return WORDS[name]
-    return next((m for pattern, m in WORDS.items() if fnmatchcase(name, pattern)), None)
+    """The marker of a name, or None."""
+    if name in RANGES:
+        return RANGES[name]
+    return next((m for pattern, m in RANGES.items() if fnmatchcase(name, pattern)), None)

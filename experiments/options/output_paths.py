@@ -1,4 +1,4 @@
-"""Where commands may write, checked before they compute anything."""
+"""Check output paths of commands before anything is computed."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def encoding_problem(folder: Path | str) -> str | None:
 
 
 def check_folder(folder: Path, option: str) -> None:
-    """Refuse a folder that cannot be written, or that would be made among missing ones.
+    """Check that a directory can be written to, or created in an existing one.
 
     Parameters
     ----------
     folder
-        Exists, or its parent does.
+        Output directory.
     option
-        That names it, for the message.
+        Name of the option, for the error message.
 
     Raises
     ------
     UserError
-        If it is empty, a file, not writable, or its parent does not exist.
+        If the name is empty, it is a file or not writable, or its parent does not exist.
     """
-    # ``Path("")`` is the working directory, which nobody means by an empty name.
+    # ``Path("")`` is the working directory, which an empty name does not mean.
     if str(folder) in ("", "."):
         raise UserError(f"{option} needs the name of a folder")
     place = folder if folder.exists() else folder.absolute().parent
@@ -48,7 +48,7 @@ def check_folder(folder: Path, option: str) -> None:
 
 
 def check_figure(file: Path, option: str) -> None:
-    """Refuse the name of a figure that cannot be written.
+    """Check that a figure can be written.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def check_figure(file: Path, option: str) -> None:
 
 
 def _can_write(folder: Path) -> bool:
-    """Whether a file can be made; permissions alone do not tell, as in ``/proc``."""
+    """Whether a file can be created; permissions are not sufficient, for example in ``/proc``."""
     probe = folder / f".{os.getpid()}.probe"
     try:
         probe.touch()

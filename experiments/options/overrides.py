@@ -1,8 +1,8 @@
-"""Overrides on the command line: syntax, names of groups, and what several values mean.
+"""Parse overrides of the command line: syntax, groups, and sweeps.
 
-Hydra takes ``name=value`` for options that a YAML file has and ``+name=value`` for others. Here the
-code that receives an option decides whether it exists (:mod:`experiments.options.schema`), so both
-are written as ``++name=value`` before Hydra sees them.
+Hydra takes ``name=value`` for options in a YAML file and ``+name=value`` for others. Here the
+parameters of the code decide which options exist (:mod:`experiments.options.schema`), so both are
+passed to Hydra as ``++name=value``.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _MANY = 50
 
 @dataclass(frozen=True)
 class Given:
-    """An override.
+    """A parsed override.
 
     Parameters
     ----------
     text
-        As Hydra shall read it.
+        The override as passed to Hydra.
     name
-        Full name of an option, or that of a group.
+        Full name of an option or a group.
     values
-        What stands behind ``=``, as written; several where it is a sweep.
+        Values as written; more than one for a sweep.
     is_group
-        Whether it chooses a file of a group.
+        Whether it selects a file of a group.
     """
 
     text: str
@@ -50,7 +50,7 @@ class Given:
     is_group: bool
 
     def single(self, value: str) -> str:
-        """The same with one value."""
+        """The override with a single value."""
         return f"{self.text.partition('=')[0]}={value}" if self.values else self.text
 
 
@@ -71,7 +71,7 @@ def _parsed(text: str) -> Override:
 
 
 def _values(override: Override) -> tuple[str, ...]:
-    """Values, or samples of them where there are many."""
+    """Values of an override; the first ones if there are many."""
     if override.type is OverrideType.DEL:
         return ()
     value: Any = override._value
@@ -85,16 +85,16 @@ def _values(override: Override) -> tuple[str, ...]:
 
 
 def read(text: str, groups: Mapping[str, Sequence[str]], options: Sequence[str]) -> Given:
-    """One override, its group or option known.
+    """Parse an override, and check its group or option.
 
     Parameters
     ----------
     text
-        As the user wrote it.
+        Override as written by the user.
     groups
-        Choices of each group.
+        Choices by group.
     options
-        Names at the top of the configuration.
+        Top-level names of the configuration.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def read(text: str, groups: Mapping[str, Sequence[str]], options: Sequence[str])
 
 
 def check_repeated(given: Sequence[Given]) -> None:
-    """Refuse two values for one option: which of them is meant cannot be known."""
+    """Refuse two different values of one option."""
     seen: dict[str, Given] = {}
     for override in given:
         before = seen.setdefault(override.name, override)
@@ -139,7 +139,7 @@ def check_repeated(given: Sequence[Given]) -> None:
 
 
 def check_sweeps(given: Sequence[Given]) -> None:
-    """Refuse several values of an option outside of a search or ``--multirun``."""
+    """Refuse several values of an option without a search or ``--multirun``."""
     for override in given:
         if len(override.values) > 1:
             values = ",".join(override.values)
@@ -150,7 +150,7 @@ def check_sweeps(given: Sequence[Given]) -> None:
 
 
 def single_runs(given: Sequence[Given]) -> list[list[str]]:
-    """Overrides of single runs in which each value of each sweep occurs once."""
+    """Overrides of single runs that contain each value of each sweep once."""
     first = [o.single(o.values[0]) if len(o.values) > 1 else o.text for o in given]
     runs = [first]
     for number, override in enumerate(given):

@@ -1,8 +1,8 @@
-"""Configurations that installed packages add to ours, found by their entry points.
+"""Configurations of installed packages, found by entry points.
 
-A package with the entry point ``NAME = "package.folder"`` in the group ``lgatr.configs`` brings a
-folder of YAML files laid out like ``config/``. Models need no more: a YAML file in ``model/``
-names the class. Attention backends and data formats have groups of their own.
+The entry point ``NAME = "package.folder"`` in the group ``lgatr.configs`` adds a directory of YAML
+files that is laid out like ``config/``. A model needs only a file in ``model/`` with its class;
+attention backends and data formats have entry points of their own.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ CONFIGS = "lgatr.configs"
 
 @cache
 def config_folders() -> dict[str, Path]:
-    """Folders of installed packages to search for configurations, by the entry point's name.
+    """Configuration directories of installed packages, by name of the entry point.
 
     Raises
     ------
     UserError
-        If an entry point names no folder.
+        If an entry point does not name a directory.
     """
     found: dict[str, Path] = {}
     for point in entry_points(group=CONFIGS):
@@ -50,7 +50,7 @@ def config_folders() -> dict[str, Path]:
 
 
 def installed_packages() -> set[str]:
-    """Top-level packages that the user installed as plugins of ours."""
+    """Top-level packages with entry points of ours."""
     return {
         point.value.partition(":")[0].partition(".")[0]
         for group in (CONFIGS, FORMATS, BACKENDS)
@@ -59,7 +59,7 @@ def installed_packages() -> set[str]:
 
 
 def given_config_dir(arguments: Sequence[str]) -> list[Path]:
-    """The folder named by Hydra's ``--config-dir`` (``-cd``), if any."""
+    """The directory given by Hydra's ``--config-dir`` (``-cd``), if any."""
     for number, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag in ("--config-dir", "-cd"):
@@ -68,19 +68,19 @@ def given_config_dir(arguments: Sequence[str]) -> list[Path]:
 
 
 def choices(group: str, folders: Iterable[Path]) -> list[str]:
-    """Names of a group's configurations in all folders; empty if there is no such group."""
+    """Names of the configurations of a group in all directories."""
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
 class PluginConfigs(SearchPathPlugin):
-    """Lets Hydra search the folders of :func:`config_folders` after ours."""
+    """Add :func:`config_folders` to Hydra's search path, after ours."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the folders."""
+        """Append the directories."""
         for name, folder in config_folders().items():
             search_path.append(provider=name, path=f"file://{folder}")
 
 
 def register() -> None:
-    """Tell Hydra; once for each process, before anything is composed."""
+    """Register with Hydra, once per process and before anything is composed."""
     Plugins.instance().register(PluginConfigs)

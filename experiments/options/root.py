@@ -1,4 +1,4 @@
-"""The options that no part receives: what :mod:`experiments.training.runner` reads itself."""
+"""Top level of a run's configuration, as :mod:`experiments.training.runner` reads it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from experiments.options.markers import FolderName, Seed, Supplied, Text
 
 @dataclass
 class Paths:
-    """Folders.
+    """Directories.
 
     Parameters
     ----------
     root
-        Of the code.
+        Directory of the code.
     data
-        With the samples that come with it.
+        Directory of the samples that come with the code.
     runs
-        For new runs.
+        Directory of new runs.
     """
 
     root: Text
@@ -34,26 +34,26 @@ class Paths:
 
 @dataclass
 class Root:
-    """The groups of a run's configuration, and its options outside all groups.
+    """Groups of options, and options outside of groups.
 
     Parameters
     ----------
     name
-        Folder of the run's kind below ``paths.runs``.
+        Directory below ``paths.runs`` for runs of this kind.
     published
-        The task, for the published table beside the run if there is one.
+        Name of the published table that the report shows.
     seed
-        Of all random numbers.
+        Seed of all random numbers.
     ckpt_path
         ``none``, ``last``, or a checkpoint.
     run_dir
-        Folder of the run.
+        Run directory.
     paths, attention, callbacks, logger
         Groups of options.
     data, task, model, optimizer, scheduler, trainer
-        Parts, with what the code passes to them.
+        Parts of a run; the code supplies some of their arguments.
     search, debug
-        Groups that change others and hold nothing themselves.
+        Groups that only override others.
     """
 
     name: Annotated[str, FolderName()]

@@ -1,6 +1,6 @@
-"""All problems of a configuration: unknown names, wrong types, numbers out of range.
+"""Find all problems of a configuration: unknown names, wrong types, numbers out of range.
 
-What an option may be is read from the code that receives it. A part with ``_target_`` is checked
+Allowed options are read from the code that receives them. A part with ``_target_`` is checked
 against that callable's signature, annotations and markers. An option that no code receives is
 unknown.
 """
@@ -31,7 +31,7 @@ _REQUIRED = re.compile(r"\$\{required:(.*)\}", re.DOTALL)
 
 @dataclass(frozen=True)
 class Problem:
-    """An option and what is wrong with it."""
+    """An option, and what is wrong with it."""
 
     name: str
     text: str
@@ -41,9 +41,9 @@ class Problem:
 
 
 def _missing(config: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Full names of all options that must still be given, and what to give.
+    """Full names and descriptions of options without a value.
 
-    They stand as ``${required:'what it is'}`` in a configuration, or as OmegaConf's ``???``.
+    These are ``${required:'description'}`` in a configuration, or OmegaConf's ``???``.
     """
     if isinstance(config, Mapping):
         for key, value in config.items():
@@ -55,14 +55,14 @@ def _missing(config: Any, place: str = "") -> Iterator[tuple[str, str]]:
 
 
 class Schema:
-    """The problems of one configuration.
+    """Check one configuration.
 
     Parameters
     ----------
     raw
-        As written, with references.
+        Configuration with references.
     resolved
-        With values in their places; anything for options that are missing.
+        Configuration without references; missing options have a placeholder.
     """
 
     def __init__(self, raw: dict[str, Any], resolved: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Schema:
 
     @classmethod
     def of(cls, config: DictConfig) -> Schema:
-        """Of a composed configuration."""
+        """Make the checker of a composed configuration."""
         raw: Any = OmegaConf.to_container(config, resolve=False)
         complete = OmegaConf.create(raw)
         for name, _ in _missing(raw):
@@ -83,7 +83,7 @@ class Schema:
         return cls(raw, resolved)
 
     def problems(self) -> list[Problem]:
-        """All of them, each option once."""
+        """All problems, one for each option."""
         for name, what in self.missing.items():
             self._add(name, f" must be given: {what}")
         root = parameters(Root)
@@ -100,7 +100,7 @@ class Schema:
             yield place
 
     def _given_as(self, place: str) -> str:
-        """The option whose value a place takes by reference, or the place itself."""
+        """Follow references from an option to the one that was given."""
         for _ in range(10):
             raw: Any = self.raw
             keys = place.split(".")
@@ -136,7 +136,7 @@ class Schema:
     def _value(
         self, place: str, value: Any, annotation: Any, supplied: tuple[str, ...] = ()
     ) -> None:
-        """Check one value, and all that is in it."""
+        """Check one value and everything in it."""
         text = values.problem(value, annotation)
         if text is not None:
             self._wrong(place, value, text)
@@ -151,7 +151,7 @@ class Schema:
                     self._part(f"{place}[{number}]", entry, Any)
 
     def _group(self, place: str, value: dict[str, Any], annotation: Any) -> None:
-        """A mapping that describes no part by itself."""
+        """Check a mapping without ``_target_``."""
         for kind, markers in values.members(annotation):
             further = keywords_of(values.marked(dict, markers))
             if further is not None:
@@ -195,7 +195,7 @@ class Schema:
                 self._unknown(where, list(types))
 
     def _part(self, place: str, node: dict[str, Any], annotation: Any) -> None:
-        """What a callable is called with."""
+        """Check the arguments of a callable."""
         name = node["_target_"]
         try:
             target = find(name) if isinstance(name, str) else None
@@ -245,7 +245,7 @@ def _inner(annotation: Any) -> Any:
 
 
 def _wanted(annotation: Any) -> tuple[tuple[str, ...], bool | None, Any]:
-    """What the code supplies to a part, whether it must be partial, and its class, where known."""
+    """Keywords that the code supplies; whether the part must be partial; its class, if known."""
     for kind, markers in values.members(annotation):
         supplied = next((m.names for m in markers if isinstance(m, Supplied)), ())
         if collections.abc.Callable in (kind, get_origin(kind)):

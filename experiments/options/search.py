@@ -1,4 +1,4 @@
-"""Searches for hyperparameters need a figure of validation from every run."""
+"""Hyperparameter searches, which need a validation metric from every run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def is_search() -> bool:
     """Whether this run is a trial of a search."""
     if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
         return False
-    # Hydra's own sweeper runs given values and optimises nothing.
+    # Hydra's basic sweeper runs given values without optimising.
     return "basic_sweeper" not in str(HydraConfig.get().sweeper.get("_target_"))
 
 
 def problems(plain: dict[str, Any]) -> Iterator[str]:
-    """Why a trial of a search would end without validation AUC.
+    """One line for each reason why a trial would have no validation AUC.
 
     Parameters
     ----------
     plain
-        The configuration as plain containers.
+        Configuration as plain containers.
     """
     if not is_search():
         return

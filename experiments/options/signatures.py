@@ -1,4 +1,4 @@
-"""The parameters of a callable, with the types that its values must have."""
+"""Parameters of a callable, with the types of their values."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from experiments.options.renamed import current_target
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a callable takes by keyword.
+    """Keyword parameters of a callable.
 
     Parameters
     ----------
     types
-        Annotation by name, with what its name alone says added.
+        Annotation by name, with the marker of the name if it has none.
     required
         Names without a default.
     open
-        Whether it takes further names that nobody can know.
+        Whether it takes arbitrary further keywords.
     """
 
     types: dict[str, Any]
@@ -35,12 +35,12 @@ class Parameters:
 
 
 def find(name: str) -> Any:
-    """The object that a ``_target_`` names.
+    """Import the object that a ``_target_`` names.
 
     Raises
     ------
     ValueError
-        If there is none; the end of a sentence that says so.
+        If there is none; the message ends a sentence that begins with the option.
     """
     if (current := current_target(name)) != name:
         raise ValueError(f"is now {current}")
@@ -73,12 +73,12 @@ def find(name: str) -> Any:
 def _hints(function: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except Exception:  # names that exist for type checkers alone; annotations may hold anything
+    except Exception:  # annotations may be anything, or names for type checkers only
         return {}
 
 
 def _own_type(parameter: inspect.Parameter, hints: dict[str, Any]) -> Any:
-    """The annotation of a parameter, or the kind of number that its default is."""
+    """The annotation of a parameter, or the type of its default if that is a number."""
     if parameter.name in hints:
         return hints[parameter.name]
     default = parameter.default
@@ -88,14 +88,14 @@ def _own_type(parameter: inspect.Parameter, hints: dict[str, Any]) -> Any:
 
 
 def with_word(name: str, annotation: Any) -> Any:
-    """An annotation with the range that the name stands for, unless it has markers of its own."""
+    """Add the marker of a name to an annotation, unless it has markers."""
     word = marker(name)
     plain = word is not None and "Annotated[" not in str(annotation)
     return Annotated[annotation, word] if plain else annotation
 
 
 def _constructors(target: Any) -> list[Any]:
-    """The functions that keywords of a call reach: a constructor, and those it may pass them to."""
+    """The function itself, or constructors in the order in which they may pass on keywords."""
     if not isinstance(target, type):
         return [target]
     own = [base.__dict__["__init__"] for base in target.__mro__ if "__init__" in base.__dict__]
@@ -130,7 +130,7 @@ def parameters(target: Callable[..., Any]) -> Parameters:
         is_open = rest is not None and forwarded is None
         if not is_open:
             break
-    # Constructors of optimizers end their **kwargs in silence.
+    # Constructors of optimizers ignore unknown **kwargs.
     is_open = is_open and not any(b.__name__ == "Optimizer" for b in getattr(target, "__mro__", ()))
     return Parameters(types, frozenset(required), is_open)
 
@@ -141,7 +141,7 @@ def _keywords(annotation: Any) -> KeywordsOf | None:
 
 
 def keywords_of(annotation: Any) -> tuple[Parameters, tuple[str, ...]] | None:
-    """The parameters behind a mapping annotated by :class:`KeywordsOf`, and those it must not set.
+    """Parameters of a mapping annotated by :class:`KeywordsOf`, and those it must not set.
 
     None if there is no such marker, or its package is not installed.
     """

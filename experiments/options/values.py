@@ -1,4 +1,4 @@
-"""Whether a value from a configuration is of an annotated type."""
+"""Check values of a configuration against annotated types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from experiments.options.markers import FolderName, NotEmpty, OneOf, Range, did_you_mean
 
-LARGEST = 2**63 - 1  # what torch, NumPy and HDF5 can count to
+LARGEST = 2**63 - 1  # of 64-bit integers in torch, NumPy and HDF5
 
 LISTS: tuple[Any, ...] = (
     list, tuple, set, frozenset,
@@ -28,7 +28,7 @@ _OBJECT = "a part with _target_"
 
 
 def members(annotation: Any) -> list[tuple[Any, tuple[Any, ...]]]:
-    """The types that a union allows, each with its markers."""
+    """Members of a union, each with its markers."""
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *markers = get_args(annotation)
@@ -39,7 +39,7 @@ def members(annotation: Any) -> list[tuple[Any, tuple[Any, ...]]]:
 
 
 def marked(kind: Any, markers: Iterable[Any]) -> Any:
-    """A type with markers added."""
+    """Add markers to a type."""
     for marker in markers:
         kind = Annotated[kind, marker]
     return kind
@@ -61,7 +61,7 @@ def _problem_of_markers(value: Any, markers: Iterable[Any]) -> str | None:
 
 
 def _is_plain(value: Any, kind: Any) -> bool | None:
-    """Whether a value is of a plain type; None if the type is none."""
+    """Whether a value is of a plain type; None if ``kind`` is no plain type."""
     if kind in (None, type(None)):
         return value is None
     if kind is bool:
@@ -75,7 +75,7 @@ def _is_plain(value: Any, kind: Any) -> bool | None:
 
 
 def _of_kind(value: Any, kind: Any, markers: tuple[Any, ...]) -> str | None:
-    """The problem with a value as one type, or None; ``""`` if it is of another type."""
+    """The problem of a value of one type, None without problem, or ``""`` if the type differs."""
     if kind is Any or isinstance(kind, TypeVar) or kind is object:
         return _problem_of_markers(value, markers)
     plain = _is_plain(value, kind)
@@ -96,7 +96,7 @@ def _of_kind(value: Any, kind: Any, markers: tuple[Any, ...]) -> str | None:
         return _of_list(value, origin, get_args(kind), markers)
     if (origin or kind) in MAPPINGS or is_dataclass(kind):
         return None if isinstance(value, dict) else ""
-    # Objects are described by mappings with _target_, which the schema looks into.
+    # Objects are mappings with _target_, which the schema checks.
     return None if isinstance(value, dict) and "_target_" in value else ""
 
 
@@ -120,7 +120,7 @@ def _of_list(
 
 
 def describe(annotation: Any) -> str:
-    """What is wanted, in words."""
+    """Describe an annotation in words."""
     words: list[str] = []
     for kind, markers in members(annotation):
         origin = get_origin(kind)
@@ -151,12 +151,12 @@ def describe(annotation: Any) -> str:
 
 
 def problem(value: Any, annotation: Any) -> str | None:
-    """What is wrong with a value of an annotated parameter, as the end of a sentence; or None."""
+    """The problem of a value of an annotated parameter, as the end of a sentence, or None."""
     if annotation is Any:
         return None
     found = [_of_kind(value, kind, markers) for kind, markers in members(annotation)]
     if any(text is None for text in found):
         return None
-    # A value of the right type that is out of range: that says more than all types.
+    # "Out of range" for a value of the right type is more helpful than a list of types.
     of_type = [text for text in found if text]
     return of_type[0] if of_type else f"must be {describe(annotation)}"

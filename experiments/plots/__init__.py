@@ -1,1 +1,1 @@
-"""Plots of a run."""
+"""Plots of runs."""

@@ -10,7 +10,7 @@ from experiments.saved_runs.curves import Curve
 
 
 def plot_loss(curves: dict[str, Curve], directory: Path) -> None:
-    """Training and validation loss, if there were steps."""
+    """Plot training and validation loss, if there are any."""
     if not {"loss", "val/loss"} & curves.keys():
         return
     figure, axes = new_figure()
@@ -23,7 +23,7 @@ def plot_loss(curves: dict[str, Curve], directory: Path) -> None:
 
 
 def plot_learning_rate(curves: dict[str, Curve], directory: Path) -> None:
-    """The learning-rate schedule."""
+    """Plot the learning-rate schedule."""
     figure, axes = new_figure()
     for name, curve in curves.items():
         if name.startswith("lr-"):
@@ -33,14 +33,14 @@ def plot_learning_rate(curves: dict[str, Curve], directory: Path) -> None:
 
 
 def plot_learning(curves: Mapping[str, list[Curve]], label: str, file: Path) -> None:
-    """A validation figure against the step: a colour for each network, a line for each seed.
+    """Plot a validation metric by step: one colour per network, one line per seed.
 
     Parameters
     ----------
     curves
-        Of all seeds, by network.
+        Curves of all seeds, by network.
     label
-        Of the vertical axis.
+        Label of the vertical axis.
     file
         Image to write; its suffix chooses the format.
     """
@@ -50,7 +50,7 @@ def plot_learning(curves: Mapping[str, list[Curve]], label: str, file: Path) -> 
         for turn, curve in enumerate(seeds):
             steps, values = list(curve), list(curve.values())
             axes.plot(steps, values, color=f"C{number}", label=None if turn else name)
-    # The first validations would hide the differences between networks.
+    # Early validations would hide the differences between networks.
     axes.set(xlabel="step", ylabel=label, ylim=(best - 0.025, best + 0.002))
     axes.legend(fontsize=12)
     save_as(figure, file)

@@ -1,4 +1,4 @@
-"""Figures of merit against the number of training jets."""
+"""Plot of data efficiency: a metric by number of training jets."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from experiments.plots.style import new_figure, save_as
 
 Points = Mapping[int, list[float]]
-"""Values of all seeds by number of training jets."""
+"""Values of all seeds, by number of training jets."""
 
 
 def plot_data_efficiency(curves: Mapping[str, Points], label: str, file: Path) -> None:
-    """Mean of the seeds with their spread, a line for each network.
+    """Plot the mean and standard deviation of the seeds, one line per network.
 
     Parameters
     ----------
     curves
-        By network.
+        Points by network.
     label
-        Of the vertical axis.
+        Label of the vertical axis.
     file
         Image to write; its suffix chooses the format.
     """

@@ -1,4 +1,4 @@
-"""One look for all plots."""
+"""Style of all plots, and writing them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from matplotlib.figure import Figure
 
 from data.atomic import atomic_path
 
-# The style names fonts that few machines have; matplotlib takes its own instead.
+# The style asks for fonts that few machines have; matplotlib then uses its own.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 
 def new_figure(**options: Any) -> tuple[Figure, Any]:
-    """A figure with one set of axes in the style of the LHC experiments."""
+    """Make a figure with one set of axes in the style of the LHC experiments."""
     with plt.style.context([mplhep.style.CMS, {"figure.figsize": (7, 6), "font.size": 15}]):
         return plt.subplots(layout="constrained", **options)
 
 
 def save(figure: Figure, directory: Path, name: str) -> None:
-    """Write PNG and PDF."""
+    """Write PNG and PDF files."""
     for suffix in ("png", "pdf"):
         save_as(figure, directory / f"{name}.{suffix}")
 
@@ -40,8 +40,8 @@ def save_as(figure: Figure, file: Path) -> None:
 
 
 def plain(name: str, longest: int = 40) -> str:
-    """A name as matplotlib shows it as it stands: no formulas, not hidden, not too long."""
+    """Escape and shorten a name, so that matplotlib shows it literally."""
     text = "".join(c if c.isprintable() else "?" for c in name)
     text = text if len(text) <= longest else text[: longest - 1] + "…"
-    # Between dollar signs stand formulas; legends leave out what begins with an underscore.
+    # Dollar signs delimit formulas; legends hide labels that begin with an underscore.
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Plots of a tagger's test scores."""
+"""Plots of test scores."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _BACKGROUND_KEPT = (1.0, 0.5, 0.1)
 def plot_all(
     scores: Scores, classes: Sequence[str], background: str | None, directory: Path
 ) -> None:
-    """Every plot that the scores allow.
+    """Draw all plots of a test.
 
     Parameters
     ----------
     scores
-        Of the test set.
+        Scores of the test sample.
     classes
         Names of the classes.
     background
-        Of several classes, the one that the others are told from.
+        For more than two classes, the one that others are discriminated from.
     directory
-        Where the plots go.
+        Directory of the plots.
     """
     classes = [plain(name) for name in classes]
     background = None if background is None else plain(background)
@@ -49,7 +49,7 @@ def plot_all(
 def plot_roc(
     scores: Scores, classes: Sequence[str], background: str | None, directory: Path
 ) -> None:
-    """Background rejection against signal efficiency, for each signal."""
+    """Plot background rejection against signal efficiency, for each signal class."""
     figure, axes = new_figure()
     if scores.logits.dim() == 1:
         curves = {classes[1]: roc(scores.logits, scores.target)}
@@ -77,7 +77,7 @@ def plot_roc(
 
 
 def plot_scores(scores: Scores, classes: Sequence[str], directory: Path) -> None:
-    """Distributions of the score for both classes."""
+    """Plot the distributions of the score of both classes."""
     values = scores.logits.sigmoid().numpy()
     figure, axes = new_figure()
     for label in (1, 0):
@@ -90,7 +90,7 @@ def plot_scores(scores: Scores, classes: Sequence[str], directory: Path) -> None
 
 
 def plot_calibration(scores: Scores, directory: Path) -> None:
-    """Observed against predicted frequency."""
+    """Plot observed against predicted frequency."""
     predicted, observed, count = reliability(scores.probability, scores.as_predicted)
     shown = count > 0
     error = (observed * (1 - observed) / count.clamp(min=1)).sqrt()
@@ -102,7 +102,7 @@ def plot_calibration(scores: Scores, directory: Path) -> None:
 
 
 def plot_sculpting(scores: Scores, classes: Sequence[str], directory: Path) -> None:
-    """The mass of background jets among those that look most like signal."""
+    """Plot the mass of all background jets, and of the most signal-like ones."""
     background = scores.target == 0
     mass, logits = scores.mass[background].numpy(), scores.logits[background]
     figure, axes = new_figure()
@@ -117,7 +117,7 @@ def plot_sculpting(scores: Scores, classes: Sequence[str], directory: Path) -> N
 
 
 def plot_confusion(scores: Scores, classes: Sequence[str], directory: Path) -> None:
-    """Share of each true class that was taken for each class."""
+    """Plot the confusion matrix: fractions of each true class by predicted class."""
     k = len(classes)
     pairs = scores.target * k + scores.logits.argmax(dim=1)
     counts = torch.bincount(pairs, minlength=k * k).view(k, k).double()
@@ -126,6 +126,6 @@ def plot_confusion(scores: Scores, classes: Sequence[str], directory: Path) -> N
     image = axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="viridis")
     axes.set_xticks(range(k), classes, rotation=90, fontsize=10)
     axes.set_yticks(range(k), classes, fontsize=10)
-    axes.set(xlabel="taken for", ylabel="true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, ax=axes)
     save(figure, directory, "confusion")

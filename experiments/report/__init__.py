@@ -1,1 +1,1 @@
-"""The report of a run and the published figures beside it."""
+"""Reports and tables of runs, with published figures."""

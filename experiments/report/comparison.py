@@ -36,19 +36,19 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> Run:
-        """From its folder.
+        """Read a run from its directory.
 
         Raises
         ------
         UserError
-            If the folder holds no finished run.
+            If it is not the directory of a finished run.
         """
         config, metrics = folder / run_directory.CONFIG, folder / "metrics.json"
         if not (config.is_file() and metrics.is_file()):
             raise UserError(f"{folder}: no finished run; it lacks {config.name} or {metrics.name}")
         if (folder / run_directory.SPEC).is_file():  # runs of earlier versions have none
             run_directory.read_spec(folder)
-        # Nothing is built from it, so that models of any package can stand in a table.
+        # Nothing is built from it, so models of any package are allowed.
         cfg: Any = OmegaConf.to_container(load_config(folder, ("model",), build=False))
         target = str(cfg["model"].get("_target_")).rpartition(".")[2]
         results = read_metrics(metrics)
@@ -58,7 +58,7 @@ class Run:
 
 
 def _options(value: Any, run_dir: str, name: str = "") -> Iterator[tuple[str, Any]]:
-    """All options by their full names, but for seeds and for what tells a run's folder."""
+    """All options by full names, except seeds and what depends on the run directory."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key not in _IGNORED:
@@ -68,14 +68,14 @@ def _options(value: Any, run_dir: str, name: str = "") -> Iterator[tuple[str, An
 
 
 def _digits(error: float) -> int:
-    """Decimals that show an error with two digits."""
+    """Decimals that show an error with two significant digits."""
     return max(0, 1 - math.floor(math.log10(error))) if error > 0 else 4
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
-    """``mean±standard deviation``, with the digits that mean something."""
+    """Format ``mean±standard deviation`` with significant digits."""
     mean, spread = statistics.mean(values), statistics.stdev(values)
-    if spread == 0:  # of few background jets that pass, the same number
+    if spread == 0:  # the same few background jets passed
         return f"{mean:.4g}±0"
     digits = min(_digits(spread), 5)
     return f"{mean:.{digits}f}±{spread:.{digits}f}"
@@ -98,7 +98,7 @@ def _ensemble(group: list[Run], name: str, columns: Sequence[str]) -> list[str]:
 
 
 def rows(runs: list[Run], columns: Sequence[str], ensembles: bool = False) -> list[list[str]]:
-    """A row for each setup, with the number of runs, and one for its ensemble if wanted."""
+    """Rows of a table: one for each setup, and one for its ensemble if wanted."""
     groups: list[list[Run]] = []
     for run in runs:
         same = next((group for group in groups if group[0].setup == run.setup), None)
@@ -116,7 +116,7 @@ def rows(runs: list[Run], columns: Sequence[str], ensembles: bool = False) -> li
 
 
 def _names(firsts: list[Run]) -> list[str]:
-    """Names of rows, with the options in which rows of one name differ."""
+    """Names of rows, with options that distinguish rows of the same name."""
     found = []
     for run in firsts:
         namesakes = [other.setup for other in firsts if other.name == run.name]
@@ -138,7 +138,7 @@ def _depth(option: str) -> tuple[int, str]:
 
 
 def data_efficiency(runs: list[Run]) -> dict[str, dict[int, list[float]]]:
-    """AUC of all seeds by network and number of training jets."""
+    """AUC of all seeds, by network and number of training jets."""
     curves: dict[str, dict[int, list[float]]] = {}
     for run in runs:
         points = curves.setdefault(run.name, {})
@@ -150,7 +150,7 @@ def data_efficiency(runs: list[Run]) -> dict[str, dict[int, list[float]]]:
 
 
 def heading(column: str) -> str:
-    """As plain text."""
+    """Heading of a metric as plain text."""
     if not column.startswith("rejection_"):
         return {"auc": "AUC"}.get(column, column.replace("_", " "))
     name, _, efficiency = column.removeprefix("rejection_").rpartition("at_")
@@ -158,7 +158,7 @@ def heading(column: str) -> str:
 
 
 def markdown(header: list[str], body: list[list[str]]) -> str:
-    """A table in Markdown."""
+    """Format a table in Markdown."""
     lines = [header, ["---"] * len(header), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -171,7 +171,7 @@ _LATEX = {
 
 
 def latex(header: list[str], body: list[list[str]]) -> str:
-    """A table in LaTeX, for the package booktabs."""
+    """Format a table in LaTeX with booktabs."""
 
     def line(cells: list[str]) -> str:
         plain = ("".join(_LATEX.get(c, c) for c in cell) for cell in cells)
@@ -185,7 +185,7 @@ def latex(header: list[str], body: list[list[str]]) -> str:
 def table(
     runs: list[Run], with_published: bool, ensembles: bool = False
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows.
+    """Header and rows of the table of runs.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A report of a run in one HTML file that needs no other file."""
+"""Report of a run in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px }
 
 
 def heading(column: str) -> str:
-    """What a figure is called in a table: ``rejection_Hbb_at_0.5`` is 1/ε_B of Hbb at 0.5."""
+    """HTML heading of a metric: ``rejection_Hbb_at_0.5`` is 1/ε_B of Hbb at ε_S = 0.5."""
     if not column.startswith("rejection_"):
         return {"auc": "AUC"}.get(column, html.escape(column))
     name, _, efficiency = column.removeprefix("rejection_").rpartition("at_")
@@ -65,18 +65,18 @@ def _symmetry(directory: Path) -> str:
 
 
 def write_report(directory: Path, task: str, results: dict[str, Any], config: str) -> None:
-    """Write ``report.html`` with figures, plots and the configuration of a run.
+    """Write ``report.html`` with metrics, plots and the configuration of a run.
 
     Parameters
     ----------
     directory
-        Of the run; its ``plots`` are embedded.
+        Run directory, whose ``plots`` are embedded.
     task
-        Which published table to set beside the results.
+        Name of the published table to show.
     results
-        The contents of ``metrics.json``.
+        Content of ``metrics.json``.
     config
-        The resolved configuration as YAML.
+        Resolved configuration as YAML.
     """
     plots = []
     for image in sorted((directory / "plots").glob("*.png")):

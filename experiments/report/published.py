@@ -1,4 +1,4 @@
-"""Published figures of merit by task, and how a value is shown beside them."""
+"""Published figures by task, and the format of values beside them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ COLUMNS = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
 
 
 def all_published() -> dict[str, Any]:
-    """Published figures by task."""
+    """All published tables by task."""
     text = resources.files("experiments.report").joinpath("published.json").read_text("utf-8")
     tables: dict[str, Any] = json.loads(text)
     return tables
 
 
 def published(task: str) -> dict[str, Any]:
-    """The published figures of a task, or an empty dict if there are none."""
+    """The published table of a task, or an empty dict if there is none."""
     table: dict[str, Any] = all_published().get(task, {})
     return table
 
 
 def value_with_error(results: dict[str, Any], name: str) -> str:
-    """``value±error`` with digits that fit the error."""
+    """Format a metric as ``value±error``."""
     value, error = results.get(name), results.get(f"{name}_error")
     if value is None:
         limit = results.get(f"{name}_lower_limit_95")

@@ -1,4 +1,4 @@
-"""Everything that a run writes after its test."""
+"""Write all results of a run after its test."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def save_results(
     Parameters
     ----------
     directory, cfg
-        Of the run.
+        Directory and configuration of the run.
     results
-        What ``metrics.json`` shall hold.
+        Content of ``metrics.json``.
     scores
-        Of the test.
+        Scores of the test.
     classes, background
-        Names of the classes, and of that which the others are told from, if any.
+        Names of the classes, and of the one that others are discriminated from, if any.
     """
     scores.save(directory / run_directory.SCORES, classes)
     plots = directory / "plots"
@@ -45,5 +45,5 @@ def save_results(
     curves.plot_loss(history, plots)
     curves.plot_learning_rate(history, plots)
     write_report(directory, cfg.published, dict(results), OmegaConf.to_yaml(cfg, resolve=True))
-    # Last: whoever finds metrics.json finds a complete run.
+    # Last, so that a directory with metrics.json is a complete run.
     write_text(directory / run_directory.METRICS, json.dumps(results, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whole or not at all, and never read without a look at their checksums."""
+"""Write checkpoints atomically, and check their checksums before reading them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from lgatr.utils.archive import check_archive
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write each checkpoint under a temporary name in the same folder, then rename it.
+    """Write each checkpoint to a temporary file in the same directory, then rename it.
 
-    Lightning's own writer goes through the system's temporary folder; from there to another file
-    system a "move" is a copy, which a full disk or a kill can cut in half under the final name.
+    Lightning writes to the system's temporary directory first. Moving from there to another file
+    system is a copy, which a full disk or a signal can truncate under the final name.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         """Save a checkpoint."""
-        # Through memory: on a full disk torch's own file writer hides the reason.
+        # Through memory, because torch's file writer hides the reason when a disk is full.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         with atomic_path(path) as temporary:
@@ -43,19 +43,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Load a checkpoint of a run after comparing it with its checksums; no code in it is run.
+    """Load a checkpoint of a run after checking its checksums, without running code in it.
 
     Raises
     ------
     UserError
-        If it is damaged, or no checkpoint of a run.
+        If it is damaged, or not a checkpoint of a run.
     """
     try:
         check_archive(path)
         found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
     except FileNotFoundError:
         raise
-    except Exception as error:  # torch and its unpickler meet junk with errors of any kind
+    except Exception as error:  # torch and its unpickler raise anything for junk
         raise UserError(f"{path} is damaged or not a checkpoint of ours; choose another") from error
     if not (isinstance(found, dict) and isinstance(found.get("state_dict"), Mapping)):
         raise UserError(f"{path}: holds no weights of a run; choose another")
@@ -94,7 +94,7 @@ def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file is there and a readable checkpoint."""
+    """Whether a file exists and is a readable checkpoint."""
     try:
         read_checkpoint(path, "meta")
     except (OSError, UserError):
@@ -103,21 +103,21 @@ def is_whole(path: Path) -> bool:
 
 
 def check_fits(task: Any, checkpoint: Mapping[str, Any], path: Path, max_steps: int = -1) -> int:
-    """See whether a task can go on from a checkpoint; returns the steps that were done.
+    """Check that a task can continue from a checkpoint; returns its number of steps.
 
     Parameters
     ----------
     task
-        Newly built.
+        Newly built task.
     checkpoint, path
-        Its content, and where it was read.
+        Content and path of the checkpoint.
     max_steps
-        Of the training; -1 for no limit.
+        Length of the training; -1 for no limit.
 
     Raises
     ------
     UserError
-        If it is of another network or optimizer, or beyond ``max_steps``.
+        If it is of another network or optimizer, or has more than ``max_steps`` steps.
     """
     saved, own = checkpoint["state_dict"], task.state_dict()
     wrong = sorted(saved.keys() ^ own.keys()) or sorted(

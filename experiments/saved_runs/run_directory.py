@@ -1,4 +1,4 @@
-"""The directory of a run: claimed once, never overwritten by another run."""
+"""Files of a run directory, which belongs to one run and is never overwritten by another."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BEST = Path("checkpoints") / "best.ckpt"
 
 
 def find_last_run(parent: Path) -> Path:
-    """The run below ``parent`` that was started, or saved a checkpoint, last.
+    """Find the run below ``parent`` that was started, or saved a checkpoint, last.
 
     Raises
     ------
@@ -49,13 +49,13 @@ def find_last_run(parent: Path) -> Path:
     return newest.parents[1] if newest.name == LAST.name else newest.parent
 
 
-def check_different(folders: Sequence[Path]) -> None:
-    """Refuse the folder of a run that is given twice.
+def check_no_duplicates(folders: Sequence[Path]) -> None:
+    """Check that no run directory is given twice.
 
     Raises
     ------
     UserError
-        At the first one, also where two names lead to it.
+        At the first that is, also under different names.
     """
     seen: set[Path] = set()
     for folder in folders:
@@ -85,23 +85,23 @@ def tested_checkpoint(run: Path) -> Path:
     return last
 
 
-def go_on_by(directory: Path) -> str:
-    """The command that goes on with a run."""
+def resume_command(directory: Path) -> str:
+    """The command that resumes a run."""
     return f"python run.py resume={shlex.quote(str(directory))}"
 
 
 def write_spec(directory: Path, spec: DataSpec) -> None:
-    """Note what the model was built for, so that it can be built again without the data."""
+    """Write the data specification, so that the model can be rebuilt without the data."""
     write_text(directory / SPEC, json.dumps(asdict(spec)))
 
 
 def read_spec(directory: Path) -> DataSpec:
-    """What :func:`write_spec` noted.
+    """Read what :func:`write_spec` wrote.
 
     Raises
     ------
     UserError
-        If there is no such note, or it describes no data set.
+        If there is no such file, or it describes no data set.
     """
     file = directory / SPEC
     if not file.is_file():
@@ -118,7 +118,7 @@ def read_spec(directory: Path) -> DataSpec:
 
 
 def check_spec(directory: Path, spec: DataSpec) -> None:
-    """Raise :class:`UserError` where a run was made for other data than there are now."""
+    """Raise :class:`UserError` if a run was started with data of another specification."""
     if (directory / SPEC).is_file() and (noted := read_spec(directory)) != spec:
         raise UserError(
             f"{directory / SPEC}: says {noted.num_scalars} features and classes "
@@ -128,29 +128,29 @@ def check_spec(directory: Path, spec: DataSpec) -> None:
 
 
 def check_free(directory: Path) -> None:
-    """See to it that a new run overwrites nothing.
+    """Check that a new run overwrites nothing.
 
     Raises
     ------
     UserError
-        If there is a file of this name, or the directory holds something.
+        If there is a file of this name, or the directory is not empty.
     """
     if directory.exists() and not directory.is_dir():
         raise UserError(f"run_dir={directory} is a file; choose a folder")
     if directory.exists() and any(p for p in directory.iterdir() if p.name != LOCK):
         raise UserError(
             f"run_dir={directory} already holds results; choose another run_dir, "
-            f"or go on with that run: {go_on_by(directory)}"
+            f"or go on with that run: {resume_command(directory)}"
         )
 
 
 def check_places(directory: Path) -> None:
-    """See that what a run reads and writes are files and folders, each where it should be.
+    """Check that files and directories of a run are what they should be.
 
     Raises
     ------
     UserError
-        If a folder, or anything else, is in the place of a file, or the reverse.
+        If a directory, or anything else, is in the place of a file, or the reverse.
     """
     files = (LAST, BEST, CONFIG, SPEC, SCORES, SYMMETRY, METRICS, COMMAND, RESUMES, "report.html")
     for name in files:
@@ -165,7 +165,7 @@ def check_places(directory: Path) -> None:
 
 
 def lock(directory: Path) -> None:
-    """Keep other processes from writing into a run, as long as this process lives.
+    """Lock a run directory against other processes for the life of this process.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def lock(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     file = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        # Of the process, not of the open file: workers that it forks do not keep it alive.
+        # A lock of the process, not of the open file, which forked workers would keep alive.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         holder = os.read(file, 200).decode(errors="replace").strip()
@@ -189,22 +189,22 @@ def lock(directory: Path) -> None:
 
 
 def claim(directory: Path, config: str, spec: DataSpec, overrides: list[str]) -> None:
-    """Put into the directory of a new run what it takes to go on with it.
+    """Write the files of a new run directory that resuming the run needs.
 
     Parameters
     ----------
     directory
-        Of the run.
+        Run directory.
     config
-        The resolved configuration as YAML.
+        Resolved configuration as YAML.
     spec
-        Of the data set.
+        Specification of the data set.
     overrides
-        Of the command line, that led to the configuration.
+        Overrides of the command line.
     """
     write_spec(directory, spec)
     write_text(directory / COMMAND, json.dumps({"overrides": overrides}) + "\n")
-    # Last: whoever finds a configuration finds all of these.
+    # Last, so that a directory with a configuration has all other files.
     write_text(directory / CONFIG, config)
 
 

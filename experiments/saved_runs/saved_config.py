@@ -1,4 +1,4 @@
-"""Read what a run folder says about itself, wherever the folder comes from."""
+"""Read configuration and metrics of a run directory, without trusting its origin."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_DEPTH = 50
 
 
 def _read(path: Path) -> str:
-    """The text of a small file."""
+    """Read a small text file."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path}: {path.stat().st_size:,} bytes are no file that a run writes")
@@ -35,7 +35,7 @@ def _read(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a run folder.
+    """Read a JSON object from a file of a run directory.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_events(text: str) -> None:
-    """Refuse aliases, which can unfold to any size, nesting without end, and all but a mapping."""
+    """Refuse aliases, which can expand to any size, deep nesting, and anything but a mapping."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if depth == 0 and isinstance(
@@ -68,12 +68,12 @@ def _check_events(text: str) -> None:
 
 
 def read_resumes(run: Path) -> list[dict[str, Any]]:
-    """When a run was resumed, from which step, and with which changes; oldest first.
+    """Read when a run was resumed, from which step and with which changes; oldest first.
 
     Raises
     ------
     UserError
-        If the run's list of these is damaged.
+        If the file is damaged.
     """
     path = run / RESUMES
     if not path.is_file():
@@ -91,7 +91,7 @@ def _is_resumption(entry: Any) -> bool:
 
 
 def changed(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
-    """A copy with other values of some options, by their full names."""
+    """Copy a configuration with new values of options, given by full names."""
     copy = OmegaConf.create(OmegaConf.to_container(config))
     assert isinstance(copy, DictConfig)
     for name, value in changes.items():
@@ -118,24 +118,24 @@ def _interpolations(value: Any) -> bool:
 def load_config(
     run: Path, needs: Sequence[str] = (), trust: Sequence[str] = (), build: bool = True
 ) -> DictConfig:
-    """The configuration of a run folder, checked; with what was changed when it was resumed.
+    """Read and check the configuration of a run, with the changes of its resumptions.
 
     Parameters
     ----------
     run
-        The folder.
+        Run directory.
     needs
-        Sections that must be there, such as ``model``, each a mapping.
+        Required sections, such as ``model``, each a mapping.
     trust
-        Packages beside our own whose classes the configuration may name.
+        Packages besides our own whose classes the configuration may name.
     build
-        Whether anything will be built from it; if not, nothing is asked of its classes.
+        Whether parts will be built from it; if not, their classes are not checked.
 
     Raises
     ------
     UserError
-        If the file is missing or damaged, lacks a section, refers to anything outside itself, or
-        names code that is not a part of runs.
+        If the file is missing or damaged, lacks a section, contains references, or names code that
+        is not a part of runs.
     """
     path = run / CONFIG
     text = _read(path)
@@ -162,7 +162,7 @@ def _check_values(config: DictConfig, path: Path, trust: Sequence[str] | None) -
     """Refuse references and, unless ``trust`` is None, names of code that is no part of runs."""
     plain = OmegaConf.to_container(config, resolve=False)
     if _interpolations(plain):
-        # Runs store resolved values; a reference here could only read what is not theirs to read.
+        # Runs store resolved values; a reference could read, for example, environment variables.
         raise UserError(f"{path}: holds a reference ${{...}}, which runs never write; remove it")
     if trust is not None:
         check_targets(plain, str(path), trust)

@@ -1,7 +1,7 @@
-"""Which code the configuration of a run folder may call.
+"""Allow-list of the code that the configuration of a run may call.
 
-A ``config.yaml`` names classes by ``_target_``, and building a model calls them. A folder that came
-from somebody else must not be able to call anything but the parts that runs are made of.
+A ``config.yaml`` names classes by ``_target_``, which are called to build a model. A directory from
+somebody else must not be able to call anything but parts of runs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PACKAGES = (
     "torch.nn",
     "torch.optim",
 )
-"""Packages whose classes may be named, if they are of one of the kinds below."""
+"""Packages whose classes may be named, if they derive from one of the classes below."""
 
 KINDS = frozenset(
     {
@@ -47,7 +47,7 @@ KINDS = frozenset(
         "torch.optim.optimizer.Optimizer",
     }
 )
-"""Base classes of the parts of a run. Data classes of our own packages are parts too."""
+"""Base classes of the parts of a run. Dataclasses of our own packages are parts, too."""
 
 OWN = ("data", "experiments", "lgatr")
 FUNCTIONS = ("experiments.training.schedules",)
@@ -55,12 +55,12 @@ FUNCTIONS = ("experiments.training.schedules",)
 
 
 def check_trust(packages: Sequence[str]) -> None:
-    """Refuse names of packages that are not installed.
+    """Check that packages are installed.
 
     Raises
     ------
     UserError
-        At the first, which is misspelt or missing.
+        At the first that is misspelt or not installed.
     """
     for name in packages:
         try:
@@ -89,7 +89,7 @@ def _targets(config: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _resolve(name: str, packages: Sequence[str]) -> Any:
-    """The object that Hydra would find under a name; never leaves ``packages`` on the way.
+    """Find an object as Hydra does, but import nothing outside ``packages`` on the way.
 
     Raises
     ------
@@ -113,8 +113,8 @@ def _resolve(name: str, packages: Sequence[str]) -> Any:
 
 
 def _is_part(found: Any, extra: Sequence[str]) -> bool:
-    """Whether an object is a part of runs, or belongs to a package in ``extra``."""
-    # Where it was defined counts, not under which name it was found: modules hold what they import.
+    """Whether an object is a part of runs, or is defined in a package of ``extra``."""
+    # By the module that defines it, because modules also contain what they import.
     home = str(getattr(found, "__module__", ""))
     if isinstance(found, FunctionType):
         return _inside(home, (*FUNCTIONS, *extra)) and "." not in found.__qualname__
@@ -128,21 +128,21 @@ def _is_part(found: Any, extra: Sequence[str]) -> bool:
 
 
 def check_targets(config: Any, source: str, extra: Sequence[str] = ()) -> None:
-    """Refuse a configuration that names anything but the parts that runs are made of.
+    """Check that a configuration names only parts of runs.
 
     Parameters
     ----------
     config
         A configuration, or a part of one: an OmegaConf object, mapping or list.
     source
-        Where it comes from, for the message.
+        Its origin, for the error message.
     extra
-        Further packages or modules, any class or function of which may be named.
+        Further packages or modules whose classes and functions may be named.
 
     Raises
     ------
     UserError
-        At the first ``_target_`` that is not allowed or does not exist.
+        At the first ``_target_`` that is not allowed, or does not exist.
     """
     if isinstance(config, (DictConfig, ListConfig)):
         config = OmegaConf.to_container(config, resolve=False)

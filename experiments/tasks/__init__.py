@@ -1,1 +1,1 @@
-"""Lightning modules, one per kind of task."""
+"""Lightning modules, one for each kind of task."""

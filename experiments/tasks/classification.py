@@ -1,4 +1,4 @@
-"""Training a classifier of events."""
+"""The task of classifying events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from experiments.errors import UserError
 from experiments.metrics.score_metrics import score_metrics
 from experiments.metrics.scores import Scores
 from experiments.options.markers import Limit, Range, Text
-from experiments.tasks.recorded_steps import GraphedForward, default_step, refuse
+from experiments.tasks.recorded_steps import GraphedForward, check_recordable, default_step
 
 CHECK_EVERY = 50  # steps
 _SHOWN = ("accuracy", "auc", "loss")
@@ -26,7 +26,7 @@ Efficiency = Annotated[float, Range(0, 1, above=True, below=True)]
 
 
 class Classification(lightning.LightningModule):
-    """Cross entropy on logits, metrics on whole validation and test sets.
+    """Train a classifier by cross entropy; metrics are those of whole samples.
 
     Parameters
     ----------
@@ -34,14 +34,13 @@ class Classification(lightning.LightningModule):
         Of the data set.
     model
         Maps an :class:`EventBatch` to logits ``(B, outputs)``: one for two classes, else one for
-        each. With a method ``fit(batches)`` it is trained by that, on one pass over all jets, and
-        not by gradients.
+        each. If it has a method ``fit(batches)``, it is trained by one call of that.
     optimizer
         Makes an optimizer of parameters.
     scheduler
         Makes a learning-rate schedule of an optimizer and ``total_steps``.
     background, efficiencies
-        Of several classes: see :func:`~experiments.metrics.multiclass.multiclass_metrics`.
+        For more than two classes: see :func:`~experiments.metrics.multiclass.multiclass_metrics`.
     graph_step
         On a GPU, training steps are recorded as CUDA graphs, for batches padded to multiples of
         this many particles (:mod:`experiments.tasks.recorded_steps`); 0 records nothing, and None
@@ -49,7 +48,7 @@ class Classification(lightning.LightningModule):
     """
 
     logged = ("val/accuracy", "val/auc", "val/loss", "val_auc", "loss", "loss_step", "loss_epoch")
-    """Figures that callbacks can wait for."""
+    """Metrics that callbacks can monitor."""
 
     def __init__(
         self,
@@ -85,7 +84,7 @@ class Classification(lightning.LightningModule):
         return logits.squeeze(-1) if self.spec.num_outputs == 1 else logits
 
     def on_train_start(self) -> None:
-        """Train a model that learns in one go, or prepare the recording of steps."""
+        """Train a model with ``fit``, or prepare the recording of steps."""
         if hasattr(self.model, "fit"):
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             self.model.fit(data.train_pass())
@@ -104,7 +103,7 @@ class Classification(lightning.LightningModule):
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             step = default_step(self.model, data, *how)
         if step:
-            refuse(*how)
+            check_recordable(*how)
             self._graphed = GraphedForward(self.model, step)
 
     def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor | None:
@@ -123,12 +122,12 @@ class Classification(lightning.LightningModule):
         return F.cross_entropy(logits, batch.target)
 
     def checked(self, output: Any, batch: EventBatch) -> Tensor:
-        """What a model returned as logits, if they are that.
+        """Check the shape of what a model returned; returns logits as :meth:`forward`.
 
         Raises
         ------
         UserError
-            If it is no tensor, or one of another shape.
+            If it is not a tensor ``(B, outputs)``.
         """
         wanted = (len(batch), self.spec.num_outputs)
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -137,8 +136,8 @@ class Classification(lightning.LightningModule):
         return self._squeezed(output)
 
     def on_train_batch_end(self, outputs: Any, batch: EventBatch, batch_idx: int) -> None:
-        """Stop when training has diverged, rather than test a broken network."""
-        # Not at every step: on a GPU each look waits for the device.
+        """Stop when training has diverged."""
+        # Not at every step, because reading the loss synchronises with the GPU.
         if not outputs:
             return
         if self.global_step % CHECK_EVERY == 0 and not torch.isfinite(outputs["loss"]):
@@ -148,7 +147,7 @@ class Classification(lightning.LightningModule):
             )
 
     def _joined(self) -> Scores:
-        """Of all jets seen since the last call."""
+        """Scores of all jets since the last call, over all processes."""
         scores = Scores.joined(self._parts).of_all_processes()
         self._parts.clear()
         return scores
@@ -160,9 +159,9 @@ class Classification(lightning.LightningModule):
         )
 
     def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
-        """Collect scores, in full precision even where training is in mixed precision.
+        """Collect scores, in full precision also in mixed-precision training.
 
-        Scores of eight bits tie, and rejections at low efficiency come out wrong.
+        Scores rounded to eight bits have ties, which makes rejections at low efficiency wrong.
         """
         with torch.autocast(self.device.type, enabled=False):
             logits = self(batch)
@@ -184,12 +183,12 @@ class Classification(lightning.LightningModule):
         self.test_metrics = self.metrics_of(self.test_scores, allow_absent=True)
 
     def make_optimizer(self) -> Optimizer:
-        """The optimizer of the model's parameters, with the groups that the model wants.
+        """Make the optimizer, with the model's parameter groups if it has any.
 
         Raises
         ------
         UserError
-            If its library refuses a value.
+            If its library check_recordables a value.
         """
         parameters = getattr(self.model, "parameter_groups", self.parameters)()
         try:
@@ -198,7 +197,7 @@ class Classification(lightning.LightningModule):
             raise UserError(f"optimizer: {error}") from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with another optimizer than the checkpoint's."""
+        """Refuse a checkpoint of another optimizer."""
         states = checkpoint.get("optimizer_states")
         if not states:
             return
@@ -209,16 +208,13 @@ class Classification(lightning.LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """One optimizer, one schedule stepped every training step.
-
-        A model may have ``parameter_groups()`` with learning rates of their own.
-        """
+        """One optimizer, and one schedule that is stepped every training step."""
         if hasattr(self.model, "fit"):
             return None
         return self.optimizer_and_schedule(self.trainer.max_steps)
 
     def optimizer_and_schedule(self, total_steps: int) -> dict[str, Any]:
-        """What Lightning wants of :meth:`configure_optimizers`, for a training of so many steps."""
+        """Result of :meth:`configure_optimizers` for a training of ``total_steps``."""
         optimizer = self.make_optimizer()
         scheduler = self._scheduler(optimizer, total_steps=total_steps)
         return {

@@ -1,9 +1,9 @@
-"""Training steps as CUDA graphs: the launches of a step are recorded once and replayed.
+"""Record training steps as CUDA graphs: kernels are launched once and replayed afterwards.
 
-A step of a small network is some thousand launches, each of which costs the host 50 microseconds
-and the device five; replayed, they cost the host nothing. A graph has fixed shapes, so each batch
-is filled up with events of stand-in particles to the next of few sizes. Events do not see each
-other, and the logits of stand-ins are cut off: results are those of the batch alone.
+A step of a small network launches some thousand kernels, each of which costs the host 50
+microseconds and the device five; a replay costs the host nothing. A graph has fixed shapes, so each
+batch is padded with events of dummy particles to one of few sizes. Attention does not cross events
+and the logits of padding events are dropped, so results are those of the batch alone.
 
 Legend: T particles, B events.
 """
@@ -23,17 +23,17 @@ from lgatr.attention import BoundedPacking
 Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 DEFAULT_STEP = 512
-"""Particles; batches of the published sizes are filled up by some 5 %."""
-FILLER_LENGTH = 64
-"""Particles of a stand-in event, about; long ones would cost more attention than the jets."""
+"""Particles; batches of the published sizes grow by some 5 %."""
+PADDING_EVENT_LENGTH = 64
+"""Approximate particles per padding event; long ones would cost more attention than jets."""
 RECORDED_ATTENTION = ("auto", "native", "xformers", "varlen")
-"""Backends that need no more than offsets and limits; compiled ones are not recorded unasked."""
+"""Backends that need offsets and limits only; compiled ones are not recorded by default."""
 LENGTH_STEP = 64
-"""Limits on the length of events are multiples of this many particles."""
+"""The maximum length of events is rounded up to a multiple of this many particles."""
 
 
 class Shape(NamedTuple):
-    """What a graph is recorded for."""
+    """Shapes that a graph is recorded for."""
 
     events: int
     tokens: int
@@ -44,48 +44,47 @@ def _rounded_up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
-def fill(batch: EventBatch, step: int) -> tuple[EventBatch, Shape]:
-    """Fill a batch up with stand-in events to a multiple of ``step`` particles.
+def pad_batch(batch: EventBatch, step: int) -> tuple[EventBatch, Shape]:
+    """Pad a batch with dummy events to a multiple of ``step`` particles.
 
-    Stand-ins are particles along the z axis with an energy of 1 GeV and no features.
+    Dummy particles move along the z axis with an energy of 1 GeV; their features are zero.
 
     Parameters
     ----------
     batch
-        Events, the number of which is kept by all batches of a training.
+        All batches of a training must have the same number of events.
     step
-        Particles.
+        Number of particles.
 
     Returns
     -------
-    filled
-        The events of ``batch`` first, then those of stand-ins, as many for each batch; its targets
-        are those of ``batch``.
+    padded
+        The events of ``batch``, then a fixed number of padding events; targets of ``batch`` only.
     shape
-        Shared by most batches.
+        Its shape, which most batches share.
     """
     like, packing = batch.fourmomenta, batch.packing
-    fillers = max(step // FILLER_LENGTH, 1)
-    tokens = _rounded_up(packing.num_tokens + fillers, step)
+    padding_events = max(step // PADDING_EVENT_LENGTH, 1)
+    tokens = _rounded_up(packing.num_tokens + padding_events, step)
     rest = tokens - packing.num_tokens
-    # As equal as they can be: some have one particle more.
-    count = torch.arange(1, fillers + 1, device=packing.device)
-    ends = packing.num_tokens + count * rest // fillers
+    # Lengths differ by one particle at most.
+    count = torch.arange(1, padding_events + 1, device=packing.device)
+    ends = packing.num_tokens + count * rest // padding_events
     ptr = torch.cat([packing.ptr, ends.to(packing.ptr.dtype)])
-    longest = _rounded_up(max(packing.max_length, -(-rest // fillers)), LENGTH_STEP)
-    stand_ins = like.new_zeros(rest, 4)
-    stand_ins[:, 0] = stand_ins[:, 3] = 1.0
-    filled = EventBatch(
-        torch.cat([like, stand_ins]),
+    longest = _rounded_up(max(packing.max_length, -(-rest // padding_events)), LENGTH_STEP)
+    dummies = like.new_zeros(rest, 4)
+    dummies[:, 0] = dummies[:, 3] = 1.0
+    padded = EventBatch(
+        torch.cat([like, dummies]),
         torch.cat([batch.scalars, batch.scalars.new_zeros(rest, batch.scalars.shape[1])]),
         BoundedPacking(ptr, tokens, longest),
         batch.target,
     )
-    return filled, Shape(packing.num_events + fillers, tokens, longest)
+    return padded, Shape(packing.num_events + padding_events, tokens, longest)
 
 
 class _Tensors(nn.Module):
-    """A model as a function of tensors of one shape."""
+    """A model as a function of tensors of fixed shape."""
 
     def __init__(self, model: nn.Module, shape: Shape) -> None:
         super().__init__()
@@ -100,8 +99,8 @@ class _Tensors(nn.Module):
 
 
 def record(module: nn.Module, arguments: tuple[Tensor, ...], pool: Any = None) -> Forward:
-    """The module, with forward and backward pass recorded on the GPU, in the memory of ``pool``."""
-    # The recorder works on a stream of its own, which the gradients' nodes then name: intended.
+    """Record forward and backward pass of a module on the GPU, in the memory of ``pool``."""
+    # Recording uses its own stream, about which autograd nodes would warn.
     quiet = getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None)
     if quiet is not None:
         quiet(False)
@@ -112,37 +111,41 @@ def record(module: nn.Module, arguments: tuple[Tensor, ...], pool: Any = None) -
 
 
 class GraphedForward:
-    """A model in training whose launches are recorded for each shape of batches.
+    """A model in training mode with a CUDA graph for each shape of batches.
 
     Parameters
     ----------
     model
         Maps an :class:`EventBatch` to logits ``(B, outputs)``.
     step
-        See :func:`fill`.
-    most
-        Graphs to keep. They share the memory of their activations, since one step ends before the
-        next begins. Batches of further shapes run launch by launch.
+        As of :func:`pad_batch`.
+    max_graphs
+        Maximum number of graphs, which share the memory of their activations. Batches of further
+        shapes run without a graph.
     recorder
         Makes a function of tensors from a module and sample arguments.
     """
 
     def __init__(
-        self, model: nn.Module, step: int, most: int = 16, recorder: Callable[..., Forward] = record
+        self,
+        model: nn.Module,
+        step: int,
+        max_graphs: int = 16,
+        recorder: Callable[..., Forward] = record,
     ) -> None:
-        self.model, self.step, self.most, self.recorder = model, step, most, recorder
+        self.model, self.step, self.max_graphs, self.recorder = model, step, max_graphs, recorder
         self.graphs: dict[Shape, Forward] = {}
         self.pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
 
     def __call__(self, batch: EventBatch) -> Tensor:
         """Logits ``(B, outputs)`` of the batch."""
-        filled, shape = fill(batch, self.step)
-        arguments = (filled.fourmomenta, filled.scalars, filled.packing.ptr)
+        padded, shape = pad_batch(batch, self.step)
+        arguments = (padded.fourmomenta, padded.scalars, padded.packing.ptr)
         if shape not in self.graphs:
-            if len(self.graphs) == self.most:
+            if len(self.graphs) == self.max_graphs:
                 logits: Tensor = self.model(batch)
                 return logits
-            # Samples of their own: the recorder takes their memory for the graph's inputs.
+            # Clones, because the graph keeps the memory of its sample inputs.
             samples = tuple(x.clone() for x in arguments)
             try:
                 graph = self.recorder(_Tensors(self.model, shape), samples, self.pool)
@@ -157,7 +160,7 @@ class GraphedForward:
 
 
 def _obstacles(accumulate: int, processes: int, precision: str) -> list[str]:
-    """Options that would have to be otherwise for recorded steps."""
+    """Settings that recorded steps need and the run does not have."""
     needed = {
         "trainer.accumulate_grad_batches=1": accumulate == 1,
         "trainer.devices=1": processes == 1,
@@ -166,11 +169,11 @@ def _obstacles(accumulate: int, processes: int, precision: str) -> list[str]:
     return [text for text, given in needed.items() if not given]
 
 
-def refuse(accumulate: int, processes: int, precision: str) -> None:
-    """Raise ``UserError`` where recorded steps would give wrong gradients.
+def check_recordable(accumulate: int, processes: int, precision: str) -> None:
+    """Raise :class:`UserError` where recorded steps would compute wrong gradients.
 
-    Replays write gradients to the same memory each time, where accumulated ones already lie;
-    hooks of distributed training and the casts of autocast are not part of a recorded step.
+    Replays overwrite the memory of gradients, which breaks accumulation; hooks of distributed
+    training and casts of autocast are not part of a graph.
     """
     if needed := _obstacles(accumulate, processes, precision):
         raise UserError(f"task.graph_step needs {' and '.join(needed)}; or set task.graph_step=0")
@@ -179,16 +182,17 @@ def refuse(accumulate: int, processes: int, precision: str) -> None:
 def default_step(
     model: nn.Module, batches: Any, accumulate: int, processes: int, precision: str
 ) -> int:
-    """What ``task.graph_step=null`` stands for on a GPU: recorded steps wherever they are safe.
+    """The value that ``task.graph_step=null`` stands for on a GPU: record steps where it is safe.
 
     Parameters
     ----------
     model
-        With ``recordable = True`` where its forward pass depends on shapes and offsets alone.
+        Has ``recordable = True`` if its forward pass depends on shapes and offsets only.
     batches
-        The data; batches by token budget have ever other numbers of events, so shapes never recur.
+        The data module; with a token budget, the number of events differs from batch to batch and
+        shapes do not recur.
     accumulate, processes, precision
-        See :func:`refuse`.
+        As of :func:`check_recordable`.
     """
     attention = getattr(getattr(model, "attention", None), "name", "auto")
     safe = (

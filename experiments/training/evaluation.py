@@ -27,16 +27,16 @@ _LIMITS = ("limit", "eval_limit")
 
 
 def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
-    """Figures of merit of a run on the test jets of ``data``.
+    """Test a finished run on the test jets of ``data``.
 
     Parameters
     ----------
     run
-        Folder of a finished run.
+        Run directory.
     data
-        A sample with test jets.
+        Path of a sample with test jets.
     trust
-        Packages beside our own that the run's configuration may call.
+        Packages besides our own that the run's configuration may call.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     if not (run / run_directory.CONFIG).is_file():
         raise UserError(f"{run}: no trained run; it lacks {run_directory.CONFIG}")
     if not (run / run_directory.METRICS).is_file():
-        raise UserError(f"{run}: is not finished; first {run_directory.go_on_by(run)}")
+        raise UserError(f"{run}: is not finished; first {run_directory.resume_command(run)}")
     needs = ("data", "task", "model", "optimizer", "scheduler")
     trained = load_config(run, needs, trust)
     changes = {"path": data, **{name: 0 for name in _LIMITS if name in trained.data}}
@@ -86,7 +86,7 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _load_weights(run: Path, task: Classification) -> dict[str, Any]:
-    """Load what the run's own test took; returns the name of the checkpoint, and its step."""
+    """Load the weights that the run tested; returns name and step of the checkpoint."""
     path, checkpoint = load_best(run)
     check_fits(task, {**checkpoint, "optimizer_states": []}, path)
     task.load_state_dict(checkpoint["state_dict"])
@@ -97,12 +97,12 @@ def _load_weights(run: Path, task: Classification) -> dict[str, Any]:
 
 
 def check_name(name: str) -> str:
-    """A name that a file of results can have.
+    """Check and strip the name of a file of results.
 
     Raises
     ------
     UserError
-        If it is empty, leads to another folder, or is too long.
+        If it is empty, a path, or too long.
     """
     text = name.strip()
     if not FolderName().holds(text) or text.startswith("."):
@@ -113,18 +113,18 @@ def check_name(name: str) -> str:
 
 
 def write_results(run: Path, name: str | None, data: str, results: dict[str, Any]) -> Path:
-    """Write results to a new file in the folder of a run; returns the file.
+    """Write results to a new file in the directory of a run; returns the file.
 
     Parameters
     ----------
     run
-        Its folder.
+        Run directory.
     name
-        Of the results. Default: that of the sample.
+        Name of the results. Default: that of the sample.
     data
-        The sample.
+        Path of the sample.
     results
-        Figures of merit.
+        Metrics.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def write_results(run: Path, name: str | None, data: str, results: dict[str, Any
 
 
 def _name_of(data: str) -> str:
-    """What results on a sample are called."""
+    """Default name of results on a sample."""
     stem = Path(data).resolve().stem
     printable = "".join(c if c.isprintable() else "_" for c in stem).lstrip(".")
     return printable.encode()[:MAX_NAME].decode(errors="ignore") or "sample"

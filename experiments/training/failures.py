@@ -1,4 +1,4 @@
-"""What it means when a process of a run dies, or cannot go on, in one line."""
+"""Turn low-level failures (killed worker, NCCL) into one-line user errors."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _MEANINGS = (
 
 @contextmanager
 def explained_failures(command: str) -> Iterator[None]:
-    """Turn errors whose cause lies elsewhere, as in a dead process, into :class:`UserError`.
+    """Turn errors caused by other processes or libraries into :class:`UserError`.
 
     Parameters
     ----------
     command
-        That goes on with the run once the cause is gone; named in all messages.
+        Command that resumes the run, named in all messages.
     """
     then = f"; go on by: {command}"
     try:
         yield
     except DataError as error:
-        # From a worker it comes with that process's stack trace before its one line.
+        # An error in a worker has its stack trace before the one line.
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise DataError(lines[-1].removeprefix("data.errors.DataError: ") + then) from error
     except RuntimeError as error:
@@ -53,10 +53,10 @@ def explained_failures(command: str) -> Iterator[None]:
 
 
 @contextmanager
-def kept_results(command: str) -> Iterator[None]:
-    """Say of any error after training that its weights are kept, and what goes on from there.
+def explained_after_training(command: str) -> Iterator[None]:
+    """Add to any error after training that the weights are kept, and how to resume.
 
-    With ``HYDRA_FULL_ERROR=1`` the error passes, and is shown with its stack trace.
+    With ``HYDRA_FULL_ERROR=1`` the original error is raised.
     """
     try:
         yield

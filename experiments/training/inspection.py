@@ -1,4 +1,4 @@
-"""What a trained model is and costs: its true symmetry, operations, memory."""
+"""Inspect a trained model: its symmetry, operations and memory."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def last_events(batch: EventBatch, count: int) -> EventBatch:
 
 
 def symmetry(model: nn.Module, batch: EventBatch, features: Sequence[str]) -> SymmetryReport:
-    """The symmetry of the whole chain from momenta over features to logits.
+    """Measure the symmetry of logits as functions of momenta.
 
-    Momenta are transformed, their kinematic features computed anew; particle identification and
-    displacements stay.
+    Kinematic features are recomputed from the transformed momenta; particle identification and
+    displacements are kept.
 
     Parameters
     ----------
     model
-        Maps a batch to logits; a copy in float64 is examined.
+        Maps a batch to logits; tested as a copy in float64.
     batch
-        Some events.
+        A few events.
     features
-        Names of its scalars, in order.
+        Names of the scalar features, in order.
     """
     kinematic = [i for i, name in enumerate(features) if name in SETS["kinematics"]]
     names = [features[i] for i in kinematic]
@@ -70,7 +70,7 @@ def symmetry(model: nn.Module, batch: EventBatch, features: Sequence[str]) -> Sy
 
 @contextmanager
 def _countable() -> Iterator[None]:
-    """Compute by operations that torch sees, not by kernels of our own."""
+    """Compute with torch operations, which torch can count, instead of our own kernels."""
     before = os.environ.get(SWITCH)
     os.environ[SWITCH] = "0"
     try:
@@ -83,14 +83,14 @@ def _countable() -> Iterator[None]:
 
 
 def _linear_flops(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
-    """Of oneDNN's linear layer, which torch's counter does not know; from shapes."""
+    """Operations of oneDNN's linear layer, which torch does not count; from shapes."""
     return 2 * math.prod(x) * weight[0]
 
 
 def _attention_flops(
     q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any
 ) -> int:
-    """Of scores and of the sum over values, ``(..., tokens, width)`` each."""
+    """Operations of attention with ``(..., tokens, width)`` each, which torch does not count."""
     return 2 * math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
 
 
@@ -101,10 +101,10 @@ _UNKNOWN = {
 
 
 class _TotalOnly(ModuleTracker):
-    """Attributes operations to no module.
+    """Module tracker that attributes operations to no module.
 
-    Torch's tracker hooks into gradients, which fails for parameters that are inputs of modules,
-    such as class tokens, while gradients are off.
+    Torch's own registers gradient hooks, which fails without gradients if a parameter, such as a
+    class token, is the input of a module.
     """
 
     def __enter__(self) -> _TotalOnly:
@@ -115,16 +115,16 @@ class _TotalOnly(ModuleTracker):
 
 
 def flops_per_event(model: nn.Module, batch: EventBatch) -> float:
-    """Floating-point operations of matrix products and attention, forward, by event.
+    """Count floating-point operations of matrix products and attention per event, forward.
 
-    As the field counts them: operations by element are left out, a product and a sum are two.
+    As is customary, elementwise operations are left out, and a multiply-add counts as two.
     """
     training = model.training
     model.eval()
     counter = FlopCounterMode(display=False, custom_mapping=_UNKNOWN)
     counter.mod_tracker = _TotalOnly()
     with torch.no_grad(), _countable():
-        model(batch)  # tables that are made once, on first use, are no part of it
+        model(batch)  # what is built once, on first use, does not count
         with counter:
             model(batch)
     model.train(training)
@@ -132,7 +132,7 @@ def flops_per_event(model: nn.Module, batch: EventBatch) -> float:
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory in use so far, in GB: of the GPU, or else of the process."""
+    """Peak memory so far in GB: of the GPU, or of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024

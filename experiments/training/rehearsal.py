@@ -1,4 +1,4 @@
-"""Try before training what would otherwise fail only after it."""
+"""Test before training what would otherwise fail only after it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ADVICE = {
     "'fused' optimizer": " Set optimizer.fused=false, or trainer.gradient_clip_val=null",
     "Gradient Clipping": "; leave out trainer.gradient_clip_val",
 }
-"""What to change, by words in Lightning's message."""
+"""Advice by words in Lightning's message."""
 _SPLITS = (
     ("val", "validation", "no weights could be told to be the best", "data.eval_limit"),
     ("train", "training", "nothing could be learned of them", "data.limit"),
@@ -34,16 +34,16 @@ _SPLITS = (
 
 
 def rehearse(cfg: DictConfig, task: Classification, datamodule: Any, device: torch.device) -> None:
-    """Take a step and write a report, both of next to nothing, and leave no trace.
+    """Take one step on a few jets and write a report of random scores, without side effects.
 
     Parameters
     ----------
     cfg
         Configuration of the run.
     task, datamodule
-        Newly made.
+        Newly built.
     device
-        That will train.
+        Device of the training.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def _named(what: str) -> Iterator[None]:
 
 
 def _check_classes(task: Classification, datamodule: Any) -> None:
-    """See that training, validation and test have jets of every class."""
+    """Check that training, validation and test samples have jets of every class."""
     classes = task.spec.classes
     if len(set(classes)) < len(classes):
         raise UserError(f"classes need different names, not {', '.join(classes)}")

@@ -1,4 +1,4 @@
-"""What ``metrics.json`` holds of a finished run."""
+"""Gather the content of ``metrics.json`` of a finished run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _versions() -> dict[str, str]:
 
 
 def _typical(loader: Any) -> EventBatch:
-    """The middle batch where jets come sorted by length, else the first."""
+    """The middle batch if jets are sorted by length, else the first."""
     try:
         middle = len(loader) // 2
     except TypeError:
@@ -50,14 +50,14 @@ def _typical(loader: Any) -> EventBatch:
 def _inspected(
     task: Classification, datamodule: Any, directory: Path, device: torch.device
 ) -> dict[str, Any]:
-    """Symmetry, operations and memory; ``symmetry.txt`` holds the whole table."""
+    """Symmetry, operations and memory; writes the table of symmetries to ``symmetry.txt``."""
     found: dict[str, Any] = {"peak_memory_gb": peak_memory(device)}
     if hasattr(task.model, "fit"):
-        return found  # trees: no tensors to transform, no products to count
+        return found  # trees have no gradients and no matrix products
     batch = last_events(_typical(datamodule.test_dataloader()), 8).to(device)
     model = task.model.to(device)
     found["flops_at_particles"] = batch.packing.num_tokens / len(batch)
-    # Counted first: float64 copies are no part of what the model costs.
+    # Before the symmetry test, which copies the model to float64.
     found["flops_per_jet"] = _attempt("operations", lambda: flops_per_event(model, batch))
     features, few = datamodule.prepare.features, last_events(batch, 4)
     symmetries = _attempt("symmetry", lambda: symmetry(model, few, features))
@@ -67,9 +67,9 @@ def _inspected(
 
 
 def _attempt(what: str, measure: Callable[[], _Measured]) -> _Measured | None:
-    """What ``measure`` returns, or None with a warning if the model does not allow it.
+    """Call ``measure``; return None with a warning if it fails.
 
-    Models of users may do what no measurement can follow; their figures of merit are worth more.
+    A model of a user that cannot be measured must not lose the results of its test.
     """
     try:
         return measure()
@@ -88,18 +88,18 @@ def gather(
     seconds: float,
     revision: str,
 ) -> dict[str, Any]:
-    """Figures of merit, of cost, and what they were obtained with; on the first process.
+    """Gather metrics, costs and versions, on the first process.
 
     Parameters
     ----------
     cfg, directory
         Configuration and directory of the run.
     task, trainer, datamodule
-        After the test.
+        As they are after the test.
     seconds
-        That training took, since it was resumed.
+        Duration of the training since it was started or resumed.
     revision
-        Commit of the code that trained.
+        Git revision of the code that trained.
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     measured = next((c for c in callbacks if isinstance(c, JetsPerSecond)), None)

@@ -1,7 +1,7 @@
-"""Go on with a run: ``python run.py resume=RUN_DIR``, from the run's own configuration.
+"""Resume a run with its own configuration: ``python run.py resume=RUN_DIR``.
 
-``ckpt_path=last`` is the same for the newest run, or for that of ``run_dir=``. Further options may
-change what the results do not depend on, and how long to train; all others are refused.
+``ckpt_path=last`` resumes the newest run, or that of ``run_dir=``. Further overrides may change the
+length of the training and whatever results do not depend on; all others are refused.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _CHECKPOINTS = {"last": run_directory.LAST, "best": run_directory.BEST}
 
 @dataclass(frozen=True)
 class Resumption:
-    """How a run goes on.
+    """How a run is resumed.
 
     Parameters
     ----------
     directory
-        Of the run.
+        Run directory.
     checkpoint
-        To go on from; None where the run had not saved any.
+        Checkpoint to continue from; None if the run has not saved any.
     changes
-        Values of options that differ from those of the run so far, by their full names.
+        New values of changed options, by full names.
     """
 
     directory: Path
@@ -54,12 +54,12 @@ class Resumption:
 
 
 def is_requested(arguments: list[str]) -> bool:
-    """Whether a command line asks to go on with a run."""
+    """Whether a command line resumes a run."""
     return any(a.startswith("resume=") or a == "ckpt_path=last" for a in arguments)
 
 
 def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
-    """The configuration that a run goes on with, by the overrides of a command line.
+    """The configuration with which a command line resumes a run, and how.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
     checkpoint = directory / _CHECKPOINTS[choice]
     if choice == "best" and not checkpoint.is_file():
         raise UserError(_instead(checkpoint, "is missing"))
-    # The best weights are saved first: killed then, a run goes on from there, as exactly.
+    # best.ckpt is saved first; a run killed right after that resumes from it exactly.
     files = [f for f in (checkpoint, directory / run_directory.BEST) if f.is_file()]
     if not files:
         check_nothing_saved(cfg, directory, any(name in changes for name in LENGTHS))
@@ -92,7 +92,7 @@ def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
 
 
 def _own(arguments: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """What says which run goes on, and from where; each said once."""
+    """Overrides that select the run and the checkpoint, each given once."""
     given: dict[str, str] = {}
     for argument in arguments:
         name, _, value = argument.partition("=")
@@ -125,7 +125,7 @@ def _directory(given: Mapping[str, str], overrides: list[str]) -> Path:
         return directory
     if "resume" in given:
         raise UserError("resume= needs the folder of a run")
-    # Of other options, some exist only for what that run is made of.
+    # Others may exist only in the configuration of that run.
     telling = [o for o in overrides if _name(o) in ("experiment", "name", "paths.runs")]
     check_command_line(telling)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -134,13 +134,13 @@ def _directory(given: Mapping[str, str], overrides: list[str]) -> Path:
 
 
 def read_config(directory: Path, trust: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a run, as of where its folder is now."""
+    """Read the configuration of a run, with paths of where its directory is now."""
     needs = ("data", "task", "model", "optimizer", "scheduler", "trainer", "callbacks")
     return _moved(load_config(directory, needs, trust), directory)
 
 
 def record(resumption: Resumption, step: int, revision: str) -> None:
-    """Add to the run's list of resumptions."""
+    """Append to the run's list of resumptions."""
     entry = {
         "date": date.today().isoformat(),
         "from_step": step,
@@ -155,7 +155,7 @@ def record(resumption: Resumption, step: int, revision: str) -> None:
 
 
 def _moved(cfg: DictConfig, directory: Path) -> DictConfig:
-    """The same with ``directory`` in place of where the run was, if it was moved."""
+    """Replace the former path of the run directory, if it was moved."""
     before, now = str(cfg.run_dir), str(directory)
 
     def replaced(value: Any) -> Any:
@@ -172,7 +172,7 @@ def _moved(cfg: DictConfig, directory: Path) -> DictConfig:
 
 
 def _options(cfg: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """All options by their full names."""
+    """All options by full names."""
     if isinstance(cfg, dict) and cfg:
         for key, value in cfg.items():
             yield from _options(value, f"{name}.{key}" if name else str(key))
@@ -193,9 +193,10 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str, Any]:
-    """What overrides change of a run.
+    """Options of a run that overrides change.
 
-    They come after those that the run was started with; what differs then is theirs.
+    Compares the configurations composed with and without them, each with the overrides that the
+    run was started with.
     """
     if not overrides:
         return {}
@@ -205,7 +206,7 @@ def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str
     composed = _composed(check_command_line([*kept, *overrides]), directory)
     before, after = _flat(_composed(started, directory)), _flat(composed)
     touched = {n for n in {*before, *after} if before.get(n, ...) != after.get(n, ...)}
-    # Equal to the default, but perhaps not to what the run has.
+    # Also options set to the default value, from which the run may differ.
     touched |= {n for n in {*own, *after} if any(is_below(n, name) for name in names)}
     changes = {}
     for name in sorted(touched):
@@ -213,7 +214,7 @@ def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str
         if value == old or name.partition(".")[0] in _PLACES:
             continue
         if old is ... and before.get(name, ...) == value:
-            continue  # an option that this version of the program has beside those of the run
+            continue  # an option that the version that started the run did not have
         place = harmless_place(name, str(own.get("data._target_")))
         if place is None:
             shown = ("nothing" if v is ... else v for v in (old, value))
@@ -228,7 +229,7 @@ def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str
 
 
 def _started_with(directory: Path) -> list[str]:
-    """Overrides that a run was started with; none for runs of earlier versions."""
+    """Overrides that a run was started with; empty for runs of earlier versions."""
     file = directory / run_directory.COMMAND
     if not file.is_file():
         return []
@@ -252,25 +253,25 @@ def _cause(name: str, overrides: list[str]) -> str:
 
 
 def _instead(checkpoint: Path, problem: str) -> str:
-    """What is wrong with a checkpoint, and what else can be used."""
+    """Message about an unusable checkpoint that names another one if possible."""
     from experiments.saved_runs.checkpoints import is_whole
 
     folder = checkpoint.parents[1]
     for name, other in _CHECKPOINTS.items():
         if folder / other != checkpoint and is_whole(folder / other):
-            how = f"{run_directory.go_on_by(folder)} ckpt_path={name}"
+            how = f"{run_directory.resume_command(folder)} ckpt_path={name}"
             return f"{checkpoint} {problem}; {other.name} is whole, go on from it: {how}"
     return f"{checkpoint} {problem}, and no other checkpoint is whole; start a new run"
 
 
 def read_resumed(checkpoint: Path) -> dict[str, Any]:
-    """The checkpoint that a run goes on from.
+    """Read the checkpoint from which a run is resumed.
 
     Raises
     ------
     UserError
-        If it is damaged, or the best weights that it counts on are; the message names what else
-        can be used.
+        If it is damaged, or the best weights that it refers to are; the message names an
+        alternative.
     """
     from experiments.saved_runs.checkpoints import is_whole, read_checkpoint
 
@@ -292,14 +293,14 @@ def read_resumed(checkpoint: Path) -> dict[str, Any]:
 
 
 def finished(resumption: Resumption) -> dict[str, Any] | None:
-    """What ``metrics.json`` holds of a run that is finished and is not to train longer."""
+    """Read ``metrics.json`` of a run that is finished and is not to train longer, else None."""
     file = resumption.directory / run_directory.METRICS
     if not file.is_file():
         return None
     results = read_metrics(file, ("steps",))
     if any(name in resumption.changes for name in LENGTHS):
         return None
-    command = run_directory.go_on_by(resumption.directory)
+    command = run_directory.resume_command(resumption.directory)
     print(
         f"{resumption.directory} is finished, after {results['steps']} steps; nothing to do. "
         f"Train longer: {command} trainer.max_steps=NUMBER"
@@ -308,7 +309,7 @@ def finished(resumption: Resumption) -> dict[str, Any] | None:
 
 
 def begin(resumption: Resumption, step: int, revision: str) -> None:
-    """Note that a run goes on; results of a finished one are kept beside those to come."""
+    """Record the resumption, and rename results of a finished run to keep them."""
     metrics = resumption.directory / run_directory.METRICS
     if metrics.is_file():
         steps = read_metrics(metrics, ("steps",))["steps"]

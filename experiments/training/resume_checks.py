@@ -1,4 +1,4 @@
-"""Whether the files of a run agree on how far it is."""
+"""Check that the files of a run agree on its number of steps."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from experiments.saved_runs.saved_config import read_resumes
 
 
 def check_nothing_saved(cfg: DictConfig, directory: Path, longer: bool) -> None:
-    """Refuse to start again a run that once had checkpoints: its steps would be lost unnoticed.
+    """Refuse to restart a run whose checkpoints were lost.
 
     Parameters
     ----------
     cfg, directory
-        Of the run, which has no checkpoint.
+        Configuration and directory of a run without checkpoint.
     longer
-        Whether it is to train longer than it did.
+        Whether it is to train longer than before.
 
     Raises
     ------
@@ -32,11 +32,11 @@ def check_nothing_saved(cfg: DictConfig, directory: Path, longer: bool) -> None:
     steps = [entry.get("from_step", 0) for entry in read_resumes(directory)]
     if metrics.is_file():
         if not longer:
-            return  # finished, and left as it is
+            return  # finished, and not to be changed
         steps.append(read_metrics(metrics, ("steps",))["steps"])
     interval = OmegaConf.select(cfg, "callbacks.last.every_n_train_steps")
     logged = [int(row["step"]) for row in read_rows(directory / "logs" / "csv")]
-    # Killed before it first saved, a run starts again.
+    # A run killed before its first checkpoint starts again.
     steps += [step for step in logged if interval and step >= interval]
     if done := max(steps, default=0):
         raise UserError(

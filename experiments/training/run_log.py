@@ -1,4 +1,4 @@
-"""The curves of a run in one log, also of a run that was interrupted and went on."""
+"""Loggers with one continuous log per run, also if the run was resumed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ _PART = "version_0"
 
 
 class CurveLog(Logger):
-    """A CSV file with a row for each time that something is logged.
-
-    Each row is in the file at once, so that a killed run keeps it.
+    """CSV logger that appends and flushes one row per call, so that a killed run keeps all rows.
 
     Parameters
     ----------
     save_dir, name
-        Folder ``save_dir/name`` holds the log.
+        The log is in the directory ``save_dir/name``.
     """
 
     def __init__(self, save_dir: str, name: str = "csv") -> None:
@@ -39,17 +37,17 @@ class CurveLog(Logger):
 
     @property
     def name(self) -> str:
-        """Of the log."""
+        """Name of the log."""
         return self._name
 
     @property
     def version(self) -> int:
-        """There is but one."""
+        """Always 0: a run has one log."""
         return 0
 
     @property
     def log_dir(self) -> str:
-        """Folder of the file."""
+        """Directory of the file."""
         return str(self._folder / _PART)
 
     @property
@@ -59,7 +57,7 @@ class CurveLog(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
-        """Nothing: a run keeps its whole configuration."""
+        """Nothing: the run directory has the whole configuration."""
 
     @rank_zero_only
     def go_on_from(self, step: int) -> None:
@@ -74,7 +72,7 @@ class CurveLog(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append a row, unless it is the last one again."""
+        """Append a row, unless it repeats the last one."""
         number = step or 0
         if self._last == (number, metrics):
             return
@@ -100,11 +98,11 @@ class CurveLog(Logger):
 
 
 class EventLog(TensorBoardLogger):
-    """TensorBoard's log in one folder, also of a run that was interrupted and went on."""
+    """TensorBoard logger with one directory per run, also if the run was resumed."""
 
     def __init__(self, save_dir: str, name: str = "tensorboard") -> None:
         super().__init__(save_dir, name=name, version=0)
 
     def go_on_from(self, step: int) -> None:
-        """Have TensorBoard leave out what was logged at step ``step`` (from 0) and later."""
+        """Make TensorBoard drop what was logged at ``step`` (counted from 0) and later."""
         self._kwargs["purge_step"] = step

@@ -1,4 +1,4 @@
-"""One run from its configuration to its report."""
+"""Run an experiment from its configuration to its report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from experiments.saved_runs.checkpoints import check_fits, read_checkpoint
 from experiments.tasks.classification import Classification
 from experiments.training import resume
 from experiments.training.checks.run import check_run
-from experiments.training.failures import explained_failures, kept_results, restoring
+from experiments.training.failures import explained_failures, explained_after_training, restoring
 from experiments.training.rehearsal import rehearse
 from experiments.training.results import gather
 from experiments.training.sharding import assemble, load_weights
@@ -38,19 +38,19 @@ from lgatr.utils.memory import keep_freed_memory
 
 
 def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[str, Any]:
-    """Train, test and report; return what ``metrics.json`` holds.
+    """Train, test and report; return the content of ``metrics.json``.
 
     Parameters
     ----------
     cfg
-        A composed configuration; it is read, never written to.
+        Composed configuration; not modified.
     resumption
-        Where this goes on with an earlier run.
+        How an earlier run is resumed, or None for a new run.
     """
     check_run(cfg)
     keep_freed_memory()
     directory, first = Path(cfg.run_dir), getattr(rank_zero_only, "rank", 0) == 0
-    # Now: while a long training runs, other commits may come.
+    # Now, because the repository may change during a long training.
     revision = run_directory.git_revision(ROOT)
     if resumption is None:
         checkpoint = _checkpoint_file(cfg.ckpt_path)
@@ -63,7 +63,7 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
             if (results := resume.finished(resumption)) is not None:
                 return results
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
-    # Deterministic mode would also fill all new memory with NaN, which finds bugs but costs time.
+    # Deterministic mode also fills new memory with NaN, which takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     datamodule = instantiate(cfg.data)
     datamodule.setup()
@@ -98,11 +98,11 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
         for logger in trainer.loggers:
             if hasattr(logger, "go_on_from"):
                 logger.go_on_from(step)
-    command = run_directory.go_on_by(directory)
+    command = run_directory.resume_command(directory)
     signals.advise(f"go on by: {command}")
     with _same_directory(directory), _children_end_too(trainer), explained_failures(command):
         seconds = _fit(trainer, task, datamodule, checkpoint)
-        with kept_results(command):
+        with explained_after_training(command):
             return _test_and_report(
                 cfg, trainer, task, datamodule, make_model, seconds, revision, checkpoint
             )
@@ -118,7 +118,7 @@ def _checkpoint_file(choice: str) -> Path | None:
 
 
 def _overrides() -> list[str]:
-    """Of the command line of this run."""
+    """Overrides on the command line of this run."""
     if not HydraConfig.initialized():
         return []
     return [str(override) for override in HydraConfig.get().overrides.task]
@@ -134,7 +134,7 @@ def _trainer(cfg: DictConfig) -> Trainer:
     register = connector.register_signal_handlers
 
     def register_ours() -> None:
-        # Lightning's SIGTERM handler broadcasts within the handler; its others are kept.
+        # Replaces Lightning's SIGTERM handler, which communicates inside the handler.
         register()
         signals.install()
 
@@ -144,7 +144,7 @@ def _trainer(cfg: DictConfig) -> Trainer:
 
 @contextmanager
 def _same_directory(directory: Path) -> Iterator[None]:
-    """Tell the processes that Lightning starts, which read the configuration anew, where to go."""
+    """Pass the run directory on to processes that Lightning starts, which compose anew."""
     os.environ[RUN_DIR] = str(directory)
     try:
         yield
@@ -159,7 +159,7 @@ def _children_end_too(trainer: Trainer) -> Iterator[None]:
         yield
     except signals.Interrupted as error:
         if getattr(rank_zero_only, "rank", 0):
-            # Lightning's watchdog takes another status for a failure, and kills the others.
+            # Lightning's watchdog kills the other processes at any other status.
             raise SystemExit(0) from None
         if trainer.strategy.launcher is not None:
             trainer.strategy.launcher.kill(error.signal)
@@ -169,7 +169,7 @@ def _children_end_too(trainer: Trainer) -> Iterator[None]:
 def _fit(trainer: Trainer, task: Classification, datamodule: Any, checkpoint: Path | None) -> float:
     """Train; returns the seconds it took."""
     start = time.perf_counter()
-    # Our own checkpoints hold optimizer and loop states made of plain types and tensors.
+    # Our checkpoints contain only tensors and plain types.
     with restoring(trainer, checkpoint):
         trainer.fit(task, datamodule, ckpt_path=checkpoint, weights_only=True)
     return time.perf_counter() - start
@@ -185,15 +185,15 @@ def _test_and_report(
     revision: str,
     checkpoint: Path | None,
 ) -> dict[str, Any]:
-    """Test the best weights and write everything; returns what ``metrics.json`` holds."""
+    """Test the best weights and write all results; returns the content of ``metrics.json``."""
     directory = Path(cfg.run_dir)
     best = directory / run_directory.BEST
     trained = checkpoint is None or trainer.global_step > read_checkpoint(checkpoint)["global_step"]
     if best.is_file():
-        # The averaged weights; given the file, the averaging callback would take the others.
+        # Averaged weights; the averaging callback would load the others from this file.
         load_weights(task, read_checkpoint(best)["state_dict"])
     elif checkpoint is not None and not trained:
-        # All steps were done before; the task then holds the last weights instead of the average.
+        # Without a further step the task holds the last weights instead of averaged ones.
         load_weights(task, read_checkpoint(checkpoint)["state_dict"])
     trainer.test(task, datamodule, verbose=False)
     assemble(task, make_model)

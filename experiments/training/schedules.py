@@ -13,18 +13,18 @@ from experiments.options.markers import Limit, Share
 def cosine_with_warmup(
     optimizer: Optimizer, total_steps: int, warmup_steps: Limit, final_fraction: Share
 ) -> LambdaLR:
-    """Rise linearly from zero, then fall along half a cosine.
+    """Linear warmup from zero, then cosine decay.
 
     Parameters
     ----------
     optimizer
-        Whose learning rate is scheduled.
+        Optimizer whose learning rate is scheduled.
     total_steps
-        Length of the training, which must be known (``trainer.max_steps``).
+        Length of the training (``trainer.max_steps``).
     warmup_steps
-        Steps of the linear rise, at most a tenth of the training.
+        Steps of the warmup; limited to a tenth of the training.
     final_fraction
-        Last learning rate over the highest.
+        Last learning rate as a fraction of the maximum.
     """
     if total_steps < 1:
         raise ValueError("a cosine schedule needs trainer.max_steps to be set")

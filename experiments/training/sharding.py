@@ -1,7 +1,6 @@
-"""Weights, gradients and optimizer states divided among processes (``trainer=fsdp``).
+"""Fully sharded data parallelism (``trainer=fsdp``): sharded weights, gradients, optimizer states.
 
-PyTorch's second kind of fully sharded data parallelism, which also runs on CPUs: Zhao et al.,
-arXiv:2304.11277, and :func:`torch.distributed.fsdp.fully_shard`.
+Uses FSDP2, :func:`torch.distributed.fsdp.fully_shard` (arXiv:2304.11277), which also runs on CPUs.
 """
 
 from __future__ import annotations
@@ -31,36 +30,34 @@ if TYPE_CHECKING:
 class ShardedStrategy(ModelParallelStrategy):
     """Fully sharded data parallelism of the ``model`` of a task.
 
-    Between steps each process holds its part of every parameter. Those of one block at a time are
-    put together for its forward and its backward computation, all others when the model is called.
-    A checkpoint is one file with the whole weights, as without sharding, and either can go on from
-    the other's.
+    Each process holds a shard of every parameter. Parameters are gathered block by block for the
+    forward and the backward pass, those outside of blocks for the whole model. A checkpoint is one
+    file with the full weights, as without sharding, and either kind of run can resume from it.
 
     Raises
     ------
     ValueError
-        At the start, if a callback averages weights: Lightning's copies the whole model.
+        At the start, if a callback averages weights, because Lightning copies the whole model.
     """
 
     def __init__(self) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def setup_environment(self) -> None:
-        """Connect the processes, and have Lightning shard the model before optimizers are made."""
+        """Connect the processes, and make Lightning shard the model before optimizers are built."""
         task: Any = self.lightning_module
         if any(isinstance(c, WeightAveraging) for c in task.trainer.callbacks):
             raise ValueError("trainer=fsdp cannot average weights; set callbacks.ema=null")
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
-        # On this object alone: a task that had this hook always would make Lightning suspect
-        # sharding in every run.
+        # Set on the object, because Lightning takes a class with this hook for a sharded model.
         task.configure_model = partial(shard, task.model, self.device_mesh["data_parallel"])
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Divide the parameters of a model among the processes of a mesh, unless they are."""
+    """Shard the parameters of a model over a mesh, unless they are sharded."""
     if isinstance(model, FSDPModule):
-        return  # Lightning asks before training and before the test
+        return  # Lightning calls this before training and before the test
     for network in model.modules():
         if isinstance(network, Network):
             for block in network.blocks:  # type: ignore[union-attr]
@@ -69,7 +66,7 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def load_weights(task: Classification, weights: Mapping[str, Tensor]) -> None:
-    """Load whole weights into a task, sharded or not."""
+    """Load full weights into a task, sharded or not."""
     if isinstance(task.model, FSDPModule):
         options = StateDictOptions(full_state_dict=True)
         set_model_state_dict(task, dict(weights), options=options)
@@ -78,21 +75,21 @@ def load_weights(task: Classification, weights: Mapping[str, Tensor]) -> None:
 
 
 def assemble(task: Classification, make: Callable[[], nn.Module]) -> None:
-    """Give a task a whole model on the first process, where its weights were sharded.
+    """Replace the sharded model of a task by a full one, on the first process.
 
-    To be called by all processes.
+    All processes must call this.
 
     Parameters
     ----------
     task
-        Trained.
+        Trained task.
     make
-        Makes such a model; its weights are replaced.
+        Makes a model of the same kind, whose weights are replaced.
     """
     if not isinstance(task.model, FSDPModule):
         return
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = get_model_state_dict(task, options=options)
-    if weights:  # on the first process alone
+    if weights:  # empty on other processes
         task.model = make()
         task.load_state_dict(weights)

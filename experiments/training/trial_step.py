@@ -1,4 +1,4 @@
-"""One training step and one validation by Lightning itself, after which all is as it was."""
+"""Take one training step and one validation step with Lightning, and restore everything."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _OF_THE_RUN = (
     "logger", "max_epochs", "max_steps", "max_time", "min_epochs", "min_steps", "num_nodes",
     "plugins", "profiler", "strategy", "sync_batchnorm", "val_check_interval",
 )  # fmt: skip
-"""Options of the trainer that say how long and where to train, and not what a step does."""
+"""Trainer options that say how long and where to train, but not what a step does."""
 
 
 class _Trial(lightning.LightningModule):
-    """The loss and the optimizer of a task, without its logs and its recorded steps."""
+    """Loss and optimizer of a task, without its logging and its recorded steps."""
 
     def __init__(self, task: Classification, max_steps: int) -> None:
         super().__init__()
         self.model, self.max_steps = task.model, max_steps
-        # In a tuple: as an attribute, the task would become a part of this module.
+        # In a tuple, so that the task is not registered as a submodule.
         self._task = (task,)
 
     def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor:
@@ -56,18 +56,18 @@ def try_step(
 ) -> None:
     """Train and validate on one batch, with the precision, clipping and optimizer of a run.
 
-    Weights, buffers and random numbers are left as they were.
+    Weights, buffers and random-number generators are restored.
 
     Parameters
     ----------
     cfg
         Configuration of the run.
     task
-        Newly made.
+        Newly built.
     batch
         A few events.
     device
-        That will train; of several processes, this one tries alone.
+        Device of the training; other processes are not involved.
     """
     with _restored(task.model), _uncompiled(task.model), tempfile.TemporaryDirectory() as folder:
         with warnings.catch_warnings():
@@ -78,7 +78,7 @@ def try_step(
 
 
 def _trainer(cfg: DictConfig, device: torch.device, folder: str) -> lightning.Trainer:
-    """The run's own, for one step on one device."""
+    """The trainer of the run, for one step on one device."""
     chosen = {str(k): v for k, v in cfg.trainer.items() if k not in _OF_THE_RUN}
     plugins = [instantiate(p) for p in cfg.trainer.get("plugins") or [] if OmegaConf.is_dict(p)]
     options = {
@@ -88,19 +88,19 @@ def _trainer(cfg: DictConfig, device: torch.device, folder: str) -> lightning.Tr
         "devices": 1 if device.index is None else [device.index],
         "max_steps": 1, "val_check_interval": 1, "check_val_every_n_epoch": None,
         "default_root_dir": folder,
-        # Named, so that neither SLURM nor torchrun is asked for other processes.
+        # Given explicitly, so that Lightning does not detect SLURM or torchrun.
         "plugins": [LightningEnvironment(), *(p for p in plugins if isinstance(p, Precision))],
     }  # fmt: skip
     trainer: lightning.Trainer = instantiate({**chosen, **options}, _convert_="all")
-    # Signals are handled as before.
+    # Keep the signal handlers.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
 
 
 @contextmanager
 def _restored(model: nn.Module) -> Iterator[None]:
-    """Undo what a step changes: values, types and places of weights and buffers, random numbers."""
-    # By place: a change of type puts other objects in the places of buffers.
+    """Restore weights and buffers (values, dtypes, devices), training modes, and random numbers."""
+    # By holder and name, because a change of dtype replaces buffers by other tensors.
     places: list[tuple[Any, str, Tensor, torch.device, Tensor]] = [
         (holder, name, tensor, tensor.device, tensor.detach().cpu().clone())
         for module in model.modules()
@@ -122,7 +122,7 @@ def _restored(model: nn.Module) -> Iterator[None]:
 
 
 def _uncompiled(model: nn.Module) -> AbstractContextManager[None]:
-    """Run compiled networks as they are: for a few jets, minutes of compilation are too much."""
+    """Run compiled networks eagerly, because compilation takes minutes."""
     if any(getattr(module, "_compiled", None) is not None for module in model.modules()):
         stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
         return stance

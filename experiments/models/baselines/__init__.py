@@ -1,1 +1,1 @@
-"""Networks of other packages, and of papers that came without one, behind our batches."""
+"""Networks of other packages and papers as taggers."""

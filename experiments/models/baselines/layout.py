@@ -1,4 +1,4 @@
-"""Packed events as other packages want them: padded, or as pairs of particles.
+"""Convert packed events to the layouts of other packages: padded, or pairs of particles.
 
 Legend: T particles, N particles and references, B events, P places of a padded event, E pairs,
 S scalars.
@@ -34,17 +34,17 @@ def needed(module: str, model: str) -> ModuleType:
         ) from error
 
 
-def pad_events(values: Tensor, packing: Packing, least: int = 1) -> tuple[Tensor, Tensor]:
-    """Values ``(T, C)`` of particles as ``(B, P, C)`` with zeros, and ``(B, P)``: which are real.
+def pad_events(values: Tensor, packing: Packing, min_places: int = 1) -> tuple[Tensor, Tensor]:
+    """Pad values ``(T, C)`` of particles to ``(B, P, C)``; returns them and the mask ``(B, P)``.
 
     Parameters
     ----------
     values, packing
         Of the particles.
-    least
-        P is the length of the longest event, but not less than this.
+    min_places
+        Minimum of P, which else is the length of the longest event.
     """
-    places = max(packing.max_length, least)
+    places = max(packing.max_length, min_places)
     event = packing.batch_index()
     place = torch.arange(packing.num_tokens, device=values.device) - packing.ptr[event]
     flat = event * places + place
@@ -55,14 +55,14 @@ def pad_events(values: Tensor, packing: Packing, least: int = 1) -> tuple[Tensor
 
 
 def pairs(packing: Packing, loops: bool) -> tuple[Tensor, Tensor]:
-    """All ordered pairs within events, ``(E,)`` twice; the first members come in order.
+    """Indices ``(E,)`` of both members of all ordered pairs within events, sorted by the first.
 
     Parameters
     ----------
     packing
         Of the particles.
     loops
-        Whether a particle also makes a pair with itself.
+        Whether to include pairs of a particle with itself.
     """
     lengths = packing.ptr.diff().long()
     partners = lengths if loops else lengths - 1
@@ -82,7 +82,7 @@ def pairs(packing: Packing, loops: bool) -> tuple[Tensor, Tensor]:
 def with_references(
     batch: EventBatch, momenta: Tensor, references: Tensor
 ) -> tuple[Tensor, Tensor, Packing]:
-    """Reference vectors as further particles in front of every event.
+    """Put reference vectors as further particles before those of every event.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def with_references(
     scalars
         ``(N, 1 + S)``; the first marks references, whose other scalars are zero.
     packing
-        Of both.
+        Of particles and references.
     """
     count = len(references)
     packing, new, old = batch.packing.prepend(count)
@@ -105,7 +105,7 @@ def with_references(
 
 
 def event_mean(values: Tensor, packing: Packing) -> Tensor:
-    """Mean over the particles of each event, ``(T, C)`` to ``(B, C)``."""
+    """Mean over the particles of each event: ``(T, C)`` to ``(B, C)``."""
     total = values.new_zeros(packing.num_events, values.shape[1])
     total = total.index_add(0, packing.batch_index(), values)
     return total / packing.ptr.diff().unsqueeze(1)

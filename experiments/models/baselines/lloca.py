@@ -23,7 +23,7 @@ BACKEND = "lgatr"
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, attend: Attention) -> Tensor:
-    """What lloca calls: ``(H, N, C)`` three times to the same."""
+    """Attention as lloca calls it: query, key, value ``(H, N, C)`` to the same shape."""
     q, k, v = (x.reshape(-1, *x.shape[-2:]).transpose(0, 1) for x in (query, key, value))
     return attend(q, k, v).transpose(0, 1).reshape(query.shape)
 
@@ -31,8 +31,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attend: Attention) -> T
 class LLoCaTransformer(TokenTagger):
     """A transformer in local frames that a small network predicts equivariantly.
 
-    Every particle is seen in a frame of its own, by its momentum and the seven kinematic
-    features there; messages are turned from frame to frame.
+    Every particle enters with its momentum and seven kinematic features in its own frame; messages
+    are transformed from frame to frame.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class LLoCaTransformer(TokenTagger):
         momenta = batch.fourmomenta.to(self.references.dtype) / self.momentum_unit
         p, scalars, packing = with_references(batch, momenta, self.references)
         ptr = packing.ptr.long()
-        # Brings the invariants of pairs to order one, as they are in the first batch.
+        # Standardises the invariants of pairs by those of the first batch.
         self.frames.equivectors.init_standardization(p, ptr)
         frames = self.frames(p, scalars, ptr=ptr)
         index = packing.batch_index()

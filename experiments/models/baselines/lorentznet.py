@@ -13,13 +13,13 @@ from experiments.models.baselines.layout import event_mean, pairs, with_referenc
 from experiments.models.symmetry import SymmetryBreaking
 
 
-def compressed(x: Tensor) -> Tensor:
-    """ψ(x) = sgn(x) log(|x| + 1), which tames invariants of large range."""
+def signed_log(x: Tensor) -> Tensor:
+    """ψ(x) = sgn(x) log(|x| + 1), which compresses the range of invariants."""
     return x.sign() * x.abs().log1p()
 
 
-def product(x: Tensor, y: Tensor) -> Tensor:
-    """Minkowski product, ``(..., 4)`` twice to ``(..., 1)``."""
+def minkowski_product(x: Tensor, y: Tensor) -> Tensor:
+    """Minkowski product of vectors ``(..., 4)``, as ``(..., 1)``."""
     z = x * y
     return z[..., :1] - z[..., 1:].sum(dim=-1, keepdim=True)
 
@@ -38,19 +38,24 @@ class LorentzGroupBlock(nn.Module):
     Parameters
     ----------
     hidden
-        Channels.
+        Hidden channels.
     inputs
-        Scalars of the particles that every block sees again.
+        Number of input scalars, which every block takes again.
     coordinate_factor
-        Size of the step of coordinates, c in the paper.
+        Step size of coordinates, c in the paper.
     dropout
-        In the update of scalars.
-    moves
-        Whether coordinates are updated: nobody reads those of the last block.
+        Dropout probability in the update of scalars.
+    updates_coordinates
+        Whether coordinates are updated; those of the last block are not used.
     """
 
     def __init__(
-        self, hidden: int, inputs: int, coordinate_factor: float, dropout: float, moves: bool
+        self,
+        hidden: int,
+        inputs: int,
+        coordinate_factor: float,
+        dropout: float,
+        updates_coordinates: bool,
     ) -> None:
         super().__init__()
         self.coordinate_factor = coordinate_factor
@@ -70,7 +75,7 @@ class LorentzGroupBlock(nn.Module):
             nn.Dropout(dropout),
         )
         self.step = None
-        if moves:
+        if updates_coordinates:
             last = nn.Linear(hidden, 1, bias=False)
             nn.init.xavier_uniform_(last.weight, gain=0.001)
             self.step = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), last)
@@ -78,16 +83,16 @@ class LorentzGroupBlock(nn.Module):
     def forward(
         self, h: Tensor, x: Tensor, inputs: Tensor, edges: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Scalars ``(N, H)`` and coordinates ``(N, 4)`` to the next ones."""
+        """Map scalars ``(N, H)`` and coordinates ``(N, 4)`` to updated ones."""
         i, j = edges
         difference = x[i] - x[j]
-        invariants = [product(difference, difference), product(x[i], x[j])]
-        message = self.message(torch.cat([h[i], h[j], *map(compressed, invariants)], dim=1))
+        invariants = [minkowski_product(difference, difference), minkowski_product(x[i], x[j])]
+        message = self.message(torch.cat([h[i], h[j], *map(signed_log, invariants)], dim=1))
         message = message * self.gate(message)
         received = torch.zeros_like(h).index_add(0, i, message)
         h = h + self.update(torch.cat([h, received, inputs], dim=1))
         if self.step is not None:
-            # One step that is far too long must not end a training.
+            # Clipped, so that one huge step does not make training diverge.
             steps = (difference * self.step(message)).clamp(-100.0, 100.0)
             partners = torch.zeros_like(x[:, :1]).index_add(0, i, torch.ones_like(steps[:, :1]))
             total = torch.zeros_like(x).index_add(0, i, steps)
@@ -107,9 +112,9 @@ class LorentzNet(nn.Module):
     momentum_unit
         Four-momenta are divided by this many GeV.
     hidden_channels, num_blocks
-        Sizes.
+        Width and depth.
     coordinate_factor, dropout
-        See :class:`LorentzGroupBlock`.
+        As of :class:`LorentzGroupBlock`.
     """
 
     executed_attention = "none"
@@ -132,7 +137,11 @@ class LorentzNet(nn.Module):
         self.embedding = nn.Linear(inputs, hidden_channels)
         self.blocks = nn.ModuleList(
             LorentzGroupBlock(
-                hidden_channels, inputs, coordinate_factor, dropout, moves=k + 1 < num_blocks
+                hidden_channels,
+                inputs,
+                coordinate_factor,
+                dropout,
+                updates_coordinates=k + 1 < num_blocks,
             )
             for k in range(num_blocks)
         )
@@ -147,7 +156,7 @@ class LorentzNet(nn.Module):
         """Logits ``(B, outputs)``."""
         momenta = batch.fourmomenta.to(self.references.dtype) / self.momentum_unit
         x, scalars, packing = with_references(batch, momenta, self.references)
-        inputs = torch.cat([compressed(product(x, x)), scalars], dim=1)
+        inputs = torch.cat([signed_log(minkowski_product(x, x)), scalars], dim=1)
         edges = pairs(packing, loops=False)
         h = self.embedding(inputs)
         for block in self.blocks:

@@ -24,9 +24,9 @@ class ParticleTransformer(nn.Module):
     embed_dims, pair_embed_dims
         Widths of the embeddings of particles and of pairs.
     num_heads, num_layers, num_cls_layers
-        Heads; blocks of particles, and of the class token.
+        Numbers of heads, of particle blocks, and of class-token blocks.
     dropout
-        In the blocks of particles.
+        Dropout probability in the particle blocks.
     fc_params
         Width and dropout of each layer before the last.
     """
@@ -65,7 +65,7 @@ class ParticleTransformer(nn.Module):
     def forward(self, batch: EventBatch) -> Tensor:
         """Logits ``(B, outputs)``."""
         kinematics = compute_features(batch.fourmomenta, batch.packing, SETS["kinematics"])
-        momenta = batch.fourmomenta[:, [1, 2, 3, 0]]  # (px, py, pz, E) over there
+        momenta = batch.fourmomenta[:, [1, 2, 3, 0]]  # weaver takes (px, py, pz, E)
         values = torch.cat([momenta, kinematics, batch.scalars.to(kinematics.dtype)], dim=1)
         padded, real = pad_events(values, batch.packing)
         vectors, features = padded.mT.split([4, values.shape[1] - 4], dim=1)

@@ -10,7 +10,7 @@ from experiments.data.batch import DataSpec, EventBatch
 from experiments.data.features import compute_features
 from experiments.models.baselines.layout import needed, pad_events
 
-FEATURES = ("log_pt", "log_energy", "log_pt_relative", "log_energy_relative", "delta_r")
+NEIGHBOR_FEATURES = ("log_pt", "log_energy", "log_pt_relative", "log_energy_relative", "delta_r")
 PLANE = ("delta_eta", "delta_phi")
 
 
@@ -44,10 +44,10 @@ class ParticleNet(nn.Module):
         if not conv_params:
             raise ValueError("model.conv_params needs at least one edge convolution")
         module = needed("weaver.nn.model.ParticleNet", "particlenet")
-        # Fewer particles than neighbours cannot be: such events are padded.
-        self.least = 1 + max(k for k, _ in conv_params)
+        # Events need more places than neighbours, and are padded to have them.
+        self.min_places = 1 + max(k for k, _ in conv_params)
         self.net = module.ParticleNet(
-            input_dims=len(FEATURES) + len(PLANE) + spec.num_scalars,
+            input_dims=len(NEIGHBOR_FEATURES) + len(PLANE) + spec.num_scalars,
             num_classes=spec.num_outputs,
             conv_params=[(k, tuple(channels)) for k, channels in conv_params],
             fc_params=[(width, dropout) for width, dropout in fc_params],
@@ -57,11 +57,11 @@ class ParticleNet(nn.Module):
 
     def forward(self, batch: EventBatch) -> Tensor:
         """Logits ``(B, outputs)``."""
-        names = (*PLANE, *FEATURES)
+        names = (*PLANE, *NEIGHBOR_FEATURES)
         kinematics = compute_features(batch.fourmomenta, batch.packing, names)
         values = kinematics.new_empty(len(kinematics), len(names) + batch.scalars.shape[1])
         values[:, : len(names)], values[:, len(names) :] = kinematics, batch.scalars
-        padded, real = pad_events(values, batch.packing, self.least)
+        padded, real = pad_events(values, batch.packing, self.min_places)
         channels, mask = padded.mT, real.unsqueeze(1)
         logits: Tensor = self.net(channels[:, :2], channels, mask.to(channels.dtype))
         return logits

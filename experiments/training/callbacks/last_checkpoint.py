@@ -1,4 +1,4 @@
-"""A checkpoint to go on from."""
+"""Checkpoint for exact resumption."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from lightning.pytorch.trainer.states import TrainerFn
 from data.signals import deferred_signals, pending_signal, raise_pending
 
 STOPPED = "training_stopped"
-"""Key of a checkpoint: whether training had ended before its last step, as by early stopping."""
+"""Key in a checkpoint: whether training had stopped early."""
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Save the state of a run where nothing of the step that led to it is left to do.
+    """Save ``last.ckpt`` at points from which a run resumes exactly.
 
-    Every ``every_n_train_steps``, at the last step, when a signal asks the run to end, and after
-    each validation. Where a validation is due, never before it: Lightning would leave it out when
-    it resumes. Never between the batches of one accumulated gradient, which no checkpoint holds.
+    These are every ``every_n_train_steps``, the last step, a signal that ends the run, and each
+    validation. If a validation is due, the state is saved after it, because Lightning would skip
+    it when resuming. Nothing is saved during gradient accumulation, since checkpoints hold no
+    gradients.
 
-    Best placed last: what other callbacks decide in a validation is then part of the checkpoint.
+    Should be the last callback, so that checkpoints contain what others decide in a validation.
     """
 
     _resumed_stopped = False
@@ -36,11 +37,11 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time and no validation follows; end if a signal asked for it."""
+        """Save if due and no validation follows; end if a signal was received."""
         loop = trainer.fit_loop
         if loop._should_accumulate():
             return
-        if not self._defers:  # before, there is nothing to save, and a first step may take long
+        if not self._defers:  # before the first step there is nothing to save
             self._deferral.enter_context(deferred_signals())
             self._defers = True
         ending = trainer.strategy.reduce_boolean_decision(pending_signal() is not None, all=False)
@@ -49,14 +50,14 @@ class LastCheckpoint(ModelCheckpoint):
             return
         step, every = trainer.global_step, self._every_n_train_steps
         if ending or step == trainer.max_steps or (every and step % every == 0):
-            # Rows of this step are part of the log that the checkpoint goes with.
+            # Log this step first: the log must not lag behind the checkpoint.
             trainer._logger_connector.update_train_step_metrics()
             self._save(trainer)
         if ending:
             raise_pending()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save; end if a signal asked for it."""
+        """Save; end if a signal was received."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if not fitting or trainer.fit_loop._should_accumulate():
             return
@@ -65,13 +66,13 @@ class LastCheckpoint(ModelCheckpoint):
             raise_pending()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """All is saved; signals end the run at once."""
+        """Stop deferring signals."""
         self._end_deferral()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Nothing more can be saved; signals end the run at once."""
+        """Stop deferring signals."""
         self._end_deferral()
 
     def _end_deferral(self) -> None:
@@ -79,7 +80,7 @@ class LastCheckpoint(ModelCheckpoint):
         self._deferral.close()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: passes over the data have no meaning here."""
+        """Nothing: training is counted in steps, not epochs."""
 
     def _save(self, trainer: Trainer) -> None:
         assert self.dirpath is not None and self.filename is not None
@@ -88,26 +89,26 @@ class LastCheckpoint(ModelCheckpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note whether training has ended early; Lightning does not."""
+        """Save whether training has stopped early, which Lightning does not."""
         checkpoint[STOPPED] = trainer.should_stop
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Know best weights by this run's folder, wherever it lay when they were saved."""
+        """Update paths of checkpoints if the run directory was moved."""
         self._resumed_stopped = bool(checkpoint.get(STOPPED))
         for state in checkpoint["callbacks"].values():
             if isinstance(state, dict) and "best_model_path" in state:
                 _move(state, str(self.dirpath))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stay stopped, if training had been."""
+        """Stop again if training had stopped early."""
         super().on_train_start(trainer, pl_module)
         trainer.should_stop |= self._resumed_stopped
 
 
 def _move(state: dict[str, Any], folder: str) -> None:
-    """Change the folder in the state of a checkpoint callback."""
+    """Change the directory in the state of a checkpoint callback."""
 
     def moved(path: str) -> str:
         return str(Path(folder) / Path(path).name) if path else path

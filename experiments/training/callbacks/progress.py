@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class StepProgressBar(RichProgressBar):
-    """Lightning's rich progress bar for trainings counted in steps, not in epochs."""
+    """Rich progress bar of trainings that are counted in steps."""
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"Pass {current_epoch + 1} of {self.trainer.max_steps} steps in all"

@@ -1,4 +1,4 @@
-"""Random-number generators as part of a checkpoint, so that a resumed run is the same run."""
+"""Save random-number generators in checkpoints, for exact resumption."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RandomState(Callback):
         self._pending: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """All states, as tensors and plain numbers."""
+        """All states as tensors and plain numbers."""
         name, keys, *rest = tuple(np.random.get_state(legacy=True))
         version, internal, gauss = random.getstate()
         state: dict[str, Any] = {
@@ -30,11 +30,11 @@ class RandomState(Callback):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states until training starts: building things draws numbers before that."""
+        """Keep the states until training starts, because setting up draws random numbers."""
         self._pending = state_dict
 
     def on_train_start(self, *_: Any) -> None:
-        """Restore."""
+        """Restore the states."""
         state, self._pending = self._pending, {}
         if not state:
             return

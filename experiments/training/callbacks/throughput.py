@@ -1,4 +1,4 @@
-"""Jets per second, in the progress bar, the log and the results; and what loading them costs."""
+"""Measure training jets per second and the time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class JetsPerSecond(Callback):
-    """Count training jets and the time between the start and the end of each step.
+    """Count training jets and the duration of steps.
 
-    The first steps, in which memory is allocated and kernels are chosen, do not count. Resumed runs
-    go on counting.
+    The first steps, in which memory is allocated and kernels are chosen, do not count. Counts are
+    saved in checkpoints.
 
     Parameters
     ----------
     skip_steps
-        Steps left out at the start.
+        Number of first steps that are not counted.
     """
 
     def __init__(self, skip_steps: int = 3) -> None:
@@ -26,21 +26,21 @@ class JetsPerSecond(Callback):
         self._start, self._end = 0.0, 0.0
         self.waited = 0.0
         self.before = 0.0
-        """Seconds that the run was in training before it was resumed."""
+        """Training time in seconds before the run was resumed."""
         self._began: float | None = None
 
     @property
     def rate(self) -> float | None:
-        """Jets per second of training so far, or None if nothing was measured."""
+        """Training jets per second so far, or None before the first counted step."""
         return self.jets / self.seconds if self.seconds else None
 
     @property
     def waiting(self) -> float | None:
-        """Share of the time in which training waited for its next batch."""
+        """Fraction of the time spent waiting for the next batch."""
         return self.waited / (self.waited + self.seconds) if self.seconds else None
 
     def state_dict(self) -> dict[str, Any]:
-        """What is kept in checkpoints."""
+        """Counts for a checkpoint."""
         since = 0.0 if self._began is None else time.perf_counter() - self._began
         return {
             "jets": self.jets,
@@ -50,32 +50,32 @@ class JetsPerSecond(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from the counts of a checkpoint."""
         self.jets, self.seconds = state_dict["jets"], state_dict["seconds"]
         self.waited, self.before = state_dict["waited"], state_dict["trained"]
 
     def on_train_start(self, *_: Any) -> None:
-        """Note the time."""
+        """Start the clock of the training."""
         self._began = time.perf_counter()
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Note the time."""
+        """Start the clock of the step, and add the time since the last one."""
         self._start = time.perf_counter()
         if self._end and self._seen > self.skip_steps:
             self.waited += self._start - self._end
 
     def on_validation_end(self, *_: Any) -> None:
-        """Validation is no waiting."""
+        """Exclude validation from data-wait time."""
         self._end = 0.0
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        """Nor is the start of a pass, which shuffles."""
+        """Exclude shuffling from data-wait time."""
         self._end = 0.0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Count the batch."""
+        """Count the batch and its duration."""
         self._seen += 1
         self._end = time.perf_counter()
         if self._seen <= self.skip_steps:

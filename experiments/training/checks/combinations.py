@@ -1,4 +1,4 @@
-"""Options whose values are right by themselves but not together, or not on this machine."""
+"""Check options against each other and against this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lgatr.attention import prepare_attention
 
 
 def problems(cfg: DictConfig) -> list[str]:
-    """All of them, a line each; for a configuration whose types are right."""
+    """One line for each problem of a configuration whose types are right."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     found = [
         *trainer_options.problems(plain["trainer"]),
@@ -39,7 +39,7 @@ def problems(cfg: DictConfig) -> list[str]:
 
 
 def remarks(cfg: DictConfig) -> list[str]:
-    """What is possible but hardly meant."""
+    """One line for each choice that is possible but probably not intended."""
     interval, steps = cfg.trainer.get("val_check_interval"), cfg.trainer.get("max_steps")
     if isinstance(interval, int) and isinstance(steps, int) and interval > steps > 0:
         return [
@@ -55,7 +55,7 @@ def _on_gpu(options: dict[str, Any]) -> bool:
 
 
 def _devices(options: dict[str, Any]) -> Iterator[str]:
-    """More devices than there are, which would wait for each other without end."""
+    """More devices than the machine has, which would wait for each other forever."""
     devices, accelerator = options.get("devices", "auto"), options.get("accelerator", "auto")
     if accelerator in ("mps", "tpu"):
         return
@@ -89,7 +89,7 @@ def _devices(options: dict[str, Any]) -> Iterator[str]:
 
 
 def _run_dir(run_dir: str) -> Iterator[str]:
-    """A folder that cannot be made."""
+    """A run directory that cannot be created."""
     if problem := encoding_problem(run_dir):
         yield f"run_dir={problem}"
         return
@@ -113,7 +113,7 @@ def _run_dir(run_dir: str) -> Iterator[str]:
 
 
 def _checkpoints(plain: dict[str, Any]) -> Iterator[str]:
-    """Checkpoints where the run does not look for them."""
+    """Checkpoint callbacks that write where the run does not look."""
     for name in ("best", "last"):
         callback = plain["callbacks"].get(name)
         if callback is None:
@@ -128,7 +128,7 @@ def _checkpoints(plain: dict[str, Any]) -> Iterator[str]:
 
 
 def _monitors(plain: dict[str, Any]) -> Iterator[str]:
-    """Callbacks that wait for a figure that the task does not log."""
+    """Callbacks that monitor a metric that the task does not log."""
     logged = getattr(find(plain["task"]["_target_"]), "logged", None)
     for name, callback in plain["callbacks"].items():
         monitor = (callback or {}).get("monitor")
@@ -154,7 +154,7 @@ def _parts(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _attention(plain: dict[str, Any]) -> Iterator[str]:
-    """A backend that cannot train here."""
+    """An attention backend that cannot train on this machine."""
     for part in _parts(plain["model"]):
         if find(part["_target_"]) is not AttentionChoice:
             continue

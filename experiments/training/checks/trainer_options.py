@@ -1,7 +1,7 @@
-"""Options of Lightning's trainer that cut out a part of a run: training, validation, test, saving.
+"""Refuse trainer options that would skip a part of a run: training, validation, test, saving.
 
-A run has a length in steps, which its learning-rate schedule needs, and samples that ``data``
-limits; it validates every so many steps and saves its checkpoints whole.
+The length of a run is given in steps, which its learning-rate schedule needs; samples are limited
+by ``data``; validation is every so many steps.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "reload_dataloaders_every_n_epochs": ((0,), "runs go on exactly where they stopped"),
     "use_distributed_sampler": ((False,), "batches are cut for all processes already"),
 }
-"""Values that leave a run whole, by option, and what to do instead."""
+"""Allowed values by option, and what to use instead of others."""
 
 
 def problems(trainer: dict[str, Any]) -> Iterator[str]:
-    """A line for each option with which a run would not train, validate, test and save all."""
+    """One line for each option with which a run would be incomplete."""
     for name, (neutral, instead) in _NEUTRAL.items():
         value = trainer.get(name, neutral[0])
         # 1 is one batch, and 1.0 is all of them.
@@ -58,7 +58,7 @@ def _time(max_time: Any) -> Iterator[str]:
 
 
 def _checkpoint_writer(plugins: Any) -> Iterator[str]:
-    """Lightning's own writer can leave half a checkpoint."""
+    """A checkpoint writer that can leave truncated files, as Lightning's own."""
     for plugin in plugins if isinstance(plugins, list) else [plugins]:
         target = find(plugin["_target_"]) if isinstance(plugin, dict) else None
         if isinstance(target, type) and issubclass(target, AtomicCheckpointIO):

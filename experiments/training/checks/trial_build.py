@@ -1,4 +1,4 @@
-"""Build the parts of a run once without its data, to see whether they fit together."""
+"""Build the parts of a run without its data, to check that they fit together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COPIES = 4  # weights, gradients, two moments
 
 
 def _specification(cfg: DictConfig, features: int) -> DataSpec:
-    """A data set with the classes that the task names, two at least."""
+    """Specification of a data set with the classes that the task names, at least two."""
     named = [cfg.task.get("background"), *(cfg.task.get("efficiencies") or {})]
     classes = dict.fromkeys(str(name) for name in named if name is not None)
     for name in ("background", "signal"):
@@ -29,7 +29,7 @@ def _specification(cfg: DictConfig, features: int) -> DataSpec:
 
 
 def _memory() -> int:
-    """Bytes of this machine; 0 if it does not say."""
+    """Memory of this machine in bytes; 0 if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -37,12 +37,12 @@ def _memory() -> int:
 
 
 def _check_size(cfg: DictConfig, spec: DataSpec) -> None:
-    """Refuse a network that has no room, before the system ends the process for it."""
+    """Refuse a network that does not fit into memory, before the process is killed."""
     try:
         with torch.device("meta"):
             model = instantiate(cfg.model)(spec=spec)
             parameters = sum(p.numel() for p in model.parameters())
-    except Exception:  # not every package can build on no device; then it is built for real
+    except Exception:  # not every package supports the meta device
         return
     needed, there = 4 * _COPIES * parameters, _memory()
     if there and needed > there:
@@ -53,19 +53,19 @@ def _check_size(cfg: DictConfig, spec: DataSpec) -> None:
 
 
 def build(cfg: DictConfig) -> None:
-    """Build everything but what depends on the data, and forget it.
+    """Build all parts with a stand-in for the data, and discard them.
 
-    Random numbers are left as they were. Nothing is read but the code.
+    Random-number generators are restored, and no data is read.
 
     Raises
     ------
     ValueError, UserError
-        Of any part that cannot be built; Hydra wraps some.
+        If a part cannot be built.
     """
     datamodule = instantiate(cfg.data)
     prepare: Any = getattr(datamodule, "prepare", None)
     spec = _specification(cfg, len(getattr(prepare, "features", ())))
-    # Weights of a backbone fit the data that the run will have, not this stand-in.
+    # A backbone has the classes of the real data.
     scratch = {"model": {"backbone": "none"}} if "backbone" in cfg.model else {}
     copy = OmegaConf.merge(cfg, scratch)
     assert isinstance(copy, DictConfig)
@@ -98,14 +98,14 @@ def _build_trainer(cfg: DictConfig) -> None:
 
 
 def _cause(trainer: DictConfig) -> str:
-    """The option without which Lightning takes the others, or ``trainer``."""
+    """The option without which Lightning accepts the others, or ``trainer``."""
     for name, value in trainer.items():
         if name == "_target_":
             continue
         others = {str(key): inner for key, inner in trainer.items() if key != name}
         try:
             instantiate({**others, "logger": False, "enable_checkpointing": False})
-        except Exception:  # it is another option
+        except Exception:  # another option is wrong
             continue
         return f"trainer.{str(name)}={value}"
     return "trainer"
@@ -113,7 +113,7 @@ def _cause(trainer: DictConfig) -> str:
 
 @contextmanager
 def _named(option: str) -> Iterator[None]:
-    """Say in any error of a library which option it is about."""
+    """Add the name of the option to any error."""
     try:
         yield
     except Exception as error:
@@ -121,7 +121,7 @@ def _named(option: str) -> Iterator[None]:
 
 
 def _words(error: Exception) -> str:
-    """The first line of the error beneath Hydra's."""
+    """The first line of the error that Hydra wrapped."""
     beneath = error.__cause__ or error
     text = str(beneath).strip() or type(beneath).__name__
     return text.splitlines()[0]
