@@ -26,7 +26,7 @@ def score_metrics(
     Parameters
     ----------
     scores
-        Of a whole sample.
+        Scores of a whole sample.
     classes
         Names of the classes in the order of their labels.
     background, efficiencies

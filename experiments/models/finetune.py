@@ -48,7 +48,7 @@ class FineTuned(nn.Module):
     Parameters
     ----------
     spec
-        Of the data set.
+        Specification of the data set.
     tagger
         Makes the tagger from ``spec``; it must have an attribute ``network``.
     backbone

@@ -24,7 +24,7 @@ class LGATrTagger(NetworkTagger):
     Parameters
     ----------
     spec
-        Of the data set.
+        Specification of the data set.
     network
         Makes an :class:`lgatr.LGATr` from its numbers of input and output channels.
     symmetry_breaking

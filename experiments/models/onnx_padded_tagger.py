@@ -45,9 +45,9 @@ def features_of_padded(
     Parameters
     ----------
     fourmomenta, real
-        See :data:`Inputs`.
+        As in :data:`Inputs`.
     names
-        Of the features.
+        Names of the features.
     columns
         The columns among them, in their order, ``(B, N)`` each.
     """

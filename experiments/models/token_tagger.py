@@ -29,7 +29,7 @@ class Tokens:
     scalars
         ``(N, 1 + S)``; the first is 1 for the global token and 0 for all others.
     packing
-        Of the tokens.
+        Packing of the tokens.
     first
         ``(B,)`` index of each event's global token.
     """
@@ -84,7 +84,7 @@ class TokenTagger(nn.Module):
     references
         ``(n, W)`` reference vectors, multivectors or vectors.
     as_channels
-        See :func:`event_tokens`.
+        Whether references are further channels of every token, or tokens of every event.
     attention
         Attention backend.
     momentum_unit

@@ -70,7 +70,7 @@ class Transformer(TokenTagger):
     Parameters
     ----------
     spec
-        Of the data set.
+        Specification of the data set.
     num_blocks
         Number of blocks.
     num_heads, head_width

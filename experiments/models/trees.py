@@ -20,9 +20,9 @@ class BoostedTrees(nn.Module):
     Parameters
     ----------
     spec
-        Of the data set.
+        Specification of the data set.
     **options
-        Of :class:`sklearn.ensemble.HistGradientBoostingClassifier`.
+        Options of :class:`sklearn.ensemble.HistGradientBoostingClassifier`.
     """
 
     executed_attention = "none"

@@ -31,7 +31,7 @@ class Classification(lightning.LightningModule):
     Parameters
     ----------
     spec
-        Of the data set.
+        Specification of the data set.
     model
         Maps an :class:`EventBatch` to logits ``(B, outputs)``: one for two classes, else one for
         each. If it has a method ``fit(batches)``, it is trained by one call of that.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,11 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from data import signals
 from experiments.cli import ROOT
+from experiments.data.batch import DataSpec
 from experiments.errors import UserError
 from experiments.options.command_line import RUN_DIR
 from experiments.report.published import value_with_error
@@ -70,13 +72,7 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     spec = datamodule.spec
     if resumption is not None:
         run_directory.check_spec(directory, spec)
-    make_model = partial(instantiate(cfg.model), spec=spec)
-    task = instantiate(cfg.task)(
-        spec=spec,
-        model=make_model(),
-        optimizer=instantiate(cfg.optimizer),
-        scheduler=instantiate(cfg.scheduler),
-    )
+    task, make_model = _task(cfg, spec)
     trainer = _trainer(cfg)
     step = 0
     if checkpoint is not None:
@@ -87,13 +83,7 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     if first and step != trainer.max_steps:
         rehearse(cfg, task, datamodule, trainer.strategy.root_device)
     if first:
-        if resumption is None:
-            run_directory.lock(directory)
-            run_directory.check_free(directory)
-            run_directory.claim(directory, OmegaConf.to_yaml(cfg, resolve=True), spec, _overrides())
-        else:
-            resume.begin(resumption, step, revision)
-        print(f"Results go to {directory}")
+        _begin(cfg, directory, spec, resumption, step, revision)
     if resumption is not None:
         for logger in trainer.loggers:
             if hasattr(logger, "go_on_from"):
@@ -106,6 +96,36 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
             return _test_and_report(
                 cfg, trainer, task, datamodule, make_model, seconds, revision, checkpoint
             )
+
+
+def _task(cfg: DictConfig, spec: DataSpec) -> tuple[Classification, Callable[[], nn.Module]]:
+    """Build the task and its model; returns also the function that makes a model."""
+    make_model = partial(instantiate(cfg.model), spec=spec)
+    task = instantiate(cfg.task)(
+        spec=spec,
+        model=make_model(),
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+    )
+    return task, make_model
+
+
+def _begin(
+    cfg: DictConfig,
+    directory: Path,
+    spec: DataSpec,
+    resumption: resume.Resumption | None,
+    step: int,
+    revision: str,
+) -> None:
+    """Write the files of a new run directory, or record the resumption of a run."""
+    if resumption is None:
+        run_directory.lock(directory)
+        run_directory.check_free(directory)
+        run_directory.claim(directory, OmegaConf.to_yaml(cfg, resolve=True), spec, _overrides())
+    else:
+        resume.begin(resumption, step, revision)
+    print(f"Results go to {directory}")
 
 
 def _checkpoint_file(choice: str) -> Path | None:

@@ -40,7 +40,7 @@ def pad_events(values: Tensor, packing: Packing, min_places: int = 1) -> tuple[T
     Parameters
     ----------
     values, packing
-        Of the particles.
+        Values and packing of the particles.
     min_places
         Minimum of P, which else is the length of the longest event.
     """
@@ -60,7 +60,7 @@ def pairs(packing: Packing, loops: bool) -> tuple[Tensor, Tensor]:
     Parameters
     ----------
     packing
-        Of the particles.
+        Packing of the particles.
     loops
         Whether to include pairs of a particle with itself.
     """
@@ -91,7 +91,7 @@ def with_references(
     scalars
         ``(N, 1 + S)``; the first marks references, whose other scalars are zero.
     packing
-        Of particles and references.
+        Packing of particles and references.
     """
     count = len(references)
     packing, new, old = batch.packing.prepend(count)

@@ -37,7 +37,7 @@ class LLoCaTransformer(TokenTagger):
     Parameters
     ----------
     spec
-        Of the data set.
+        Specification of the data set.
     symmetry_breaking
         Reference vectors, as further particles (``place: tokens``).
     momentum_unit

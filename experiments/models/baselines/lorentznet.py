@@ -106,7 +106,7 @@ class LorentzNet(nn.Module):
     Parameters
     ----------
     spec
-        Of the data set.
+        Specification of the data set.
     symmetry_breaking
         Reference vectors, as further particles (``place: tokens``).
     momentum_unit

@@ -20,7 +20,7 @@ class ParticleTransformer(nn.Module):
     Parameters
     ----------
     spec
-        Of the data set.
+        Specification of the data set.
     embed_dims, pair_embed_dims
         Widths of the embeddings of particles and of pairs.
     num_heads, num_layers, num_cls_layers

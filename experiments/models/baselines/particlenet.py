@@ -22,7 +22,7 @@ class ParticleNet(nn.Module):
     Parameters
     ----------
     spec
-        Of the data set.
+        Specification of the data set.
     conv_params
         Neighbours and channels of each edge convolution.
     fc_params

@@ -25,7 +25,7 @@ class Pelican(nn.Module):
     Parameters
     ----------
     spec
-        Of the data set.
+        Specification of the data set.
     symmetry_breaking
         Reference vectors; pelican-lite knows them as particles only (``place: tokens``).
     momentum_unit
