@@ -32,7 +32,7 @@ from experiments.saved_runs.checkpoints import check_fits, read_checkpoint
 from experiments.tasks.classification import Classification
 from experiments.training import resume
 from experiments.training.checks.run import check_run
-from experiments.training.failures import explained_failures, explained_after_training, restoring
+from experiments.training.failures import explained_after_training, explained_failures, restoring
 from experiments.training.rehearsal import rehearse
 from experiments.training.results import gather
 from experiments.training.sharding import assemble, load_weights
