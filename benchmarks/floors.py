@@ -19,8 +19,8 @@ from torch.profiler import profile as torch_profile
 import lgatr
 from benchmarks.machine import ceilings
 from benchmarks.speed import MODELS, batch_lengths
-from lgatr.attention.backends.native import cpu as events_kernel
-from lgatr.ops._runtime import cpu as native
+from lgatr.ops._runtime.choice import Operation
+from lgatr.ops._runtime.cpu import KERNELS
 
 GROUPS = {
     "matrix products": ("_linear_pointwise", "aten::mm", "aten::addmm", "aten::bmm"),
@@ -108,20 +108,23 @@ def profile(model: str, events: int, device: str = "cpu") -> None:
 @contextmanager
 def _named_kernels() -> Iterator[None]:
     """Make the kernels in C++, which torch knows nothing of, show up in its profile."""
-    modules = (native, events_kernel)
-    original = native.call
+    Operation.load_all()
+    originals = {name: kernel.load(torch.float32) for name, kernel in KERNELS.items()}
 
-    def named(name: str, *arguments: Any) -> None:
-        with record_function(f"native::{name}"):
-            original(name, *arguments)
+    def named(name: str) -> Callable[..., Any]:
+        def function(*arguments: Any) -> Any:
+            with record_function(f"native::{name}"):
+                return originals[name](*arguments)
 
-    for module in modules:
-        module.call = named  # type: ignore[attr-defined]
+        return function
+
+    for name, kernel in KERNELS.items():
+        kernel.functions[torch.float32] = named(name)
     try:
         yield
     finally:
-        for module in modules:
-            module.call = original  # type: ignore[attr-defined]
+        for name, kernel in KERNELS.items():
+            kernel.functions[torch.float32] = originals[name]
 
 
 def _group(name: str) -> str:

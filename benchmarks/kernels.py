@@ -44,14 +44,14 @@ def cases(tokens: int) -> dict[str, tuple[Callable[[], Any], int]]:
     gates = torch.rand(tokens, CHANNELS, device="cuda")
     moments = triton_norm.layer_norm(wide, None, None, 0.01, 1.0, 1e-5)[1]
     return {
-        "product": (lambda: triton_products.product(x, y, out), _numbers(x, y, out)),
+        "product": (lambda: triton_products.write_product(x, y, out), _numbers(x, y, out)),
         "gradients of the product": (
-            lambda: triton_products.product_gradients(x, y, grad, (out, other)),
+            lambda: triton_products.write_gradients(x, y, grad, (out, other)),
             _numbers(x, y, grad, out, other),
         ),
-        "gate": (lambda: triton_gate.gate(x, gates, out), _numbers(x, out) + gates.numel()),
+        "gate": (lambda: triton_gate.write_gated(x, gates, out), _numbers(x, out) + gates.numel()),
         "gradients of the gate": (
-            lambda: triton_gate.gate_gradient(x, gates, grad, out),
+            lambda: triton_gate.write_gradient(x, gates, grad, out),
             _numbers(x, grad, out) + 2 * gates.numel(),
         ),
         "norm": (

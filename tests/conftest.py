@@ -43,8 +43,11 @@ def matrix_products_of_large_batches(monkeypatch) -> None:
 @pytest.fixture(params=["native", "torch"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to compute on a CPU."""
+    from lgatr.ops._runtime.choice import forget_choices
     from lgatr.ops._runtime.cpu import has_native_kernels
 
+    forget_choices()
+    request.addfinalizer(forget_choices)
     if request.param == "torch":
         monkeypatch.setenv("LGATR_NATIVE", "0")
     elif not has_native_kernels(torch.zeros(1)):

@@ -8,16 +8,16 @@ from pathlib import Path
 from lgatr.ops._runtime import cpu as native
 
 called: set[str] = set()
-_entry = native._entry
+_load = native.Kernel.load
 
 
-def recorded(name, dtype):
-    called.add(name)
-    return _entry(name, dtype)
+def recorded(self, dtype):
+    called.add(self.name)
+    return _load(self, dtype)
 
 
 def pytest_configure():
-    native._entry = recorded
+    native.Kernel.load = recorded
 
 
 def pytest_sessionfinish():

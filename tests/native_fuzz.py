@@ -19,10 +19,13 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from lgatr.attention.backends.native import cpu as _declared  # noqa: F401
 from lgatr.layout import Sectors
 from lgatr.ops._runtime import cpu as native
 from lgatr.ops._runtime.arguments import Array, Heads, Size, State
-from lgatr.ops._runtime.kernel import SIGNATURES, Signature
+from lgatr.ops._runtime.choice import Operation
+
+Operation.load_all()
 
 REAL = (torch.float32, torch.float64)
 GUARD = 7.25
@@ -91,13 +94,12 @@ def array(shape, dtype, generator, numbers):
 
 def right_call(source, name, dtype, generator):
     """Arguments, and for those that are written the buffers around them."""
-    table = SIGNATURES[name]
+    table = native.KERNELS[name].arguments
     found = sizes(source, table)
     if "U" in found and source.randrange(3) == 0:
         found["U"] = found["T"]
-    wanted = Signature(name, table)
     values = {key: found.get(key, 0.5) for key in table}
-    shapes = iter(wanted._wanted(*values.values())[0])
+    shapes = iter(native.KERNELS[name].wanted(*values.values())[0])
     buffers = {}
     for key, kind in table.items():
         if isinstance(kind, State):
@@ -209,7 +211,7 @@ def trial(name, number):
     wrong = bool(source.randrange(2))
     if wrong:
         mistake(values, source)
-    table = SIGNATURES[name]
+    table = native.KERNELS[name].arguments
     copies = None
     try:
         copies = {key: exact(x) for key, x in values.items()}
@@ -251,11 +253,11 @@ def main(trials, first):
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    for name in SIGNATURES:
+    for name in native.KERNELS:
         # Numbers alone come from hypothesis: drawing every size by it would take minutes.
         run = given(st.just(name), st.integers(0, 2**63))(trial)
         seed(first)(limits(run))()
-    print(f"{sum(counts.values())} calls of {len(SIGNATURES)} kernels: ", end="")
+    print(f"{sum(counts.values())} calls of {len(native.KERNELS)} kernels: ", end="")
     print(f"{counts['equal']} equal, {counts['refused']} refused")
 
 

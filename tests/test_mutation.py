@@ -53,9 +53,9 @@ def checks():
         if "kernels" not in name:
             del sys.modules[name]
     import lgatr
-    products = importlib.import_module("lgatr.ops.product.stage")
+    products = importlib.import_module("lgatr.ops.product.formula")
     products.PAIR_PRODUCTS = algebra.PAIR_PRODUCTS
-    products._PRODUCT_TABLE = products._dense_table(products.PRODUCT_ROLES)
+    products._TABLE = products._dense_table()
     from lgatr import primitives
     from lgatr.layout import from_sectors, to_sectors
     from lgatr.layers import EquiLayerNorm, EquiLinear, SlimSelfAttention
@@ -80,7 +80,7 @@ def checks():
         return close(out, transform(slim(vectors, scalars)[0], matrix, "slim vector"))
     def reference(a, b):
         left, right = to_sectors(a.unsqueeze(-2)), to_sectors(b.unsqueeze(-2))
-        return from_sectors(products.signed_products_reference(left, right))[0].squeeze(-2)
+        return from_sectors(products.product_by_table(left, right))[0].squeeze(-2)
     def gradients_are_right():
         a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
         ours = torch.autograd.grad(primitives.geometric_product(a, b), (a, b), x)
@@ -143,7 +143,6 @@ TABLES = {
     "PAIR_METRIC": 8,
     "PAIR_PRODUCTS": 256,
     "LEFT": 16,  # of lgatr.ops.product.formula
-    "LEFT_DAGGER": 16,
 }
 
 

@@ -13,7 +13,8 @@ import torch
 
 from lgatr import LGATr, Packing
 from lgatr.ops._runtime import build as native_build
-from lgatr.ops._runtime.cpu import _entry, has_native_kernels
+from lgatr.ops._runtime.choice import forget_choices
+from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.utils.cache import warn_once
 
 FAST = "import torch; from lgatr.ops._runtime.cpu import has_native_kernels as has"
@@ -25,11 +26,12 @@ def fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("LGATR_CACHE", str(tmp_path / "cache"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    for cached in (native_build.library, _entry, warn_once):
+    for cached in (native_build.library, warn_once):
         cached.cache_clear()
+    forget_choices()
     yield tmp_path
     native_build.library.cache_clear()
-    _entry.cache_clear()
+    forget_choices()
 
 
 def fake_compiler(path, text):

@@ -29,7 +29,7 @@ for name in ("lgatr", "lgatr.ops", "lgatr.ops._runtime", "lgatr.utils"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [str(Path(sys.argv[3], *name.split(".")))]
 from lgatr.ops._runtime import build as native_build
-native_build._SOURCES, native_build._HEADER = (Path(sys.argv[1]),), Path(sys.argv[2])
+native_build._SOURCES, native_build._HEADERS = (Path(sys.argv[1]),), (Path(sys.argv[2]),)
 found = native_build.library("float")
 print(found and found.answer())
 """
@@ -44,7 +44,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "one.cpp").write_text(SOURCE)
     (tmp_path / "one.h").write_text("")
     monkeypatch.setattr(native_build, "_SOURCES", (tmp_path / "one.cpp",))
-    monkeypatch.setattr(native_build, "_HEADER", tmp_path / "one.h")
+    monkeypatch.setattr(native_build, "_HEADERS", (tmp_path / "one.h",))
     monkeypatch.setenv("LGATR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     warn_once.cache_clear()

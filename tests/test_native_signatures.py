@@ -12,10 +12,15 @@ import native_fuzz
 import pytest
 import torch
 
+from lgatr.attention.backends.native import cpu as _declared  # noqa: F401
 from lgatr.ops._runtime import build as native_build
 from lgatr.ops._runtime import cpu as native
 from lgatr.ops._runtime.arguments import Array, Heads, Real, Size, State
-from lgatr.ops._runtime.kernel import FALLIBLE, SIGNATURES
+from lgatr.ops._runtime.choice import Operation
+
+Operation.load_all()
+SIGNATURES = {name: kernel.arguments for name, kernel in native.KERNELS.items()}
+FALLIBLE = {name for name, kernel in native.KERNELS.items() if kernel.fallible}
 
 KINDS = {"State*": State, "T*": Array, "Heads*": Heads, "Index": Size, "double": Real}
 

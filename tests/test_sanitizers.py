@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lgatr.ops._runtime import build as native_build
-from lgatr.ops._runtime.kernel import SIGNATURES
+from lgatr.ops._runtime.cpu import KERNELS
 
 HERE = Path(__file__).parent
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1 -O1"
@@ -77,7 +77,7 @@ def test_no_wrong_access_and_nothing_undefined(tmp_path):
     found = reports(tmp_path)
     assert done.returncode == 0 and not found, f"{done.stdout}\n{done.stderr}\n{found}"
     print(done.stdout.strip().splitlines()[-1])
-    assert (tmp_path / "entries").read_text().split() == sorted(SIGNATURES)
+    assert (tmp_path / "entries").read_text().split() == sorted(KERNELS)
 
 
 @pytest.mark.slow

@@ -12,15 +12,18 @@ from torch.nn import functional as F
 from lgatr import Packing
 from lgatr.layout import Sectors
 from lgatr.ops._runtime import matmul
+from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.ops._runtime.scratch import scratch
-from lgatr.ops._runtime.stage import Stage, Then
-from lgatr.ops.heads.from_heads import FromHeadsStage
-from lgatr.ops.heads.stage import HeadsStage
-from lgatr.ops.linear.stage import Placement
-from lgatr.ops.product import formula as weyl
-from lgatr.ops.product.stage import ProductStage, signed_products_reference
-from lgatr.primitives import attention, linear, nonlinearities, normalization
-from lgatr.primitives.linear import LINEAR, SectorMatrices
+from lgatr.ops._runtime.stage import Fused, Stage
+from lgatr.ops.gate.stage import Gate, gated_linear_stage
+from lgatr.ops.heads.stage import FromHeads, ToHeads
+from lgatr.ops.linear.matrices import Placement, ScalarMixing, assembled
+from lgatr.ops.linear.stage import LINEAR, Assembly, sector_map, sector_matrices, side_by_side
+from lgatr.ops.norm.formula import EPSILON
+from lgatr.ops.norm.stage import Norm, NormByOutputs
+from lgatr.ops.product.formula import product_by_matrices, product_by_table
+from lgatr.ops.product.stage import Product, ProductOfHalves
+from lgatr.utils.nonlinearities import get_nonlinearity
 
 TOKENS = 7
 
@@ -45,34 +48,51 @@ def gains(channels, scalars):
     return [torch.randn(s, dtype=torch.float64).requires_grad_() for s in shapes]
 
 
-def norm(stage=normalization.NormStage, gain=1.0):
-    from functools import partial
-
-    epsilon = normalization.EPSILON
-    return stage(partial(normalization._plain_norm, epsilon, gain), epsilon, gain)
+def norm(stage=Norm, gain=1.0):
+    return stage(EPSILON, gain)
 
 
 def gate(name="gelu", scalar_name="gelu"):
-    from functools import partial
-
-    functions = [nonlinearities.get_nonlinearity(n) for n in (name, scalar_name)]
-    return nonlinearities.GateStage(partial(nonlinearities._plain_gate, *functions), *functions)
+    return Gate(get_nonlinearity(name), get_nonlinearity(scalar_name))
 
 
-FUNCTIONS = [nonlinearities.get_nonlinearity(name) for name in ("gelu", "silu")]
+FUNCTIONS = [get_nonlinearity(name) for name in ("gelu", "silu")]
 
 
-def heads(metric=(True, False, False), count=2, scalars=3, epsilon=0.01):
-    def formula(z, v, b, *map):
-        y = linear.sector_linear(Sectors(z, v, b), SectorMatrices(*map))
-        grouped = Sectors(*(t.unflatten(-1, (len(metric), count, -1)) for t in y))
-        return attention.sector_heads(grouped, metric, epsilon is not None).unbind(-3)
-
-    return HeadsStage(formula, count, metric, scalars, epsilon)
+def heads(metric=(True, False, False), count=2, scalars=3, epsilon=0.01, linear=LINEAR):
+    return ToHeads(linear, count, metric, scalars, epsilon)
 
 
 def from_heads():
-    return FromHeadsStage(lambda x: tuple(attention.sectors_from_heads(x, 2)), 4)
+    return FromHeads(4)
+
+
+def parameters(maps=10, mv=(2, 6), s=(3, 4), bias=True):
+    """Of a linear map, with these channels in and out."""
+    (i, o), (j, p), twice = mv, s, 2 if maps == 10 else 1
+    shapes = ((o, i, maps), (twice * o, j), (p, twice * i), (p, j), (twice * o,), (p,))
+    found = [torch.randn(shape, dtype=torch.float64).requires_grad_() for shape in shapes]
+    if not p:
+        found[2] = found[3] = found[5] = None
+    return found if bias else [*found[:4], None, None]
+
+
+def mapped(*sizes, groups=(1, 1), parts=0, **options):
+    """The stage of a linear map by its parameters, and these."""
+    found = parameters(*sizes, **options)
+    return sector_map(found[0], ScalarMixing(*found[1:]), *groups, parts)
+
+
+def with_map(make, *sizes, **options):
+    """A case whose linear map assembles its matrices."""
+    stage, inputs = mapped(*sizes, **options)
+    return make(stage, len(inputs)), [*state(2, 3), *inputs]
+
+
+def pair():
+    left, right = (mapped(mv=(2, 6), s=(3, 0)) for _ in range(2))
+    stage, inputs = side_by_side(left, right)
+    return Fused(stage, ProductOfHalves(), 3 + len(inputs), "recomputed"), [*state(2, 3), *inputs]
 
 
 def head_tensor():
@@ -88,12 +108,14 @@ CASES = {
     "norm, no scalars": lambda: (norm(), [*state(3, 0), gains(3, 0)[0], None]),
     "norm, at its floor": lambda: (norm(), [*state(3, 4, size=1e-3), *gains(3, 4)]),
     "norm of outputs": lambda: (
-        norm(normalization.NormOfOutputs, 0.7), [*state(3, 4), None, None],
+        norm(NormByOutputs, 0.7), [*state(3, 4), None, None],
     ),
     "gate": lambda: (gate(), state(3, 4)),
     "gate, dense, no scalars": lambda: (gate("silu"), state(3, 0, (2, 3))),
     "gate, two functions": lambda: (gate("gelu", "gelu_exact"), state(3, 4)),
-    "product": lambda: (ProductStage(), state(6, 0)),
+    "product": lambda: (Product(), [*state(3, 0), *state(3, 0)]),
+    "product, dense": lambda: (Product(), [*state(3, 0, (2, 3)), *state(3, 0, (2, 3))]),
+    "product of halves": lambda: (ProductOfHalves(), state(6, 0)),
     "heads": lambda: (heads(), [*state(2, 3), *matrices(3 * 2 * 4, 4, 3 * 2 * 7, 7)]),
     "heads, no bias": lambda: (
         heads(), [*state(2, 3), *matrices(3 * 2 * 4, 4, 3 * 2 * 7, 7, False)],
@@ -110,18 +132,36 @@ CASES = {
     ),
     "from heads": lambda: (from_heads(), [head_tensor()]),
     "from heads, linear": lambda: (
-        Then(from_heads(), LINEAR, 1, "again"), [head_tensor(), *matrices(4, 12, 8, 27)],
+        Fused(from_heads(), LINEAR, 1, "recomputed"), [head_tensor(), *matrices(4, 12, 8, 27)],
     ),
     "linear, norm": lambda: (
-        Then(LINEAR, norm(normalization.NormOfOutputs), 7, "nothing"),
+        Fused(LINEAR, norm(NormByOutputs), 7, "unused"),
         [*state(2, 3), *matrices(6, 4, 10, 7), None, None],
     ),
     "gate, linear": lambda: (
-        nonlinearities.gated_linear_stage(*FUNCTIONS), [*state(2, 3), *matrices(6, 4, 10, 7)],
+        gated_linear_stage(*FUNCTIONS, LINEAR), [*state(2, 3), *matrices(6, 4, 10, 7)],
     ),
     "linear, product": lambda: (
-        Then(LINEAR, ProductStage(), 7, "kept"), [*state(2, 3), *matrices(8, 4, 8, 7)],
+        Fused(LINEAR, ProductOfHalves(), 7, "kept"), [*state(2, 3), *matrices(8, 4, 8, 7)],
     ),
+    "linear map": lambda: with_map(lambda linear, n: linear),
+    "linear map of the full group, no bias": lambda: with_map(
+        lambda linear, n: linear, 5, bias=False
+    ),
+    "linear map, norm": lambda: _with_gains(
+        with_map(lambda linear, n: Fused(linear, norm(NormByOutputs), 3 + n, "unused"))
+    ),
+    "linear map, heads": lambda: with_map(
+        lambda linear, n: heads((True, False), scalars=3, linear=linear),
+        10, (2, 8), (3, 12), groups=(4, 1), parts=2,
+    ),
+    "linear map, kept, product": lambda: with_map(
+        lambda linear, n: Fused(linear, ProductOfHalves(), 3 + n, "kept"), 10, (2, 6), (3, 0),
+    ),
+    "gate, linear map": lambda: with_map(
+        lambda linear, n: gated_linear_stage(*FUNCTIONS, linear)
+    ),
+    "pair of linear maps, product": pair,
 }  # fmt: skip
 
 
@@ -130,8 +170,15 @@ def gradients(outputs, inputs, probes):
     return torch.autograd.grad(outputs, wanted, probes, allow_unused=True)
 
 
+def _with_gains(case):
+    stage, inputs = case
+    return stage, [*inputs, None, None]
+
+
 @pytest.fixture(params=CASES)
-def case(request, kernels):
+def case(request):
+    if not has_native_kernels(torch.zeros(1)):
+        pytest.skip("no C++ compiler")
     torch.manual_seed(0)
     return CASES[request.param]()
 
@@ -182,7 +229,7 @@ def test_second_derivatives(case):
 
 def test_forward_mode_and_vmap(case):
     stage, inputs = case
-    if not isinstance(stage, (ProductStage, normalization.NormStage)) or inputs[0].dim() > 2:
+    if not isinstance(stage, (ProductOfHalves, Norm)) or inputs[0].dim() > 2:
         pytest.skip("one stage suffices: all ask the same question")
     first, *rest = inputs
     tangent = torch.randn_like(first)
@@ -216,35 +263,27 @@ def test_every_stage_is_tested():
 
     from lgatr.attention.backends.native.cpu import EventsStage
     from lgatr.attention.backends.native.grouped import GroupsStage
-    from lgatr.ops.linear.stage import PlacementStage
 
-    elsewhere = {PlacementStage, GroupsStage, EventsStage}  # below; tests/test_events.py
+    elsewhere = {Assembly, GroupsStage, EventsStage}  # below; tests/test_events.py
     # tests/test_slim_stages.py
     elsewhere |= {k for k in below(Stage) if k.__module__.startswith("lgatr.ops.slim")}
     tested = {type(make()[0]) for make in CASES.values()}
     assert set(below(Stage)) <= tested | elsewhere
 
 
-class TestProduct:
-    @pytest.mark.parametrize("plane", [1, 10, 1 << 17])
-    def test_pieces_make_the_whole(self, plane, monkeypatch):
-        monkeypatch.setattr(weyl, "_PLANE", plane)
-        x, y, grad = (Sectors(*(t.detach() for t in state(3, 0))) for _ in range(3))
-        expected = signed_products_reference(x, y)
-        for a, b in zip(weyl.product(x, y), expected, strict=True):
+class TestProductFormulas:
+    def test_matrices_and_table_agree_with_all_derivatives(self):
+        inputs = [*state(3, 0), *state(3, 0)]
+        ours, theirs = (
+            formula(Sectors(*inputs[:3]), Sectors(*inputs[3:]))
+            for formula in (product_by_matrices, product_by_table)
+        )
+        probes = [torch.randn_like(out) for out in theirs]
+        for a, b in (
+            *zip(ours, theirs, strict=True),
+            *zip(gradients(ours, inputs, probes), gradients(theirs, inputs, probes), strict=True),
+        ):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
-        found = weyl.product_gradients(x, y, grad, (weyl.empty(x), weyl.empty(y)))
-        of_x = signed_products_reference(grad, y, (2, 1, 0))
-        of_y = signed_products_reference(x, grad, (0, 2, 1))
-        for a, b in zip((*found[0], *found[1]), (*of_x, *of_y), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
-
-    def test_later_calls_leave_earlier_results_alone(self):
-        x, y = (Sectors(*(t.detach() for t in state(3, 0))) for _ in range(2))
-        first = weyl.product(x, y)
-        copies = [t.clone() for t in first]
-        weyl.product(y, first)
-        assert all(torch.equal(a, b) for a, b in zip(first, copies, strict=True))
 
 
 class TestMatmul:
@@ -293,9 +332,9 @@ class TestPlacement:
         twice = 2 if maps == 10 else 1
         shapes = ((6, 4, maps), (twice * 6, 2), (12, twice * 4), (12, 2), (twice * 6,), (12,))
         parameters = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
-        mixing = linear.ScalarMixing(*parameters[1:])
-        ours = linear.sector_matrices(parameters[0], mixing, *groups, parts)
-        theirs = partial(linear._matrices, *groups, parts)(*parameters)
+        mixing = ScalarMixing(*parameters[1:])
+        ours = sector_matrices(parameters[0], mixing, *groups, parts)
+        theirs = partial(assembled, *groups, parts)(*parameters)
         probes = [torch.randn_like(t) for t in theirs]
         for a, b in zip(ours, theirs, strict=True):
             assert torch.equal(a, b)

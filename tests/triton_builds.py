@@ -11,7 +11,7 @@ from triton.compiler import ASTSource  # noqa: E402
 
 from lgatr.ops._runtime.triton import FUSED  # noqa: E402
 from lgatr.ops.gate import triton as triton_gate  # noqa: E402
-from lgatr.ops.heads import triton as triton_heads  # noqa: E402
+from lgatr.ops.heads import triton_kernels  # noqa: E402
 from lgatr.ops.linear import triton as triton_linear  # noqa: E402
 from lgatr.ops.linear import triton_matrices as triton_placement  # noqa: E402
 from lgatr.ops.norm import triton as triton_norm  # noqa: E402
@@ -32,12 +32,12 @@ KERNELS = [
     (triton_norm._norm_kernel, NEITHER),
     (triton_norm._gradient_kernel, GAINS),
     (triton_norm._gradient_kernel, NEITHER),
-    (triton_heads._heads_kernel, HEADS),
-    (triton_heads._heads_kernel, BARE),
-    (triton_heads._gradient_kernel, HEADS),
-    (triton_heads._gradient_kernel, BARE),
-    (triton_heads._move_kernel, {"BACK": True, **MOVE}),
-    (triton_heads._move_kernel, {"BACK": False, **MOVE}),
+    (triton_kernels._heads_kernel, HEADS),
+    (triton_kernels._heads_kernel, BARE),
+    (triton_kernels._gradient_kernel, HEADS),
+    (triton_kernels._gradient_kernel, BARE),
+    (triton_kernels._move_kernel, {"BACK": True, **MOVE}),
+    (triton_kernels._move_kernel, {"BACK": False, **MOVE}),
     (triton_gate._gate_kernel, {"BLOCK": 256}),
     (triton_gate._gradient_kernel, {"BLOCK": 256}),
     (triton_linear._linear_kernel, LINEAR),

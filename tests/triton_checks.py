@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import partial
 
 import networks
@@ -9,12 +10,15 @@ import pytest
 import torch
 
 from lgatr.layout import Sectors
+from lgatr.ops._runtime.choice import TRITON, Operation, forget_choices
+from lgatr.ops._runtime.stage import Stage
 from lgatr.ops._runtime.tuning import Tuned
-from lgatr.ops.linear.stage import GatedLinearStage
-from lgatr.ops.product.stage import signed_products_reference
-from lgatr.primitives import nonlinearities
-from lgatr.primitives.attention import sector_heads, sectors_from_heads
-from lgatr.primitives.normalization import EPSILON, _plain_norm
+from lgatr.ops.gate.stage import gated_linear_stage
+from lgatr.ops.heads.formula import sector_heads, sectors_from_heads
+from lgatr.ops.linear.stage import LINEAR as LINEAR_STAGE
+from lgatr.ops.norm.formula import EPSILON
+from lgatr.ops.norm.formula import layer_norm as plain_norm
+from lgatr.ops.product.formula import product_by_table
 
 LAYER_NORM = 1e-5
 
@@ -22,7 +26,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MISSING = {"reason": "Triton is not installed: pip install triton", "exc_type": ImportError}
 triton_norm = pytest.importorskip("lgatr.ops.norm.triton", **MISSING)
 triton_gate = pytest.importorskip("lgatr.ops.gate.triton", **MISSING)
-triton_heads = pytest.importorskip("lgatr.ops.heads.triton", **MISSING)
+triton_kernels = pytest.importorskip("lgatr.ops.heads.triton_kernels", **MISSING)
 triton_linear = pytest.importorskip("lgatr.ops.linear.triton", **MISSING)
 triton_placement = pytest.importorskip("lgatr.ops.linear.triton_matrices", **MISSING)
 triton_products = pytest.importorskip("lgatr.ops.product.triton", **MISSING)
@@ -30,7 +34,7 @@ triton_products = pytest.importorskip("lgatr.ops.product.triton", **MISSING)
 
 TUNED = [
     kernel
-    for module in (triton_gate, triton_heads, triton_linear, triton_norm, triton_products)
+    for module in (triton_gate, triton_kernels, triton_linear, triton_norm, triton_products)
     for kernel in vars(module).values()
     if isinstance(kernel, Tuned)
 ]
@@ -43,6 +47,25 @@ def state(tokens, channels, scalars=0, size=1.0, dtype=torch.float32):
         (3, tokens, 2 * channels),
     )
     return Sectors(*((size * torch.randn(s)).to(DEVICE, dtype) for s in shapes))
+
+
+@pytest.fixture
+def as_on_cuda(monkeypatch):
+    """Passes in Triton, wherever tensors lie; the names of the operations that used them."""
+    used = set()
+
+    def passes(self, device, dtype):
+        if TRITON not in self.targets:
+            return None
+        used.add(self.name)
+        module = importlib.import_module(f"{self.package}.triton")
+        return getattr(module, self.name.upper())
+
+    monkeypatch.setattr(Operation, "_passes", passes)
+    monkeypatch.setattr(Stage, "runs_on", lambda self, x: False)
+    forget_choices()
+    yield used
+    forget_choices()
 
 
 def empty(x):
@@ -63,31 +86,32 @@ def agree(ours, theirs, tolerance):
 class TestProduct:
     def test_forward(self, tokens, channels, dtype):
         x, y = state(tokens, channels, dtype=dtype), state(tokens, channels, dtype=dtype)
-        out = triton_products.product(x, y, empty(x))
+        out = triton_products.write_product(x, y, empty(x))
         tolerance = 1e-12 if dtype == torch.float64 else 2e-5
-        agree(out, signed_products_reference(exact(x), exact(y)), tolerance)
+        agree(out, product_by_table(exact(x), exact(y)), tolerance)
 
     def test_gradients_in_one_pass(self, tokens, channels, dtype):
         x, y, grad = (state(tokens, channels, dtype=dtype) for _ in range(3))
-        of_x, of_y = triton_products.product_gradients(x, y, grad, (empty(x), empty(y)))
+        of_x, of_y = triton_products.write_gradients(x, y, grad, (empty(x), empty(y)))
         tolerance = 1e-12 if dtype == torch.float64 else 2e-5
-        agree(of_x, signed_products_reference(exact(grad), exact(y), (2, 1, 0)), tolerance)
-        agree(of_y, signed_products_reference(exact(x), exact(grad), (0, 2, 1)), tolerance)
+        inputs = [part.requires_grad_() for part in (*exact(x), *exact(y))]
+        outputs = product_by_table(Sectors(*inputs[:3]), Sectors(*inputs[3:]))
+        agree((*of_x, *of_y), torch.autograd.grad(outputs, inputs, exact(grad)), tolerance)
 
     def test_halves_of_wider_rows(self, tokens, channels, dtype):
         joined = state(tokens, 2 * channels, dtype=dtype)
         x, y = (Sectors(*parts) for parts in zip(*(p.chunk(2, -1) for p in joined), strict=True))
         like = state(tokens, channels, dtype=dtype)
-        out = triton_products.product(x, y, empty(like))
+        out = triton_products.write_product(x, y, empty(like))
         tolerance = 1e-12 if dtype == torch.float64 else 2e-5
-        agree(out, signed_products_reference(exact(x), exact(y)), tolerance)
+        agree(out, product_by_table(exact(x), exact(y)), tolerance)
 
 
 def test_channels_side_by_side():
     x = state(4, 3)
     apart = Sectors(x.z.repeat(1, 2)[:, ::2], x.v, x.b)
     with pytest.raises(ValueError, match="side by side"):
-        triton_products.product(apart, x, empty(x))
+        triton_products.write_product(apart, x, empty(x))
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-3], ids=["", "at the floor"])
@@ -106,7 +130,7 @@ def test_layer_norm(tokens, channels, scalars, affine, size, monkeypatch):
     inputs = [
         None if t is None else t.double().cpu().requires_grad_() for t in (*x, weight, weight_s)
     ]
-    expected = partial(_plain_norm, EPSILON, gain)(*inputs)
+    expected = partial(plain_norm, EPSILON, gain)(*inputs)
     given = [t for t in inputs if t is not None]
     gradients = iter(torch.autograd.grad(expected, given, exact(grad)))
     agree(out, expected, 2e-5)
@@ -137,7 +161,7 @@ def test_heads(groups, channels, scalars, metric, epsilon, size):
         return sector_heads(Sectors(*parts), metric, epsilon is not None).flatten(1, 2)
 
     expected = plain(*reference)
-    kernels = triton_heads.Heads(groups, w, scalars, per_part, metric, epsilon)
+    kernels = triton_kernels.Heads(groups, w, scalars, per_part, metric, epsilon)
     heads = torch.full(expected.shape, torch.nan, device=DEVICE)
     factors, scales = torch.empty(2, tokens, groups, device=DEVICE).unbind(0)
     kernels.forward(x, heads, factors, scales, LAYER_NORM)
@@ -156,7 +180,7 @@ def test_heads(groups, channels, scalars, metric, epsilon, size):
 def test_moving_heads(groups, channels, scalars):
     heads = torch.randn(4, groups, 16 * channels + scalars, device=DEVICE)
     x = empty(state(4, groups * channels, groups * scalars))
-    kernels = triton_heads.Heads(groups, 2 * channels, scalars)
+    kernels = triton_kernels.Heads(groups, 2 * channels, scalars)
     kernels.unpack(heads, x)
     expected = sectors_from_heads(heads, channels)
     assert all(torch.equal(a, b) for a, b in zip(x, expected, strict=True))
@@ -170,8 +194,8 @@ def test_gate(tokens, channels, scalars):
     x, grad = (state(tokens, channels, scalars) for _ in range(2))
     gates = torch.rand(tokens, channels, device=DEVICE)
     out, found = empty(x), empty(x)
-    triton_gate.gate(x, gates, out)
-    of_gates = triton_gate.gate_gradient(x, gates, grad, found)
+    triton_gate.write_gated(x, gates, out)
+    of_gates = triton_gate.write_gradient(x, gates, grad, found)
     w, both = 2 * channels, gates.repeat(1, 2)
     wanted, wanted_grad = ([s.z[:, :w] * both, s.v * both, s.b * both] for s in (x, grad))
     for ours, theirs in ((out, wanted), (found, wanted_grad)):
@@ -226,20 +250,15 @@ class TestLinear:
         out = triton_linear.product(grad, tuple(m.t() for m in matrices), None)
         agree(out, [a @ m.double().cpu() for a, m in zip(exact(grad), matrices, strict=True)], 2e-5)
 
-    def test_gates_while_reading(self, tokens, c, s, out_c, out_s, monkeypatch):
-        from lgatr.ops.gate import stage as gate
-        from lgatr.ops.linear import stage as linear
-
+    def test_gates_while_reading(self, tokens, c, s, out_c, out_s, as_on_cuda):
         x = state(tokens, c, s)
         matrices, bias = linear_map(x, out_c, out_s)
-        for module in (gate, linear):
-            monkeypatch.setattr(module, "has_triton_kernels", lambda x: True)
-        stage = nonlinearities.gated_linear_stage(torch.nn.functional.gelu, torch.tanh)
-        assert isinstance(stage, GatedLinearStage)
+        stage = gated_linear_stage(torch.nn.functional.gelu, torch.tanh, LINEAR_STAGE)
         given = [t.requires_grad_() for t in (*x, *matrices, bias)]
         reference = [t.detach().double().cpu().requires_grad_() for t in given]
         expected, out = stage.plain(*reference), stage(*given)
         agree(out, expected, 2e-5)
+        assert "gated_linear" in as_on_cuda
         grads = [torch.randn_like(t) for t in out]
         theirs = torch.autograd.grad(expected, reference, [g.double().cpu() for g in grads])
         for a, b in zip(torch.autograd.grad(out, given, grads), theirs, strict=True):
@@ -267,10 +286,10 @@ def test_results_do_not_depend_on_launch_options(number, monkeypatch):
         torch.manual_seed(0)
         x, y, grad = (state(40, 9, 0) for _ in range(3))
         gates, places = torch.rand(40, 9, device=DEVICE), [empty(x) for _ in range(5)]
-        triton_products.product(x, y, places[0])
-        triton_products.product_gradients(x, y, grad, (places[1], places[2]))
-        triton_gate.gate(x, gates, places[3])
-        of_gates = triton_gate.gate_gradient(x, gates, grad, places[4])
+        triton_products.write_product(x, y, places[0])
+        triton_products.write_gradients(x, y, grad, (places[1], places[2]))
+        triton_gate.write_gated(x, gates, places[3])
+        of_gates = triton_gate.write_gradient(x, gates, grad, places[4])
         return [of_gates, *(part for place in places for part in place)]
 
     before = results()
@@ -283,15 +302,8 @@ def test_results_do_not_depend_on_launch_options(number, monkeypatch):
 
 @pytest.mark.parametrize("fused_linear", [False, True], ids=["", "fused linear"])
 @pytest.mark.parametrize("kind", networks.KINDS)
-def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch):
+def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch, request):
     """Everything as on CUDA, but in the interpreter where there is none."""
-    from lgatr.ops._runtime.stage import Stage
-    from lgatr.ops.gate import stage as gate
-    from lgatr.ops.heads import stage as heads
-    from lgatr.ops.linear import stage as linear
-    from lgatr.ops.norm import stage as norm
-    from lgatr.ops.product import stage as products
-
     # In single precision, for which alone there are kernels on CUDA.
     net = networks.build(kind).to(DEVICE, torch.float32)
     given = networks.inputs(kind, 2, 4)
@@ -303,19 +315,11 @@ def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch):
         return [*outputs, *torch.autograd.grad(total, [*inputs, *net.parameters()])]
 
     expected = run()
-    used = []
-
-    def as_on_cuda(x):
-        used.append(x.shape)
-        return True
-
-    for module in (gate, heads, linear, norm, products):
-        monkeypatch.setattr(module, "has_triton_kernels", as_on_cuda)
-    monkeypatch.setattr(Stage, "runs_on", lambda self, x: False)
+    used = request.getfixturevalue("as_on_cuda")
     candidates = FUSED_LINEAR if fused_linear else BY_LIBRARY
     for kernel in (triton_linear._PLAIN, triton_linear._GATED):
         monkeypatch.setattr(kernel, "candidates", candidates)
     # The scale is that of the largest entry: small ones are differences of such.
     for a, b in zip(run(), expected, strict=True):
         assert (a - b).abs().max() <= 1e-5 * b.abs().max().clamp(min=1.0)
-    assert used or networks.is_slim(kind)
+    assert len(used) > 5 or networks.is_slim(kind)

@@ -9,142 +9,18 @@ the queries, so any attention backend computes equivariant attention without kno
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from lgatr.algebra import INNER_SIGNS, PAIR_METRIC
+from lgatr.algebra import INNER_SIGNS
 from lgatr.attention import prepare_attention
-from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
-from lgatr.ops._runtime.stage import Then
-from lgatr.ops.heads.from_heads import FromHeadsStage
-from lgatr.ops.heads.stage import HeadsStage
-from lgatr.primitives.linear import LINEAR, SectorMatrices, sector_linear
-from lgatr.primitives.normalization import EPSILON, inverse_norm
+from lgatr.layout import constant
+from lgatr.ops.heads.formula import sector_heads, sectors_from_heads, split_heads
+from lgatr.ops.heads.stage import project_from_heads as sector_linear_of_heads
+from lgatr.ops.heads.stage import project_to_heads as sector_linear_heads
 from lgatr.utils.inputs import check_multivectors, check_real, check_scalars
-
-# sector_heads multiplies the first vector row like the scalars, all later rows with the opposite.
-assert PAIR_METRIC == (1, 1) + (-1,) * (len(PAIR_METRIC) - 2)
-
-
-def sector_heads(x: Sectors, metric: tuple[bool, ...], normalise: bool = True) -> Tensor:
-    """Normalise every head and flatten it for a dot-product attention backend.
-
-    Parameters
-    ----------
-    x
-        ``z (..., P, H, 2c + cs)``, ``v (4, ..., P, H, 2c)``, ``b (3, ..., P, H, 2c)`` with P
-        parts such as queries, keys and values.
-    metric
-        For each part whether it gets the signs of the inner product.
-    normalise
-        If False, heads are only flattened.
-
-    Returns
-    -------
-    ``(..., P, H, D)``; within a head: scalar pairs, scalars, vector pairs, bivector pairs.
-    """
-    c = x.mv_channels
-    signs = [s for part in metric for s in [1.0] * c + [-1.0 if part else 1.0] * c]
-    flipped = [s for part in metric for s in [-1.0 if part else 1.0] * c + [1.0] * c]
-    factor = inverse_norm(x) if normalise else x.z.new_ones(())
-    first, later = (
-        factor * constant(tuple(table), factor.device, factor.dtype).view(-1, 1, 2 * c)
-        for table in (signs, flipped)
-    )
-    parts = [x.z[..., : 2 * c] * first]
-    if x.s_channels:
-        s = x.scalars
-        parts.append(F.layer_norm(s, s.shape[-1:]) if normalise else s)
-    if torch.compiler.is_compiling():
-        # One view instead of rows: inductor of torch 2.13 writes the stacked gradient of three
-        # rows in place of an operand that it still reads.
-        rows = [x.v[:1] * first, x.v[1:] * later, x.b * later]
-        parts += [row.movedim(0, -2).flatten(-2) for row in rows]
-    else:
-        vectors = x.v.unbind(0)
-        parts += [vectors[0] * first, *(row * later for row in (*vectors[1:], *x.b.unbind(0)))]
-    return torch.cat(parts, dim=-1)
-
-
-def sector_linear_heads(
-    x: Sectors,
-    matrices: SectorMatrices,
-    heads: int,
-    metric: tuple[bool, ...],
-    s_channels: int,
-    normalise: bool = True,
-) -> tuple[Tensor, ...]:
-    """A linear map, then :func:`sector_heads`, as one stage: for each part ``(..., H, D)``.
-
-    Parameters
-    ----------
-    x
-        The state.
-    matrices
-        Their output channels ordered (part, head, channel).
-    heads
-        Number of heads H.
-    metric
-        For each part whether it gets the signs of the inner product.
-    s_channels
-        Scalar channels of a head.
-    normalise
-        If False, heads are only flattened.
-    """
-
-    def formula(z: Tensor, v: Tensor, b: Tensor, *map: Any) -> tuple[Tensor, ...]:
-        y = sector_linear(Sectors(z, v, b), SectorMatrices(*map))
-        grouped = Sectors(*(t.unflatten(-1, (len(metric), heads, -1)) for t in y))
-        return sector_heads(grouped, metric, normalise).unbind(-3)
-
-    stage = HeadsStage(formula, heads, metric, s_channels, EPSILON if normalise else None)
-    leading = x.z.shape[:-1]
-    # A single token without leading dimensions becomes a batch of one.
-    z = x.z.flatten(0, -2) if leading else x.z.unsqueeze(0)
-    v, b = (t.flatten(1, -2) if leading else t.unsqueeze(1) for t in (x.v, x.b))
-    outputs = stage(z, v, b, *matrices)
-    return tuple(out.view(*leading, *out.shape[1:]) for out in outputs)
-
-
-def split_heads(x: Tensor, mv_channels: int) -> Sectors:
-    """Undo the flattening of heads ``(..., H, D)``: a state whose tokens are ``(..., H)``."""
-    c2 = 2 * mv_channels
-    rows = (NUM_VECTORS + NUM_BIVECTORS) * c2
-    z, v, b = x.split([x.shape[-1] - rows, NUM_VECTORS * c2, NUM_BIVECTORS * c2], dim=-1)
-    v, b = (t.unflatten(-1, (-1, c2)).movedim(-2, 0) for t in (v, b))
-    return Sectors(z, v, b)
-
-
-def sectors_from_heads(x: Tensor, mv_channels: int) -> Sectors:
-    """Undo the flattening: ``(..., H, D)`` to sectors with channels ordered by head."""
-    return Sectors(*(t.flatten(-2) for t in split_heads(x, mv_channels)))
-
-
-def sector_linear_of_heads(x: Tensor, mv_channels: int, matrices: SectorMatrices) -> Sectors:
-    """A linear map of :func:`sectors_from_heads`, as one stage.
-
-    Parameters
-    ----------
-    x
-        ``(..., T, H, D)``.
-    mv_channels
-        Multivector channels per head.
-    matrices
-        Of the map, for channels ordered by head.
-    """
-    leading = x.shape[:-2]
-    formula = partial(_plain_sectors, mv_channels)
-    stage = Then(FromHeadsStage(formula, 2 * mv_channels), LINEAR, count=1, middle="again")
-    z, v, b = stage(x.flatten(0, -3), *matrices)
-    return Sectors(z.unflatten(0, leading), v.unflatten(1, leading), b.unflatten(1, leading))
-
-
-def _plain_sectors(mv_channels: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return sectors_from_heads(x, mv_channels)
 
 
 def scaled_dot_product_attention(
@@ -250,3 +126,14 @@ def sdp_attention(
     width = v_mv.shape[-2] * v_mv.shape[-1]
     outputs_mv = out[..., :width].unflatten(-1, v_mv.shape[-2:])
     return outputs_mv, None if v_s is None else out[..., width:]
+
+
+__all__ = [
+    "scaled_dot_product_attention",
+    "sdp_attention",
+    "sector_heads",
+    "sector_linear_heads",
+    "sector_linear_of_heads",
+    "sectors_from_heads",
+    "split_heads",
+]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lgatr.algebra import GRADE_SLICES, INNER_SIGNS
-from lgatr.layout import Sectors, constant
+from lgatr.layout import constant
+from lgatr.ops.norm.formula import sector_squared_norm
 from lgatr.utils.inputs import broadcast, check_multivectors
 
 
@@ -52,20 +53,11 @@ def abs_squared_norm(x: Tensor) -> Tensor:
     return first
 
 
-def sector_squared_norm(x: Sectors) -> Tensor:
-    """:func:`abs_squared_norm` summed over the channels of a state: ``(T, 1)``."""
-    c = x.mv_channels
-    mv = x.z[..., : 2 * c]
-    scalar = (mv * mv).sum(dim=-1, keepdim=True)
-    squares = x.v * x.v
-    vector = (squares[0] - squares[1] - squares[2] - squares[3]).abs().sum(-1, keepdim=True)
-    squares = (x.b * x.b).sum(dim=0)
-    bivector = (squares[..., c:] - squares[..., :c]).abs().sum(-1, keepdim=True)
-    return scalar + vector + bivector
-
-
 def _load_inner_product_factors(
     device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Tensor:
     # lloca 2.0 imports this name: the signs of the inner product in the public order of blades.
     return constant(INNER_SIGNS, torch.device(device), dtype)
+
+
+__all__ = ["abs_squared_norm", "inner_product", "sector_squared_norm"]

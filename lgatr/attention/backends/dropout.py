@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.pattern.positions import Positions
-from lgatr.ops._runtime.derivatives import needs_plain_formula
+from lgatr.ops._runtime.stage import needs_plain_formula
 
 _MASK = 0xFFFFFFFF
 

@@ -11,14 +11,10 @@ from torch import nn
 
 from lgatr.layers.multivector.base import MultivectorLayer
 from lgatr.layout import Sectors
+from lgatr.ops.linear.matrices import ScalarMixing, SectorMatrices
+from lgatr.ops.linear.stage import SectorMap, sector_linear, sector_map, sector_matrices
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
-from lgatr.primitives.linear import (
-    ScalarMixing,
-    SectorMatrices,
-    num_linear_maps,
-    sector_linear,
-    sector_matrices,
-)
+from lgatr.primitives.linear import num_linear_maps
 from lgatr.utils.arguments import check_counts, check_flags
 
 
@@ -201,8 +197,8 @@ class EquiLinear(MultivectorLayer):
         in_groups: int = 1,
         parts: int = 0,
         in_scale: torch.Tensor | None = None,
-    ) -> SectorMatrices:
-        """One matrix per sector, by :func:`~lgatr.primitives.linear.sector_matrices`.
+    ) -> SectorMap | SectorMatrices:
+        """The map as operations take it, by :func:`~lgatr.ops.linear.stage.sector_map`.
 
         Parameters
         ----------
@@ -212,9 +208,9 @@ class EquiLinear(MultivectorLayer):
             A factor for each input group, ``(in_groups,)``; None for ones.
         """
         mixing = self.mixing()
-        m = sector_matrices(self.weight, mixing, out_groups, in_groups, parts)
         if in_scale is None:
-            return m
+            return sector_map(self.weight, mixing, out_groups, in_groups, parts)
+        m = sector_matrices(self.weight, mixing, out_groups, in_groups, parts)
         scale = in_scale.unsqueeze(-1)
         z, v, b = ((w.unflatten(1, (in_groups, -1)) * scale).flatten(1) for w in m[:3])
         return SectorMatrices(z, v, b, m.bias)

@@ -1,1 +1,1 @@
-"""Operations."""
+"""What operations share: stages, the choice of implementation, building and calling C++ kernels."""

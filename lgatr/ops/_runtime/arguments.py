@@ -1,43 +1,57 @@
 """Kinds of arguments of the kernels in C++, each checked before its address is handed over.
 
 An address and a wrong size corrupt memory, so nothing here trusts its caller: shape, strides,
-format, device, and that there is memory at all. The checks are comparisons of shapes with tuples
-of integers, about a microsecond for each tensor; a kernel has up to a dozen, and a training step
-of one small event spends more than 500 microseconds for each call of a kernel.
+format, device, and that there is memory at all. Each kind of argument knows its check twice:
+
+- as expressions (:meth:`Argument.fast`), of which :class:`~lgatr.ops._runtime.cpu.Kernel` makes one
+  function per kernel; they accept what layers pass and nothing that :meth:`Argument.converted`
+  refuses;
+- as :meth:`Argument.converted`, which is asked when an expression is false. It accepts everything
+  that is right, such as several leading dimensions, and says what is wrong with the rest.
+
+Legend: sizes such as T are arguments of the kernel too, and shapes are written in their names.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
 
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS
+from lgatr.ops._runtime.memory import address_of, row_strides, wrong_shape
 
 Shape = tuple[int, ...]
 _LARGEST = 2**62
 
-
-class StateAddress(ctypes.Structure):
-    """``State`` of native.cpp."""
-
-    _fields_ = [(name, ctypes.c_void_p) for name in "zvb"] + [
-        (name, ctypes.c_int64) for name in ("z_token", "v_row", "v_token", "b_row", "b_token")
-    ]
+# State of common.h: addresses of z, v, b; strides z by token, v by row and token, b likewise.
+pack_state = struct.Struct("8q").pack
+# Heads of the attention kernels: address, strides by token and head.
+pack_heads = struct.Struct("3q").pack
 
 
-class HeadsAddress(ctypes.Structure):
-    """``Heads`` of attention.cpp."""
+class Fast(NamedTuple):
+    """Python source for the check of one argument.
 
-    _fields_ = [
-        ("data", ctypes.c_void_p), ("token", ctypes.c_int64), ("head", ctypes.c_int64),
-    ]  # fmt: skip
+    Parameters
+    ----------
+    lines
+        Statements before the checks; one that raises is a refusal.
+    checks
+        Expressions that must all be true.
+    address
+        Expression for what ctypes gets.
+    """
+
+    lines: list[str]
+    checks: list[str]
+    address: str
 
 
 class Argument(ABC):
@@ -55,14 +69,12 @@ class Argument(ABC):
         return "0"
 
     @abstractmethod
-    def converted(self, x: Any, want: Any, real: torch.dtype) -> Any:
-        """``x`` as ctypes takes it.
+    def fast(self, name: str) -> Fast:
+        """The check of the argument with this name as source code."""
 
-        Raises
-        ------
-        ValueError, TypeError
-            With what is wrong with it.
-        """
+    @abstractmethod
+    def converted(self, x: Any, want: Any, real: torch.dtype) -> Any:
+        """``x`` as ctypes takes it; ``ValueError`` or ``TypeError`` with what is wrong with it."""
 
 
 def _tuple(dimensions: Sequence[str]) -> str:
@@ -73,44 +85,8 @@ def _product(dimensions: Sequence[str]) -> str:
     return " * ".join(f"({d})" for d in dimensions)
 
 
-def _address(x: Any, dtype: torch.dtype) -> int:
-    """Where a tensor begins, which must be of this format, on the CPU, and as its memory says."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"is {type(x).__name__}, and a tensor is wanted")
-    if x.dtype is not dtype or not x.is_cpu:
-        raise ValueError(f"is {x.dtype} on {x.device}, and {dtype} on cpu is wanted")
-    if x.is_neg():
-        raise ValueError("is a lazily negated view; call resolve_neg() on it")
-    try:
-        address = x.data_ptr()
-    except RuntimeError:  # sparse ones, and those inside of torch.func
-        raise ValueError(f"has no memory of its own: it is {x.layout}, or a wrapper") from None
-    if address == 0 and x.numel() > 0:
-        raise ValueError("has no memory: it was freed, or stands for another tensor")
-    return address
-
-
-def _wrong_shape(x: Tensor, want: Shape) -> ValueError:
-    return ValueError(f"has shape {tuple(x.shape)}, and {want} is wanted")
-
-
-def _row_strides(x: Tensor, want: Shape, written: bool) -> Shape:
-    """Strides of a tensor of this shape whose last dimension must lie side by side.
-
-    Places that are written must not overlap: threads would write them at once.
-    """
-    if x.shape != want:
-        raise _wrong_shape(x, want)
-    strides = x.stride()
-    if strides[-1] != 1 and want[-1] > 1:
-        raise ValueError(f"has strides {strides}, and the last must be 1")
-    if written and not x.is_contiguous():
-        reach = 1
-        for stride, size in sorted(zip(strides, want, strict=True)):
-            if size > 1 and stride < reach:
-                raise ValueError(f"has strides {strides}, and would be written on top of itself")
-            reach = max(reach, stride * (size - 1) + reach) if size > 1 else reach
-    return strides
+def _is_plain(x: str, dtype: str = "real") -> str:
+    return f"{x}.dtype is {dtype} and {x}.is_cpu and not {x}.is_neg()"
 
 
 @dataclass(frozen=True)
@@ -143,15 +119,27 @@ class Array(Argument):
         """See :class:`Argument`."""
         return _product(self.dimensions)
 
+    def fast(self, name: str) -> Fast:
+        """See :class:`Argument`."""
+        dtype = "real" if self.dtype is None else "torch." + str(self.dtype).split(".")[1]
+        check = (
+            f"{_is_plain(name, dtype)} and {name}.shape == {self.shapes()}"
+            f" and {name}.is_contiguous() and at_{name}"
+        )
+        if not self.optional:
+            return Fast([f"at_{name} = {name}.data_ptr()"], [check], f"at_{name}")
+        line = f"at_{name} = None if {name} is None else {name}.data_ptr()"
+        return Fast([line], [f"({name} is None or {check})"], f"at_{name}")
+
     def converted(self, x: Any, want: Shape, real: torch.dtype) -> int | None:
         """See :class:`Argument`."""
         if x is None and self.optional:
             return None
-        address = _address(x, self.dtype or real)
+        address = address_of(x, self.dtype or real)
         if x.shape != want:
             own = x.dim() - len(want) + 1
             if own < 1 or x.shape[own:] != want[1:] or x.numel() != math.prod(want):
-                raise _wrong_shape(x, want)
+                raise wrong_shape(x, want)
         if not x.is_contiguous():
             raise ValueError(f"has strides {x.stride()}, and must be contiguous")
         return address
@@ -171,7 +159,7 @@ class State(Argument):
         Whether z may have more columns, which are left alone.
     """
 
-    c_type = ctypes.POINTER(StateAddress)
+    c_type = ctypes.c_void_p
     width_z: str
     width: str
     written: bool = False
@@ -190,20 +178,45 @@ class State(Argument):
         """See :class:`Argument`."""
         return _product(("T", self.width_z))
 
+    def fast(self, name: str) -> Fast:
+        """See :class:`Argument`."""
+        z, v, b = (f"{part}_{name}" for part in "zvb")
+        lines = [
+            f"{z}, {v}, {b} = {name}",
+            f"{z}0, {z}1 = {z}.stride()",
+            *(f"{x}0, {x}1, {x}2 = {x}.stride()" for x in (v, b)),
+            *(f"at_{x} = {x}.data_ptr()" for x in (z, v, b)),
+        ]
+        checks = [
+            *(_is_plain(x) for x in (z, v, b)),
+            f"{v}.shape == ({NUM_VECTORS}, T, {self.width})",
+            f"{b}.shape == ({NUM_BIVECTORS}, T, {self.width})",
+            f"{z}1 == {v}2 == {b}2 == 1 and at_{z} and at_{v} and at_{b}",
+        ]
+        if self.wider:
+            checks.append(f"{z}.shape[0] == T and {z}.shape[1] >= {self.width_z}")
+        else:
+            checks.append(f"{z}.shape == (T, {self.width_z})")
+        if self.written:  # rows behind tokens behind columns, none on top of another
+            checks.append(f"{z}0 >= {z}.shape[1]")
+            checks += [f"{x}1 >= {self.width} and {x}0 >= {x}1 * T" for x in (v, b)]
+        address = f"pack_state(at_{z}, at_{v}, at_{b}, {z}0, {v}0, {v}1, {b}0, {b}1)"
+        return Fast(lines, checks, address)
+
     def converted(self, x: Any, want: tuple[Shape, ...], real: torch.dtype) -> Any:
         """See :class:`Argument`."""
         try:
             z, v, b = x
         except (TypeError, ValueError):
             raise TypeError("is no state (z, v, b)") from None
-        addresses = _address(z, real), _address(v, real), _address(b, real)
+        addresses = address_of(z, real), address_of(v, real), address_of(b, real)
         shape_z, shape_v, shape_b = want
         if self.wider and z.dim() == 2:
             shape_z = shape_z[0], max(z.shape[1], shape_z[1])
-        z_token, _ = _row_strides(z, shape_z, self.written)
-        v_row, v_token, _ = _row_strides(v, shape_v, self.written)
-        b_row, b_token, _ = _row_strides(b, shape_b, self.written)
-        return StateAddress(*addresses, z_token, v_row, v_token, b_row, b_token)
+        z_token, _ = row_strides(z, shape_z, self.written)
+        v_row, v_token, _ = row_strides(v, shape_v, self.written)
+        b_row, b_token, _ = row_strides(b, shape_b, self.written)
+        return pack_state(*addresses, z_token, v_row, v_token, b_row, b_token)
 
 
 @dataclass(frozen=True)
@@ -218,7 +231,7 @@ class Heads(Argument):
         Whether the kernel writes them.
     """
 
-    c_type = ctypes.POINTER(HeadsAddress)
+    c_type = ctypes.c_void_p
     tokens: str
     written: bool = False
 
@@ -230,11 +243,22 @@ class Heads(Argument):
         """See :class:`Argument`."""
         return _product((self.tokens, "H", "D"))
 
+    def fast(self, name: str) -> Fast:
+        """See :class:`Argument`."""
+        lines = [f"{name}0, {name}1, {name}2 = {name}.stride()", f"at_{name} = {name}.data_ptr()"]
+        checks = [
+            f"{_is_plain(name)} and {name}.shape == {self.shapes()}",
+            f"{name}2 == 1 and at_{name}",
+        ]
+        if self.written:
+            checks.append(f"{name}1 >= D and {name}0 >= {name}1 * H")
+        return Fast(lines, checks, f"pack_heads(at_{name}, {name}0, {name}1)")
+
     def converted(self, x: Any, want: Shape, real: torch.dtype) -> Any:
         """See :class:`Argument`."""
-        address = _address(x, real)
-        token, head, _ = _row_strides(x, want, self.written)
-        return HeadsAddress(address, token, head)
+        address = address_of(x, real)
+        token, head, _ = row_strides(x, want, self.written)
+        return pack_heads(address, token, head)
 
 
 @dataclass(frozen=True)
@@ -253,6 +277,12 @@ class Size(Argument):
     low: int = 0
     high: int = _LARGEST
     multiple: int = 1
+
+    def fast(self, name: str) -> Fast:
+        """See :class:`Argument`."""
+        multiple = f" and not {name} % {self.multiple}" if self.multiple > 1 else ""
+        check = f"isinstance({name}, int) and {self.low} <= {name} <= {self.high}{multiple}"
+        return Fast([], [check], name)
 
     def converted(self, x: Any, want: Any, real: torch.dtype) -> int:
         """See :class:`Argument`."""
@@ -277,6 +307,11 @@ class Real(Argument):
     c_type = ctypes.c_double
     positive: bool = False
 
+    def fast(self, name: str) -> Fast:
+        """See :class:`Argument`."""
+        positive = f" and 0.0 < {name} < inf" if self.positive else ""
+        return Fast([], [f"isinstance({name}, float){positive}"], name)
+
     def converted(self, x: Any, want: Any, real: torch.dtype) -> float:
         """See :class:`Argument`."""
         if not isinstance(x, (int, float)):
@@ -284,3 +319,28 @@ class Real(Argument):
         if self.positive and not 0 < x < math.inf:
             raise ValueError(f"is {x}, and a positive finite number is wanted")
         return x
+
+
+FLAG, PIECE_COUNT = Size(0, 1), Size(1, 2**20)
+SIGNS: dict[str, Argument] = {"F": Size(1), "metric": Size(0, 2**62 - 1)}
+"""Heads of each part F, and a bit for each part that gets the signs of the inner product."""
+
+
+def given(*dimensions: str) -> Array:
+    """A contiguous tensor that is read."""
+    return Array(dimensions)
+
+
+def out(*dimensions: str) -> Array:
+    """A contiguous tensor that is written."""
+    return Array(dimensions, written=True)
+
+
+def maybe(*dimensions: str, written: bool = False) -> Array:
+    """A contiguous tensor, or None."""
+    return Array(dimensions, written=written, optional=True)
+
+
+def sizes(names: str) -> dict[str, Argument]:
+    """Sizes with these names, from 0."""
+    return {name: Size() for name in names.split()}

@@ -20,7 +20,7 @@ from pathlib import Path
 from lgatr.ops._runtime.store import BUILD_PREFIX, is_intact, keep, only_builder
 from lgatr.utils.cache import cache_directory, warn_once
 
-_HEADER = Path(__file__).parent / "native.h"
+_HEADERS = tuple(sorted(Path(__file__).parent.glob("*.h")))
 # Wherever in the package they lie: beside the Python files that call them.
 _SOURCES = tuple(sorted(Path(__file__).parents[2].rglob("*.cpp")))
 _FLAGS = (
@@ -43,6 +43,17 @@ def is_wanted() -> bool:
     return os.environ.get(SWITCH, "1") != "0"
 
 
+def problem(real: str) -> str | None:
+    """Why there are no kernels for ``"float"`` or ``"double"``, or None; builds them if needed."""
+    if not is_wanted():
+        return f"{SWITCH}=0"
+    return None if library(real) is not None else _problems.get(real, "not built")
+
+
+_problems: dict[str, str] = {}
+"""Why they could not be built."""
+
+
 @cache
 def library(real: str) -> ctypes.CDLL | None:
     """The kernels for ``"float"`` or ``"double"``, or None where they cannot be built.
@@ -63,6 +74,7 @@ def library(real: str) -> ctypes.CDLL | None:
             _log.info("CPU kernels %s: %s", " ".join(openmp), reason)
     except (ValueError, subprocess.SubprocessError) as error:
         reason = _reason(error)
+    _problems[real] = f"not built: {reason}"
     warn_once(f"CPU kernels are not built: {reason}; slower torch operations run ({SWITCH}=0)")
     return None
 
@@ -87,7 +99,7 @@ def _compiler() -> list[str]:
 def _loaded(compiler: list[str], flags: list[str]) -> ctypes.CDLL:
     """The library for this source, compiler and processor: kept by an earlier program, or built."""
     parts = [
-        *(source.read_text() for source in (_HEADER, *_SOURCES)),
+        *(source.read_text() for source in (*_HEADERS, *_SOURCES)),
         *compiler,
         _version(compiler),
         *_FLAGS,
@@ -118,7 +130,7 @@ def _built(compiler: list[str], flags: list[str], place: Path) -> Path:
     """The shared library, built in an empty directory."""
     compiled = [str(place / f"{source.stem}.o") for source in _SOURCES]
     linked = place / "native.so"
-    include = f"-I{_HEADER.parent}"
+    include = f"-I{_HEADERS[0].parent}"
     for source, to in zip(_SOURCES, compiled, strict=True):
         _run([*compiler, *_FLAGS, *flags, include, "-c", str(source), "-o", to], place)
     # Without -fopenmp: its functions are to be those of the library that torch has loaded.

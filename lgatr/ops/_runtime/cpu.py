@@ -1,26 +1,25 @@
-"""Kernels for CPUs in C++ (``native.cpp``), where there is a compiler for them.
+"""Calls of the kernels in C++, where there is a compiler for them.
 
-They compute what the stages compute by torch operations, in one pass over the memory. All
-functions take tensors without gradients; a state is ``z (T, .)``, ``v (4, T, w)``,
-``b (3, T, w)`` with channels side by side, rows and tokens at any distance.
+An operation declares its kernels beside its C++ file: ``NORM = kernel("norm", {"x": STATE, ...})``
+for the function ``lgatr_norm``. :func:`kernel` returns a Python function with these arguments that
+checks them all and calls the C++ function. All take tensors without gradients.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from functools import cache
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lgatr.layout import Sectors
+from lgatr.ops._runtime.arguments import Argument, Real, Size, pack_heads, pack_state
 from lgatr.ops._runtime.build import is_wanted, library
-from lgatr.ops._runtime.kernel import FALLIBLE, SIGNATURES, Signature
+from lgatr.ops._runtime.choice import C_NAMES
 
-_NAMES = {torch.float32: "float", torch.float64: "double"}
-# As in native.h.
+# As in common.h.
 _PROBLEMS: dict[int, tuple[type[Exception], str]] = {
     1: (ValueError, "offsets of queries must rise from 0 to the number of queries"),
     2: (ValueError, "offsets of keys must rise from 0 to the number of keys"),
@@ -29,190 +28,156 @@ _PROBLEMS: dict[int, tuple[type[Exception], str]] = {
 PIECES = 16
 """Of the tokens, in sums over them: a fixed number, whatever the number of threads."""
 
+KERNELS: dict[str, Kernel] = {}
+"""All kernels by name, as soon as their operations are imported."""
+
 
 def has_native_kernels(x: Tensor) -> bool:
     """Whether ``x`` lies on a CPU, in a format of the kernels, and these are built."""
     return (
-        x.device.type == "cpu"
+        x.is_cpu
         and not torch.compiler.is_compiling()
-        and x.dtype in _NAMES
+        and x.dtype in C_NAMES
         and is_wanted()
-        and library(_NAMES[x.dtype]) is not None
+        and library(C_NAMES[x.dtype]) is not None
     )
 
 
-def side_by_side(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The tensors, contiguous, as most kernels of the slim networks take them."""
-    return [None if x is None else x.contiguous() for x in tensors]
+class Kernel:
+    """One kernel in C++ and what it takes.
 
-
-def empty_like(x: Sectors) -> Sectors:
-    """Room for a state of the same shape, contiguous."""
-    return Sectors(*(r.new_empty(r.shape) for r in x))
-
-
-@cache
-def _entry(name: str, dtype: torch.dtype) -> tuple[Signature, Any]:
-    """A kernel's signature and its function in the library."""
-    kernels = library(_NAMES[dtype])
-    if kernels is None:
-        raise RuntimeError("the CPU kernels are not built; ask has_native_kernels first")
-    signature, function = Signature(name, SIGNATURES[name]), kernels[f"lgatr_{name}"]
-    function.argtypes = signature.c_types
-    function.restype = ctypes.c_int if name in FALLIBLE else None
-    return signature, function
-
-
-def call(name: str, like: Tensor, *arguments: Any) -> None:
-    """Call ``lgatr_<name>`` for the format of ``like``: the one way into the C++ code.
-
-    Every argument is checked against :data:`~lgatr.ops._runtime.kernel.SIGNATURES` here,
-    whoever calls, and what only the numbers in a tensor tell is checked by the kernel itself.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is not what the kernel takes; it names the argument.
-    MemoryError
-        If there is no room for intermediate results.
-    """
-    if like.dtype not in _NAMES:
-        raise ValueError(f"kernel {name}: no kernels for {like.dtype}; wanted float32 or float64")
-    signature, function = _entry(name, like.dtype)
-    converted = signature.converted(arguments, like.dtype)
-    if converted is None:
-        return
-    status = function(*converted)
-    if status:
-        kind, text = _PROBLEMS[status]
-        raise kind(f"kernel {name}: {text}")
-
-
-def product(
-    x: Sectors, y: Sectors, out: Sectors, x_hermitian: bool = False, y_hermitian: bool = False
-) -> None:
-    """Write the geometric product into ``out``, of one Hermitian conjugate where asked."""
-    tokens, channels = x.v.shape[1], x.mv_channels
-    call("product", x.v, x, y, out, tokens, channels, x_hermitian, y_hermitian)
-
-
-def product_gradients(
-    x: Sectors, y: Sectors, grad: Sectors, places: tuple[Sectors, Sectors]
-) -> None:
-    """Write the gradients of x and y into ``places``, given that of their product."""
-    call("product_gradients", x.v, x, y, grad, *places, x.v.shape[1], x.mv_channels)
-
-
-def norm(
-    x: Sectors,
-    out: Sectors,
-    gains: tuple[Tensor | None, Tensor | None],
-    epsilon: float,
-    gain: float,
-    epsilon_s: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Write the normalised state into ``out``.
-
-    Returns
-    -------
-    What :func:`norm_gradients` needs, each ``(T,)``: the factor of the multivectors, mean and
-    inverse deviation of the scalars.
-    """
-    tokens, c, s = len(x.z), x.mv_channels, x.s_channels
-    factor, mean, deviation = x.z.new_empty(3, tokens).unbind(0)
-    weights = [None if w is None else w.t().contiguous() for w in gains]
-    call(
-        "norm", x.z, x, out, factor, mean, deviation, *weights, tokens, c, s,
-        float(epsilon), float(gain), epsilon_s,
-    )  # fmt: skip
-    return factor, mean, deviation
-
-
-def norm_gradients(
-    x: Sectors,
-    grad: Sectors,
-    out: Sectors,
-    kept: tuple[Tensor, ...],
-    gains: tuple[Tensor | None, Tensor | None],
-    gain: float,
-    limit: float,
-    from_outputs: bool,
-) -> tuple[Tensor | None, Tensor | None]:
-    """Write the gradient of the state into ``out``; return those of both gains.
-
-    With ``from_outputs``, ``x`` is the normalised state, and there are no gains.
-    """
-    tokens, c, s = len(x.z), x.mv_channels, x.s_channels
-    weights = [None if w is None else w.t().contiguous() for w in gains]
-    sums = [None if w is None else w.new_zeros(PIECES, *w.shape) for w in weights]
-    call(
-        "norm_gradients", x.z, x, grad, out, *kept, *weights, *sums, tokens, c, s,
-        float(gain), float(limit), from_outputs, PIECES,
-    )  # fmt: skip
-    of_weight, of_weight_s = (None if total is None else total.sum(0).t() for total in sums)
-    return of_weight, of_weight_s
-
-
-class Heads:
-    """The kernels between matrix products and heads ``(T, N, 8 w + scalars)``.
+    A tensor's shape is written in the names of the sizes, and compared with what the sizes of a
+    call make of it; so a kernel never sees a size that one of its tensors has not.
 
     Parameters
     ----------
-    groups, width, scalars
-        N heads of all parts, numbers of a row of pairs, and scalars of each.
-    per_part, metric
-        Heads of each part, and whether it gets the signs of the inner product.
-    epsilon
-        Floor of the mean squared norm; None leaves the heads as they are.
+    name
+        Without ``lgatr_``.
+    arguments
+        By name, in order.
+    fallible
+        Whether it returns a status; others cannot fail once their arguments are checked.
     """
 
-    def __init__(
-        self,
-        groups: int,
-        width: int,
-        scalars: int,
-        per_part: int = 1,
-        metric: tuple[bool, ...] = (),
-        epsilon: float | None = None,
-    ) -> None:
-        self.sizes = groups, width, scalars
-        self.signs = per_part, sum(1 << part for part, flip in enumerate(metric) if flip)
-        self.epsilon = -1.0 if epsilon is None else float(epsilon)
+    def __init__(self, name: str, arguments: dict[str, Argument], fallible: bool = False) -> None:
+        self.name, self.arguments, self.fallible = name, arguments, fallible
+        self.functions: dict[torch.dtype, Any] = {}
+        """The C++ functions that were called already, by number format."""
+        indexed = [(i, key, kind) for i, (key, kind) in enumerate(arguments.items())]
+        self._numbers = [x for x in indexed if isinstance(x[2], (Size, Real))]
+        self._tensors = [x for x in indexed if not isinstance(x[2], (Size, Real))]
+        shapes = ", ".join(kind.shapes() for _, _, kind in self._tensors)
+        # The table's own expressions as one function: a call only fills in its sizes.
+        self.wanted: Callable[..., tuple[tuple[Any, ...], int]] = eval(
+            f"lambda {', '.join(arguments)}: (({shapes},), {self._elements()})"
+        )
+        self.source = self._source()
+        """The function that checks and calls."""
+        names: dict[str, Any] = {
+            "functions": self.functions, "load": self.load, "carefully": self.carefully,
+            "failed": self.failed, "pack_state": pack_state, "pack_heads": pack_heads,
+            "inf": math.inf, "torch": torch,
+        }  # fmt: skip
+        exec(compile(self.source, f"<kernel {name}>", "exec"), names)
+        self.run: Callable[..., None] = names[name]
+        """Call the kernel: a tensor of its number format, then the arguments in order."""
 
-    def forward(
-        self, x: Sectors, heads: Tensor, factors: Tensor, scales: Tensor, epsilon_s: float
-    ) -> None:
-        """Normalise, sign and flatten a state ordered by head."""
-        call(
-            "heads", heads, x, heads, factors, scales, len(heads), *self.sizes,
-            self.epsilon, epsilon_s, *self.signs,
-        )  # fmt: skip
+    def _elements(self) -> str:
+        written = [kind.elements() for _, _, kind in self._tensors if kind.written]
+        return " + ".join(f"({x})" for x in written)
 
-    def backward(
-        self, heads: Tensor, grad: Tensor, out: Sectors, kept: tuple[Tensor, Tensor], limit: float
-    ) -> None:
-        """Write the gradient of the state into ``out``, given heads and their gradients."""
-        call(
-            "heads_gradient", heads, heads, grad, out, *kept, len(heads), *self.sizes,
-            self.epsilon, float(limit), *self.signs,
-        )  # fmt: skip
+    def _source(self) -> str:
+        names = ", ".join(self.arguments)
+        found = [kind.fast(key) for key, kind in self.arguments.items()]
+        lines = [line for x in found for line in x.lines]
+        # Sizes first: shapes are written in them.
+        checks = [c for i, _, _ in (*self._numbers, *self._tensors) for c in found[i].checks]
+        return "\n".join(
+            [
+                f"def {self.name}(like, {names}):",
+                "    real = like.dtype",
+                "    function = functions.get(real) or load(real)",
+                "    try:",
+                *(f"        {line}" for line in lines),
+                "        fine = (",
+                *(f"            {check} and" for check in checks),
+                f"            {self._elements()}",
+                "        )",
+                "    except Exception:",
+                "        fine = False",
+                "    if not fine:",
+                f"        return carefully(real, ({names}))",
+                f"    status = function({', '.join(x.address for x in found)})",
+                *(["    if status:", "        failed(status)"] if self.fallible else []),
+            ]
+        )
 
-    def unpack(self, heads: Tensor, out: Sectors) -> None:
-        """Heads to a state ordered by head, as they are."""
-        call("from_heads", heads, heads, out, len(heads), *self.sizes)
+    def load(self, dtype: torch.dtype) -> Any:
+        """The C++ function for a number format; ``ValueError`` if there is none."""
+        if dtype not in C_NAMES:
+            raise ValueError(
+                f"kernel {self.name}: no kernels for {dtype}; wanted float32 or float64"
+            )
+        kernels = library(C_NAMES[dtype])
+        if kernels is None:
+            raise RuntimeError("the CPU kernels are not built; ask has_native_kernels first")
+        function = kernels[f"lgatr_{self.name}"]
+        function.argtypes = [kind.c_type for kind in self.arguments.values()]
+        function.restype = ctypes.c_int if self.fallible else None
+        self.functions[dtype] = function
+        return function
 
-    def pack(self, x: Sectors, heads: Tensor) -> None:
-        """Undo :meth:`unpack`."""
-        call("to_heads", heads, heads, x, len(heads), *self.sizes)
+    def carefully(self, real: torch.dtype, given: tuple[Any, ...]) -> None:
+        """Call the kernel with arguments that are right but unusual.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If one of them is not what the kernel takes; it names the argument.
+        """
+        found, i = list(given), 0
+        try:
+            for number in self._numbers:
+                i, _, kind = number
+                found[i] = kind.converted(given[i], None, real)
+            shapes, elements = self.wanted(*given)
+            for tensor, want in zip(self._tensors, shapes, strict=True):
+                i, _, kind = tensor
+                found[i] = kind.converted(given[i], want, real)
+        except (ValueError, TypeError) as error:
+            name = list(self.arguments)[i]
+            raise type(error)(f"kernel {self.name}: {name} {error}") from None
+        if elements:
+            status = self.functions[real](*found)
+            if status:
+                self.failed(status)
+
+    def failed(self, status: int) -> None:
+        """Raise what a status means."""
+        kind, text = _PROBLEMS[status]
+        raise kind(f"kernel {self.name}: {text}")
 
 
-def gate(x: Sectors, gates: Tensor, out: Sectors) -> None:
-    """Multiply each multivector by its gate ``(T, C)``; auxiliary scalars are left out."""
-    call("gate", gates, x, gates, out, *gates.shape)
+def kernel(
+    name: str, arguments: dict[str, Argument], fallible: bool = False
+) -> Callable[..., None]:
+    """Declare a kernel; see :class:`Kernel`.
+
+    Returns
+    -------
+    A function of a tensor whose number format counts, and the arguments in order. It raises
+    ``ValueError`` or ``TypeError`` if an argument is not what the kernel takes, and ``MemoryError``
+    if there is no room for intermediate results.
+    """
+    found = KERNELS[name] = Kernel(name, arguments, fallible)
+    return found.run
 
 
-def gate_gradient(x: Sectors, gates: Tensor, grad: Sectors, out: Sectors) -> Tensor:
-    """Write the gradient of the state at fixed gates into ``out``; return that of the gates."""
-    of_gates = torch.empty_like(gates)
-    call("gate_gradient", gates, x, gates, grad, out, of_gates, *gates.shape)
-    return of_gates
+def call(name: str, like: Tensor, *arguments: Any) -> None:
+    """Call ``lgatr_<name>`` for the format of ``like``; see :func:`kernel`."""
+    found = KERNELS[name]
+    if len(arguments) != len(found.arguments):
+        raise TypeError(
+            f"kernel {name} takes {len(found.arguments)} arguments, not {len(arguments)}"
+        )
+    found.run(like, *arguments)

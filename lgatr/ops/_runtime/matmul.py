@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lgatr.ops._runtime.derivatives import gradients_are_batched, needs_plain_formula
+from lgatr.ops._runtime.stage import gradients_are_batched, needs_plain_formula
 
 _SMALLEST = 1 << 21
 """Multiply-adds below which MKL is faster: its call costs 5 microseconds, oneDNN's 20."""
@@ -40,9 +40,9 @@ def _available() -> bool:
 def _applies(x: Tensor, weight: Tensor) -> bool:
     """Whether the operator exists for these, and is worth its call."""
     return (
-        x.device.type == "cpu"
+        x.numel() * len(weight) >= _SMALLEST
+        and x.is_cpu
         and x.dtype == weight.dtype == torch.float32
-        and x.numel() * weight.shape[0] >= _SMALLEST
         and _available()
     )
 
@@ -55,6 +55,13 @@ def as_rows(x: Tensor) -> Tensor:
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias`` without gradients."""
     return _onednn(x, weight, bias) if _applies(x, weight) else F.linear(x, weight, bias)
+
+
+def products(
+    states: tuple[Tensor, ...], weights: tuple[Tensor, ...], biases: tuple[Tensor | None, ...]
+) -> tuple[Tensor, ...]:
+    """:func:`product` of each state with its weight and bias."""
+    return tuple([product(x, w, b) for x, w, b in zip(states, weights, biases, strict=True)])
 
 
 def input_gradient(grad: Tensor, weight: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""A stage: several operations with one forward and one backward pass, written by hand.
+"""Operations with a forward and a backward pass written by hand.
 
 Automatic differentiation keeps the result of every operation and fills whole tensors with zeros
 for the gradient of a slice. A stage keeps what it needs and writes each gradient once. It always
-has a plain formula too, which computes the same with ordinary operations: for programs that are
-traced, for other devices, and for derivatives that a stage does not have.
+has a formula in plain torch that computes the same: for programs that are traced, for other
+devices, and for derivatives that the passes do not have.
 """
 
 from __future__ import annotations
@@ -14,60 +14,124 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from lgatr.ops._runtime.derivatives import gradients_are_batched, needs_plain_formula
+from lgatr.ops._runtime.choice import Operation
 
 Tensors = tuple[Tensor, ...]
 Optionals = Sequence[Tensor | None]
 
+_transforms = getattr(torch._C, "_functorch", None)
+_modes = torch._C._len_torch_dispatch_stack
+_VMAP_MODE = torch._C._parse_dispatch_key("VmapMode")
+_UNKNOWN = object()
+
+
+def needs_plain_formula() -> bool:
+    """Whether derivatives are being taken that hand-written passes do not have.
+
+    Those are forward-mode derivatives (``jvp``, ``jacfwd``) and everything inside ``torch.func``
+    transformations such as ``vmap``, or inside a mode that takes each of torch's operations (fake
+    tensors, counters of operations). Torch has no public question for any of them.
+    """
+    return not torch.compiler.is_compiling() and _needs_plain_formula()
+
+
+def _needs_plain_formula() -> bool:
+    if _modes():
+        return True
+    # Inside a transformation custom functions fail even on tensors that it does not touch.
+    if _transforms is not None and _transforms.peek_interpreter_stack() is not None:
+        return True
+    return getattr(forward_ad, "_current_level", -1) >= 0
+
+
+def gradients_are_batched() -> bool:
+    """Whether a backward pass takes several gradients at once (``is_grads_batched``).
+
+    The vectorised :func:`torch.autograd.functional.jacobian` does; such gradients have no memory
+    to read.
+    """
+    return _VMAP_MODE is not None and torch._C._dispatch_tls_local_include_set().has(_VMAP_MODE)
+
 
 class Stage(ABC):
-    """One stage; attributes hold its settings, and tensors are passed."""
+    """One operation; attributes hold its settings, and tensors are passed.
 
+    A subclass names its :attr:`operation`, whose passes are chosen by device and format, or has
+    methods ``forward`` and ``backward`` of its own (as :class:`~lgatr.ops._runtime.choice.Passes`
+    describes them) with :meth:`runs_on`.
+    """
+
+    operation: ClassVar[Operation | None] = None
     needs_outputs: ClassVar[bool] = False
-    """Whether :meth:`backward` looks at the outputs; else they are not kept for it."""
+    """Whether the backward pass looks at the outputs; else they are not kept for it."""
+    num_kept: int = 0
+    """Tensors that the forward pass keeps, where the stage is the first of a :class:`Fused`."""
 
     @abstractmethod
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """The outputs, by ordinary operations."""
-
-    @abstractmethod
-    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        """The outputs, and what :meth:`backward` needs besides inputs and outputs."""
-
-    @abstractmethod
-    def backward(
-        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
-    ) -> Optionals:
-        """The gradient of each input; ``outputs`` is empty unless :attr:`needs_outputs`."""
+        """The outputs by the formula."""
 
     def runs_on(self, x: Tensor) -> bool:
-        """Whether the stage is made for the device and format of ``x``."""
-        return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+        """Whether ``forward`` and ``backward`` of the class are for tensors like ``x``."""
+        return x.is_cpu and x.dtype in (torch.float32, torch.float64)
+
+    def passes(self, x: Tensor) -> Any:
+        """What has the forward and backward pass for tensors like ``x``; None for the formula."""
+        if self.operation is None:
+            return type(self) if self.runs_on(x) else None
+        if x.is_cpu:
+            found = self.operation.chosen.get(x.dtype, _UNKNOWN)
+            if found is not _UNKNOWN:
+                return found
+        return self.operation.choose(x)
+
+    def run_forward(self, passes: Any, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        """The outputs, and what is kept for the gradient."""
+        found: tuple[Tensors, Tensors] = passes.forward(self, *inputs)
+        return found
+
+    def run_backward(
+        self, passes: Any, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        """The gradient of each input."""
+        found: Optionals = passes.backward(self, inputs, outputs, kept, grads)
+        return found
 
     def __call__(self, *inputs: Tensor | None) -> Tensors:
-        """The outputs, by whichever way is right here."""
-        first = next(x for x in inputs if x is not None)
+        """The outputs, by the passes where there are some for these inputs, else by the formula."""
+        first = inputs[0]
+        assert first is not None
+        if torch.compiler.is_compiling():
+            return self.plain(*inputs)
+        passes = self.passes(first)
+        if passes is None:
+            return self.without_passes(*inputs)
         if (
-            torch.compiler.is_compiling()
-            or not self.runs_on(first)
-            or torch.is_autocast_enabled(first.device.type)
+            _needs_plain_formula()
+            or torch.is_autocast_enabled("cpu" if first.is_cpu else first.device.type)
             or first.numel() == 0
-            or needs_plain_formula()
         ):
             return self.plain(*inputs)
-        if not (torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)):
-            return self.forward(*inputs)[0]
-        outputs: Tensors = _Run.apply(self, *inputs)
-        return outputs
+        if torch.is_grad_enabled():
+            for x in inputs:
+                if x is not None and x.requires_grad:
+                    outputs: Tensors = _Run.apply(self, passes, *inputs)
+                    return outputs
+        return self.run_forward(passes, *inputs)[0]
+
+    def without_passes(self, *inputs: Tensor | None) -> Tensors:
+        """The outputs where there are no passes for the device and format of the inputs."""
+        return self.plain(*inputs)
 
 
 class _Run(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, stage: Stage, *inputs: Tensor | None) -> Tensors:
-        outputs, kept = stage.forward(*inputs)
+    def forward(ctx: Any, stage: Stage, passes: Any, *inputs: Tensor | None) -> Tensors:
+        outputs, kept = stage.run_forward(passes, *inputs)
         seen = outputs if stage.needs_outputs else ()
-        ctx.stage, ctx.counts = stage, (len(inputs), len(seen))
+        ctx.stage, ctx.passes, ctx.counts = stage, passes, (len(inputs), len(seen))
         ctx.save_for_backward(*inputs, *seen, *kept)
         return outputs
 
@@ -77,8 +141,9 @@ class _Run(torch.autograd.Function):
         saved = ctx.saved_tensors
         inputs, outputs, kept = saved[:n], saved[n : n + m], saved[n + m :]
         if torch.is_grad_enabled() or gradients_are_batched():
-            return None, *_by_formula(ctx.stage, inputs, grads, ctx.needs_input_grad[1:])
-        return None, *ctx.stage.backward(inputs, outputs, kept, grads)
+            needed = ctx.needs_input_grad[2:]
+            return None, None, *_by_formula(ctx.stage, inputs, grads, needed)
+        return None, None, *ctx.stage.run_backward(ctx.passes, inputs, outputs, kept, grads)
 
 
 def _by_formula(
@@ -101,66 +166,69 @@ def _by_formula(
     ]
 
 
-class Then(Stage):
-    """Two stages, one after the other, without keeping what is between them.
+class Fused(Stage):
+    """Two stages, one after the other, with one gradient: tensors between them are not kept.
 
     Inputs are those of the first stage, then those of the second that the first does not give.
+    Where one of them has no passes, each runs for itself.
 
     Parameters
     ----------
     first, second
         The stages.
     count
-        Inputs of the first.
-    middle
-        What the gradient of the second needs of its inputs from the first: ``"nothing"``, or they
-        are computed ``"again"``, or kept after all (``"kept"``).
+        Number of inputs of the first.
+    between
+        Number of tensors between them: the outputs of the first.
+    intermediate
+        Where the gradient of the second finds its inputs from the first: ``"recomputed"``,
+        ``"kept"`` after all, or ``"unused"`` if it does not look at them.
     """
 
-    def __init__(self, first: Stage, second: Stage, count: int, middle: str) -> None:
-        self.first, self.second, self.count, self.middle = first, second, count, middle
+    def __init__(
+        self, first: Stage, second: Stage, count: int, intermediate: str, between: int = 3
+    ) -> None:
+        self.first, self.second = first, second
+        self.count, self.between, self.intermediate = count, between, intermediate
         self.needs_outputs = second.needs_outputs  # type: ignore[misc]
 
-    def runs_on(self, x: Tensor) -> bool:
-        """See :class:`Stage`."""
-        return self.first.runs_on(x) and self.second.runs_on(x)
+    def passes(self, x: Tensor) -> Any:
+        """See :class:`Stage`: those of both stages, or None."""
+        pair = self.first.passes(x), self.second.passes(x)
+        return None if None in pair else pair
 
-    def __call__(self, *inputs: Tensor | None) -> Tensors:
+    def without_passes(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`Stage`."""
-        first = next(x for x in inputs if x is not None)
-        if torch.compiler.is_compiling() or self.runs_on(first):
-            return super().__call__(*inputs)
         return self.second(*self.first(*inputs[: self.count]), *inputs[self.count :])
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`Stage`."""
         return self.second.plain(*self.first.plain(*inputs[: self.count]), *inputs[self.count :])
 
-    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+    def run_forward(self, passes: Any, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
         """See :class:`Stage`."""
-        between, _ = self.first.forward(*inputs[: self.count])
-        outputs, kept = self.second.forward(*between, *inputs[self.count :])
-        return outputs, (*(between if self.middle == "kept" else ()), *kept)
+        first, second = passes
+        found, kept_first = first.forward(self.first, *inputs[: self.count])
+        outputs, kept = second.forward(self.second, *found, *inputs[self.count :])
+        if self.intermediate == "recomputed":
+            return outputs, kept
+        return outputs, (*kept_first, *(found if self.intermediate == "kept" else ()), *kept)
 
-    def backward(
-        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    def run_backward(
+        self, passes: Any, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
         """See :class:`Stage`."""
-        own, other = inputs[: self.count], inputs[self.count :]
+        first, second = passes
+        own, other, width = inputs[: self.count], inputs[self.count :], self.between
         between: Optionals
-        kept_first: Tensors = ()
-        if self.middle == "kept":
-            width = self.second_inputs
-            between, kept = kept[:width], kept[width:]
-        elif self.middle == "again":
-            between, kept_first = self.first.forward(*own)
+        if self.intermediate == "recomputed":
+            between, kept_first = first.forward(self.first, *own)
         else:
-            between = [None] * self.second_inputs
-        found = self.second.backward([*between, *other], outputs, kept, grads)
-        width = len(between)
+            kept_first, kept = kept[: self.first.num_kept], kept[self.first.num_kept :]
+            between = [None] * width
+            if self.intermediate == "kept":
+                between, kept = kept[:width], kept[width:]
+        found = second.backward(self.second, [*between, *other], outputs, kept, grads)
         seen = tuple(x for x in between if x is not None)
-        of_between = tuple(x for x in found[:width] if x is not None)
-        return *self.first.backward(own, seen, kept_first, of_between), *found[width:]
-
-    second_inputs: ClassVar[int] = 3
-    """Tensors between the stages: the three sectors."""
+        of_own = first.backward(self.first, own, seen, kept_first, tuple(found[:width]))
+        return *of_own, *found[width:]

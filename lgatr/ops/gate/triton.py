@@ -1,18 +1,27 @@
 """Gates on CUDA: each multivector times its gate, in one pass forward and one backward.
 
-The same interface as in :mod:`lgatr.ops._runtime.cpu`. A lane of a program is one (token, channel).
+A lane of a program is one (token, channel).
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from lgatr.layout import Sectors
+from lgatr.layout import Sectors, flat, unflat
+from lgatr.ops._runtime.choice import Passes
+from lgatr.ops._runtime.function_values import FunctionValues
+from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
+from lgatr.ops.linear import triton as linear
+
+if TYPE_CHECKING:
+    from lgatr.ops.gate.stage import Gate, GatedLinear
 
 # Blocks of 128 to 1024 lanes differ by less than the noise on an H200.
 _CANDIDATES = ({"BLOCK": 256, "num_warps": 4},)
@@ -75,7 +84,7 @@ def _gradient_kernel(
     tl.store(of_gates + lane, total, mask=mask)
 
 
-def gate(x: Sectors, gates: Tensor, out: Sectors) -> None:
+def write_gated(x: Sectors, gates: Tensor, out: Sectors) -> None:
     """Multiply each multivector by its gate ``(T, C)``; auxiliary scalars are left out."""
     if not gates.numel():
         return
@@ -88,7 +97,7 @@ def gate(x: Sectors, gates: Tensor, out: Sectors) -> None:
     _FORWARD(gates, (gates.shape[1],), launch)
 
 
-def gate_gradient(x: Sectors, gates: Tensor, grad: Sectors, out: Sectors) -> Tensor:
+def write_gradient(x: Sectors, gates: Tensor, grad: Sectors, out: Sectors) -> Tensor:
     """Write the gradient of the state at fixed gates into ``out``; return that of the gates."""
     of_gates = torch.empty_like(gates)
 
@@ -103,4 +112,53 @@ def gate_gradient(x: Sectors, gates: Tensor, grad: Sectors, out: Sectors) -> Ten
     return of_gates
 
 
-__all__ = ["gate", "gate_gradient"]
+def gate(settings: Gate, z: Tensor, v: Tensor, b: Tensor) -> tuple[Tensors, Tensors]:
+    """Forward pass of :class:`~lgatr.ops.gate.stage.Gate`."""
+    w = v.shape[-1]
+    found = z.new_empty(z.shape), v.new_empty(v.shape), b.new_empty(b.shape)
+    gates = settings.function(z[..., : w // 2].contiguous()).reshape(-1, w // 2)
+    write_gated(flat(Sectors(z, v, b)), gates.contiguous(), flat(Sectors(*found)))
+    if z.shape[-1] > w:
+        found[0][..., w:] = settings.scalar_function(z[..., w:])
+    return found, ()
+
+
+def gate_gradients(
+    settings: Gate, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass likewise."""
+    z, v, b = inputs
+    assert z is not None and v is not None and b is not None
+    w = v.shape[-1]
+    gates = FunctionValues(settings.function, z[..., : w // 2])
+    found = z.new_empty(z.shape), v.new_empty(v.shape), b.new_empty(b.shape)
+    x, g, to = (flat(Sectors(*state)) for state in ((z, v, b), grads, found))
+    of_gate = write_gradient(x, gates.values.reshape(-1, w // 2).contiguous(), g, to)
+    dz, gz = found[0], grads[0]
+    dz[..., : w // 2] += gates.pullback(of_gate.view(*z.shape[:-1], w // 2))
+    if z.shape[-1] > w:
+        dz[..., w:] = FunctionValues(settings.scalar_function, z[..., w:]).pullback(gz[..., w:])
+    return found
+
+
+def gated_linear(settings: GatedLinear, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+    """Forward pass of :class:`~lgatr.ops.gate.stage.GatedLinear`, without the gated state."""
+    z, v, b, *given = inputs
+    assert z is not None and v is not None and b is not None
+    matrices, bias, kept = linear.matrices_of(settings.linear, given)
+    state, functions = Sectors(z, v, b), settings.gate
+    x = flat(state)
+    w = x.v.shape[-1]
+    out = linear.gated_product(
+        x,
+        functions.function(x.z[:, : w // 2]).contiguous(),
+        functions.scalar_function(x.z[:, w:]).contiguous(),
+        matrices,
+        bias,
+        lambda: Sectors(*gate(functions, *x)[0]),
+    )
+    return tuple(unflat(out, state)), kept
+
+
+GATE = Passes(gate, gate_gradients)
+GATED_LINEAR = Passes(gated_linear, None)

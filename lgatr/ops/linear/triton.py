@@ -12,15 +12,24 @@ Legend: T tokens, C multivector channels, S scalar channels, I and O numbers of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, flat, unflat
+from lgatr.ops._runtime.choice import Passes
+from lgatr.ops._runtime.matmul import as_rows, weight_gradient
+from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
+from lgatr.ops.linear.matrices import Placement
+from lgatr.ops.linear.triton_matrices import look_up
+
+if TYPE_CHECKING:
+    from lgatr.ops.linear.stage import Assembly, Linear
 
 _LIBRARY: Options = {"BLOCK_T": 0}
 """Stands for the products of the library; first, so taken where nothing can be measured."""
@@ -190,4 +199,89 @@ def gated_product(
     return out
 
 
-__all__ = ["gated_product", "product"]
+def _place(placement: Placement, parameters: Optionals) -> list[Tensor]:
+    """The matrices, and the bias if there is one, by one launch."""
+    given = [x.flatten() for x in parameters if x is not None]
+    (source, sign), _ = placement.tables(given[0].device, given[0].dtype)
+    out = look_up(torch.cat(given), source[None], sign[None], 1)
+    parts = out.split(placement.out_sizes)
+    return [x.view(shape) for x, shape in zip(parts, placement.out_shapes, strict=True)]
+
+
+def _place_gradients(
+    placement: Placement, parameters: Optionals, grads: Optionals
+) -> list[Tensor | None]:
+    given = [g.flatten() for g in grads if g is not None]
+    _, (target, sign) = placement.tables(given[0].device, given[0].dtype)
+    total = look_up(torch.cat(given), target, sign, 0)
+    parts = total.split(placement.sizes)
+    return [
+        None if x is None else part.view(x.shape) for x, part in zip(parameters, parts, strict=True)
+    ]
+
+
+def assembly(settings: Assembly, *parameters: Tensor | None) -> tuple[Tensors, Tensors]:
+    """Forward pass of :class:`~lgatr.ops.linear.stage.Assembly`."""
+    return tuple(_place(settings.placement, parameters)), ()
+
+
+def assembly_gradients(
+    settings: Assembly, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass likewise."""
+    return _place_gradients(settings.placement, inputs, grads)
+
+
+def matrices_of(
+    settings: Linear, given: Optionals
+) -> tuple[Matrices, Tensor | None, tuple[Tensor, ...]]:
+    """Matrices and bias of a linear stage, and which of them are kept for its gradient."""
+    if settings.placement is None:
+        of_z, of_v, of_b, bias = given
+        assert of_z is not None and of_v is not None and of_b is not None
+        return (of_z, of_v, of_b), bias, ()
+    of_z, of_v, of_b, *rest = _place(settings.placement, given)
+    found = of_z, of_v, of_b
+    return found, rest[0] if rest else None, found
+
+
+def linear(
+    settings: Linear, z: Tensor, v: Tensor, b: Tensor, *given: Tensor | None
+) -> tuple[Tensors, Tensors]:
+    """Forward pass of :class:`~lgatr.ops.linear.stage.Linear`."""
+    matrices, bias, kept = matrices_of(settings, given)
+    x = Sectors(z, v, b)
+    return tuple(unflat(product(flat(x), matrices, bias), x)), kept
+
+
+def linear_gradients(
+    settings: Linear, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass likewise."""
+    given = inputs[3:]
+    matrices = kept if settings.placement is not None else given[:3]
+    of_z, of_v, of_b = (None if m is None else m.t() for m in matrices)
+    assert of_z is not None and of_v is not None and of_b is not None
+    grad = Sectors(*grads)
+    of_states = unflat(product(flat(grad), (of_z, of_v, of_b), None), grad)
+    of_matrices = []
+    for x, g in zip(inputs[:3], grads, strict=True):
+        assert x is not None
+        of_matrices.append(weight_gradient(as_rows(g), as_rows(x)))
+    return *of_states, *of_parameters(settings, given, of_matrices, grads[0])
+
+
+def of_parameters(
+    settings: Linear, given: Optionals, of_matrices: list[Tensor], grad: Tensor
+) -> Optionals:
+    """The gradients of ``given``, from those of the matrices and of the first output."""
+    placement = settings.placement
+    if placement is None:
+        return *of_matrices, None if given[3] is None else as_rows(grad).sum(0)
+    if len(placement.out_shapes) > len(of_matrices):
+        of_matrices = [*of_matrices, as_rows(grad).sum(0)]
+    return _place_gradients(placement, given, of_matrices)
+
+
+ASSEMBLY = Passes(assembly, assembly_gradients)
+LINEAR = Passes(linear, linear_gradients)

@@ -1,7 +1,7 @@
 """Parameters into matrices on CUDA: one launch forward, one backward.
 
-See :class:`lgatr.ops.linear.stage.Placement`. The tables are small, so what costs is the number of
-launches: looking up, signs, zeros and sums are four with torch's operations.
+See :class:`lgatr.ops.linear.matrices.Placement`. The tables are small, so what costs is the number
+of launches: looking up, signs, zeros and sums are four with torch's operations.
 """
 
 from __future__ import annotations

@@ -9,14 +9,22 @@ Legend: T tokens, C multivector channels, S scalar channels.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from lgatr.layout import Sectors
+from lgatr.layout import Sectors, flat, unflat
+from lgatr.ops._runtime.choice import Passes
+from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
+from lgatr.ops.norm.formula import SCALAR_EPSILON, floor_factor
+
+if TYPE_CHECKING:
+    from lgatr.ops.norm.stage import Norm
 
 # One warp is two to four times as fast as four with 16 and 32 channels; wide states want more.
 _CANDIDATES = ({"num_warps": 1}, {"num_warps": 4})
@@ -296,7 +304,7 @@ def layer_norm_gradients(
     out = Sectors(*(torch.empty_like(part) for part in x))
     tokens, c, s = len(x.z), x.mv_channels, x.s_channels
     programs = max(min(_PROGRAMS, tokens), 1)
-    limit = epsilon**-0.5 * (1 - 4 * torch.finfo(torch.float32).eps)
+    limit = floor_factor(epsilon, torch.float32)
     partial = torch.empty(programs, c, 5, device=x.z.device, dtype=torch.float32)
     partial_s = torch.empty(programs, s, device=x.z.device, dtype=torch.float32)
 
@@ -313,3 +321,30 @@ def layer_norm_gradients(
     of_weight = None if weight is None else partial.sum(0).to(weight.dtype)
     of_weight_s = None if weight_s is None else partial_s.sum(0).to(weight_s.dtype)
     return out, of_weight, of_weight_s
+
+
+def norm(
+    settings: Norm, z: Tensor, v: Tensor, b: Tensor, weight: Tensor | None, weight_s: Tensor | None
+) -> tuple[Tensors, Tensors]:
+    """Forward pass of :class:`~lgatr.ops.norm.stage.Norm`."""
+    x = Sectors(z, v, b)
+    out, kept = layer_norm(
+        flat(x), weight, weight_s, settings.epsilon, settings.gain, SCALAR_EPSILON
+    )
+    return tuple(unflat(out, x)), kept
+
+
+def norm_gradients(
+    settings: Norm, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass likewise."""
+    z, v, b, weight, weight_s = inputs
+    assert z is not None and v is not None and b is not None
+    x, moments = Sectors(z, v, b), (kept[0], kept[1], kept[2])
+    out, of_weight, of_weight_s = layer_norm_gradients(
+        flat(x), weight, weight_s, flat(Sectors(*grads)), moments, settings.epsilon, settings.gain
+    )
+    return *unflat(out, x), of_weight, of_weight_s
+
+
+NORM = Passes(norm, norm_gradients)

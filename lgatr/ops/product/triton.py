@@ -1,21 +1,28 @@
 """The geometric product on CUDA: one Triton kernel forward, one for both gradients.
 
-The same complex 4x4 times 4x2 matrix product as :mod:`lgatr.ops.product.formula`, for one token and
-channel in the registers of a thread: every coefficient is read once and written once, so the
-kernels are bound by memory (48 numbers forward, 80 backward, for 128 and 256 multiply-adds).
+The same complex 4x4 times 4x2 matrix product as the formula (see :mod:`lgatr.ops.product`), for one
+token and channel in the registers of a thread: every coefficient is read once and written once, so
+the kernels are bound by memory (48 numbers forward, 80 backward, for 128 and 256 multiply-adds).
 
 Legend: T tokens, C channels; a lane of a program is one (token, channel).
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from lgatr.layout import Sectors
+from lgatr.layout import Sectors, flat
+from lgatr.ops._runtime.choice import Passes
+from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
+
+if TYPE_CHECKING:
+    from lgatr.ops.product.stage import Product, ProductOfHalves
 
 # Blocks of 128 to 512 lanes and 4 or 8 warps differ by 3 % on an H200.
 _FORWARD = Tuned("product", ({"BLOCK": 256, "num_warps": 4},))
@@ -171,7 +178,7 @@ def _grid(x: Sectors, options: Options) -> tuple[int]:
     return (triton.cdiv(x.v.shape[1] * x.mv_channels, options["BLOCK"]),)
 
 
-def product(x: Sectors, y: Sectors, out: Sectors) -> Sectors:
+def write_product(x: Sectors, y: Sectors, out: Sectors) -> Sectors:
     """Write the geometric product of ``x`` and ``y`` into ``out``.
 
     All are ``z (T, .)``, ``v (4, T, .)``, ``b (3, T, .)`` with channels side by side and any other
@@ -188,7 +195,7 @@ def product(x: Sectors, y: Sectors, out: Sectors) -> Sectors:
     return out
 
 
-def product_gradients(
+def write_gradients(
     x: Sectors, y: Sectors, grad: Sectors, places: tuple[Sectors, Sectors]
 ) -> tuple[Sectors, Sectors]:
     """Write the gradients of x and y into ``places``, given that of their product."""
@@ -204,4 +211,51 @@ def product_gradients(
     return places
 
 
-__all__ = ["product", "product_gradients"]
+def _halves(rows: Optionals) -> tuple[Sectors, Sectors]:
+    """Both factors, as flat views."""
+    left, right = zip(*(x.chunk(2, dim=-1) for x in rows if x is not None), strict=True)
+    return flat(Sectors(*left)), flat(Sectors(*right))
+
+
+def _pair(rows: Optionals) -> tuple[Sectors, Sectors]:
+    found = [x for x in rows if x is not None]
+    return flat(Sectors(*found[:3])), flat(Sectors(*found[3:]))
+
+
+def product(settings: Product | None, *inputs: Tensor) -> tuple[Tensors, Tensors]:
+    """Forward pass of :class:`~lgatr.ops.product.stage.Product`."""
+    w = inputs[1].shape[-1]
+    out = Sectors(*(x.new_empty(*x.shape[:-1], w) for x in inputs[:3]))
+    write_product(*_pair(inputs), flat(out))
+    return out, ()
+
+
+def product_gradients(
+    settings: Product | None, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass likewise."""
+    found = [x.new_zeros(x.shape) for x in inputs if x is not None]
+    grad = flat(Sectors(*(g.contiguous() for g in grads)))
+    write_gradients(*_pair(inputs), grad, _pair(found))
+    return found
+
+
+def product_of_halves(settings: ProductOfHalves, *inputs: Tensor) -> tuple[Tensors, Tensors]:
+    """Forward pass of :class:`~lgatr.ops.product.stage.ProductOfHalves`."""
+    out = Sectors(*(x.new_empty(*x.shape[:-1], x.shape[-1] // 2) for x in inputs))
+    write_product(*_halves(inputs), flat(out))
+    return out, ()
+
+
+def product_of_halves_gradients(
+    settings: ProductOfHalves, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass likewise."""
+    found = [x.new_empty(x.shape) for x in inputs if x is not None]
+    grad = flat(Sectors(*(g.contiguous() for g in grads)))
+    write_gradients(*_halves(inputs), grad, _halves(found))
+    return found
+
+
+PRODUCT = Passes(product, product_gradients)
+PRODUCT_OF_HALVES = Passes(product_of_halves, product_of_halves_gradients)

@@ -1,36 +1,30 @@
-"""Between the linear maps of slim networks and attention heads.
-
-Legend: T tokens (any leading shape), P parts (queries, keys, values), H heads, N = P H, c and s
-vector and scalar channels per head, D = 4 c + s.
-"""
+"""Four-vectors and scalars to attention heads and back, each with its linear map."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import lru_cache
 
+import torch
 from torch import Tensor
 
-from lgatr.ops._runtime import cpu as native
-from lgatr.ops._runtime.cpu import has_native_kernels
-from lgatr.ops._runtime.stage import Optionals, Stage, Tensors, Then
-from lgatr.ops.heads.rows import joined
-from lgatr.ops.slim_linear.stage import SlimLinearStage
+from lgatr.ops._runtime.choice import CPP, Operation
+from lgatr.ops._runtime.stage import Fused, Stage, Tensors
+from lgatr.ops.slim_heads.formula import vector_heads, vectors_from_heads
+from lgatr.ops.slim_linear.formula import VectorMatrices, vector_linear
+from lgatr.ops.slim_linear.stage import SLIM_LINEAR
+from lgatr.ops.slim_norm.formula import EPSILON
 
 
 @dataclass(frozen=True, eq=False)
-class SlimHeadsStage(Stage):
-    r"""Norm of each head, signs of the inner product, flattening.
+class SlimToHeads(Stage):
+    """Norm of each head, signs of the inner product, flattening.
 
     Inputs are ``v (T, 4, N c)`` and ``s (T, N s)`` with channels ordered by head, outputs P tensors
-    ``(T, H, D)``. With heads :math:`h = f x`, the gradient of x is :math:`f (g - \eta h (g \cdot h)
-    / n)`, for which the inputs are not needed.
+    ``(T, H, D)``.
 
     Parameters
     ----------
-    formula
-        The plain formula.
     heads, metric
         Number of heads, and for each part whether it gets the signs of the inner product.
     epsilon
@@ -39,133 +33,109 @@ class SlimHeadsStage(Stage):
         Vector and scalar channels c and s of a head.
     """
 
-    formula: Callable[..., Tensors]
+    operation = Operation(__package__, "slim_to_heads", CPP)
+    needs_outputs = True
     heads: int
     metric: tuple[bool, ...]
     epsilon: float
     channels: tuple[int, int]
-    needs_outputs = True
 
     @property
-    def _signs(self) -> tuple[int, int]:
+    def signs(self) -> tuple[int, int]:
+        """Heads of each part, and a bit for each part with the signs of the inner product."""
         return self.heads, sum(1 << part for part, flip in enumerate(self.metric) if flip)
-
-    def runs_on(self, x: Tensor) -> bool:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
-        return has_native_kernels(x)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`~lgatr.ops._runtime.stage.Stage`."""
-        return self.formula(*inputs)
-
-    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
-        v, s = native.side_by_side(inputs)
+        v, s = inputs
         assert v is not None and s is not None
-        groups, leading = self.heads * len(self.metric), s.shape[:-1]
-        c, scalars = self.channels
-        heads = v.new_empty(*leading, groups, 4 * c + scalars)
-        factor = v.new_empty(*leading, groups)
-        native.call(
-            "slim_heads", v, v, s, heads, factor, leading.numel(), groups, c, scalars,
-            float(self.epsilon), *self._signs,
-        )  # fmt: skip
-        return heads.unflatten(-2, (-1, self.heads)).unbind(-3), (factor,)
-
-    def backward(
-        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
-    ) -> Optionals:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
-        leading = outputs[0].shape[:-2]
-        heads, grad = (
-            joined(tuple(part.flatten(0, -3) for part in parts)) for parts in (outputs, grads)
-        )
-        tokens, groups, _ = heads.shape
-        (factor,) = kept
-        c, scalars = self.channels
-        of_v = heads.new_empty(*leading, 4, groups * c)
-        of_s = heads.new_empty(*leading, groups * scalars)
-        native.call(
-            "slim_heads_gradient", heads, heads, grad.contiguous(), factor, of_v, of_s,
-            tokens, groups, c, scalars, *self._signs,
-        )  # fmt: skip
-        return of_v, of_s
-
-
-class SlimHeadsOfLinear(Then):
-    """A :class:`~lgatr.ops.slim_linear.stage.SlimLinearStage`, then a :class:`SlimHeadsStage`.
-
-    Parameters
-    ----------
-    linear, heads
-        The stages.
-    """
-
-    second_inputs: ClassVar[int] = 2
-
-    def __init__(self, linear: SlimLinearStage, heads: SlimHeadsStage) -> None:
-        super().__init__(linear, heads, count=5, middle="nothing")
+        return _by_formula(v, s, self.heads, self.metric)
 
 
 @dataclass(frozen=True, eq=False)
-class SlimFromHeadsStage(Stage):
+class SlimFromHeads(Stage):
     """Undo the flattening: heads ``(T, H, D)`` to ``(T, 4, H c)`` and ``(T, H s)``.
 
     Parameters
     ----------
-    formula
-        The plain formula.
     channels
         Vector channels c of a head.
     """
 
-    formula: Callable[..., Tensors]
+    operation = Operation(__package__, "slim_from_heads", CPP)
     channels: int
-
-    def runs_on(self, x: Tensor) -> bool:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
-        return has_native_kernels(x)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`~lgatr.ops._runtime.stage.Stage`."""
-        return self.formula(*inputs)
-
-    def _sizes(self, heads: Tensor) -> tuple[int, int, int, int]:
-        tokens, groups, width = heads.shape[:-2].numel(), *heads.shape[-2:]
-        return tokens, groups, self.channels, width - 4 * self.channels
-
-    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
-        (heads,) = native.side_by_side(inputs)
-        assert heads is not None
-        sizes = self._sizes(heads)
-        _, groups, c, scalars = sizes
-        v = heads.new_empty(*heads.shape[:-2], 4, groups * c)
-        s = heads.new_empty(*heads.shape[:-2], groups * scalars)
-        native.call("slim_from_heads", heads, heads, v, s, *sizes)
-        return (v, s), ()
-
-    def backward(
-        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
-    ) -> Optionals:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         (heads,) = inputs
         assert heads is not None
-        out = heads.new_empty(heads.shape)
-        native.call("slim_to_heads", out, out, *native.side_by_side(grads), *self._sizes(out))
-        return (out,)
+        return vectors_from_heads(heads, self.channels)
 
 
-class SlimLinearOfHeads(Then):
-    """A :class:`SlimFromHeadsStage`, then a linear map.
+def _by_formula(v: Tensor, s: Tensor, heads: int, metric: tuple[bool, ...]) -> Tensors:
+    v, s = (x.unflatten(-1, (len(metric), heads, -1)) for x in (v, s))
+    return vector_heads(v, s, metric).unbind(-3)
+
+
+def _to_heads(heads: int, metric: tuple[bool, ...], channels: tuple[int, int]) -> Fused:
+    stage = SlimToHeads(heads, metric, EPSILON, channels)
+    return Fused(SLIM_LINEAR, stage, 5, "unused", between=2)
+
+
+def _from_heads(channels: int) -> Fused:
+    return Fused(SlimFromHeads(channels), SLIM_LINEAR, 1, "recomputed", between=2)
+
+
+# Dynamo warns of cached functions.
+_kept_to_heads, _kept_from_heads = lru_cache(64)(_to_heads), lru_cache(64)(_from_heads)
+
+
+def vector_linear_heads(
+    vectors: Tensor,
+    scalars: Tensor,
+    matrices: VectorMatrices,
+    heads: int,
+    metric: tuple[bool, ...],
+) -> tuple[Tensor, ...]:
+    """Queries, keys and values: a linear map, then :func:`vector_heads`, as one stage.
 
     Parameters
     ----------
-    heads, linear
-        The stages.
+    vectors, scalars
+        ``(..., 4, I)`` and ``(..., J)``.
+    matrices
+        Their outputs ordered (part, head, channel).
+    heads
+        Number of heads H.
+    metric
+        For each part whether it gets the signs of the inner product.
+
+    Returns
+    -------
+    A tensor ``(..., H, D)`` for each part.
     """
+    if matrices.s is None:
+        return _by_formula(*vector_linear(vectors, scalars, *matrices), heads, metric)
+    groups = heads * len(metric)
+    channels = len(matrices.v) // groups, len(matrices.s) // groups
+    make = _to_heads if torch.compiler.is_compiling() else _kept_to_heads
+    return make(heads, metric, channels)(vectors, scalars, *matrices)
 
-    second_inputs: ClassVar[int] = 2
 
-    def __init__(self, heads: SlimFromHeadsStage, linear: SlimLinearStage) -> None:
-        super().__init__(heads, linear, count=1, middle="again")
+def heads_vector_linear(
+    heads: Tensor, v_channels: int, matrices: VectorMatrices
+) -> tuple[Tensor, Tensor]:
+    """A linear map of heads ``(..., H, D)`` that are joined; see :func:`vectors_from_heads`.
+
+    Parameters
+    ----------
+    heads
+        ``(..., H, D)``.
+    v_channels
+        Vector channels of a head.
+    matrices
+        With one for the scalars.
+    """
+    make = _from_heads if torch.compiler.is_compiling() else _kept_from_heads
+    v, s = make(v_channels)(heads, *matrices)
+    return v, s

@@ -5,7 +5,7 @@
 // and none of them reaches the memory.
 // Legend: B events, H heads of D numbers; n queries and m keys of an event.
 
-#include "native.h"
+#include "common.h"
 
 #include <cstring>
 #include <limits>

@@ -38,7 +38,7 @@ from lgatr.attention.pattern.masks import Band, DenseMask
 from lgatr.attention.pattern.packing import BoundedPacking, Packing
 from lgatr.attention.pattern.scores import DenseBias
 from lgatr.attention.pattern.spec import AttentionSpec
-from lgatr.ops._runtime.derivatives import needs_plain_formula
+from lgatr.ops._runtime.stage import needs_plain_formula
 
 
 @lru_cache(maxsize=8)

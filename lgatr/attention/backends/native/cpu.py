@@ -15,9 +15,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgatr.ops._runtime.cpu import call, has_native_kernels
+from lgatr.ops._runtime.arguments import FLAG, Argument, Array, Heads, Real, Size, given, out, sizes
+from lgatr.ops._runtime.cpu import has_native_kernels, kernel
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 
+_SIZES: dict[str, Argument] = {
+    "queries": Array(("B + 1",), dtype=torch.int64),
+    "keys": Array(("B + 1",), dtype=torch.int64),
+    **sizes("T U B H"),
+    "D": Size(1),
+    "scale": Real(positive=True),
+    "causal": FLAG,
+}
+_ATTENTION = kernel("attention", {
+    "q": Heads("T"), "k": Heads("U"), "v": Heads("U"), "out": Heads("T", written=True),
+    "lse": out("T", "H"), **_SIZES,
+}, fallible=True)  # fmt: skip
+_GRADIENTS = kernel("attention_gradients", {
+    "q": Heads("T"), "k": Heads("U"), "v": Heads("U"), "out": Heads("T"), "grad": Heads("T"),
+    "lse": given("T", "H"), "of_q": Heads("T", written=True), "of_k": Heads("U", written=True),
+    "of_v": Heads("U", written=True), **_SIZES,
+}, fallible=True)  # fmt: skip
 MAX_KEYS = 2048
 """Longest event in keys: the scores of a block of queries must fit the processor's caches."""
 
@@ -83,7 +101,7 @@ class EventsStage(Stage):
         q, k, v = _side_by_side(inputs)
         problem = self._problem(q, k, v)
         out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
-        call("attention", q, q, k, v, out, lse, *problem)
+        _ATTENTION(q, q, k, v, out, lse, *problem)
         return (out,), (lse,)
 
     def backward(
@@ -95,7 +113,7 @@ class EventsStage(Stage):
         else:
             gradients = tuple(x.new_empty(x.shape) for x in (q, k, v))
         problem = self._problem(q, k, v)
-        call("attention_gradients", q, q, k, v, out, grad, *kept, *gradients, *problem)
+        _GRADIENTS(q, q, k, v, out, grad, *kept, *gradients, *problem)
         return gradients
 
 

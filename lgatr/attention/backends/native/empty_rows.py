@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lgatr.ops._runtime.derivatives import needs_plain_formula
+from lgatr.ops._runtime.stage import needs_plain_formula
 
 
 def in_format(bias: Tensor, dtype: torch.dtype) -> Tensor:

@@ -19,7 +19,7 @@ from lgatr.attention.backends.native.cuda import efficient_attention
 from lgatr.attention.backends.native.empty_rows import in_format, open_empty_rows
 from lgatr.attention.backends.native.grouped import GroupsStage
 from lgatr.attention.backends.native.grouping import Arrangement, Groups, arrangement_of
-from lgatr.ops._runtime.derivatives import needs_plain_formula
+from lgatr.ops._runtime.stage import needs_plain_formula
 from lgatr.utils.lengths import check_token_count, checked_offsets
 
 

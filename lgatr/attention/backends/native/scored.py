@@ -31,7 +31,7 @@ from lgatr.attention.pattern.positions import Positions
 from lgatr.attention.pattern.scores import ScoreMod
 from lgatr.attention.pattern.scores.base import checked_scores
 from lgatr.attention.pattern.spec import AttentionSpec
-from lgatr.ops._runtime.derivatives import needs_plain_formula
+from lgatr.ops._runtime.stage import needs_plain_formula
 
 # Scores of all blocks kept for the backward pass at most; beyond, they are computed again.
 _MAX_SCORES_KEPT = 4 * MAX_SCORES

@@ -14,7 +14,7 @@ from torch import Tensor
 from lgatr.attention.pattern.masks.base import Movable, check_broadcast
 from lgatr.attention.pattern.positions import Positions
 from lgatr.attention.pattern.shapes import Layout
-from lgatr.ops._runtime.derivatives import needs_plain_formula
+from lgatr.ops._runtime.stage import needs_plain_formula
 from lgatr.utils.described import described
 
 

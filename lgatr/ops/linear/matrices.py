@@ -1,0 +1,217 @@
+"""The parameters of a linear map, put into the matrices of its sectors.
+
+Legend: O and I multivector channels out and in, S' and S scalar channels out and in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lgatr.algebra import NUM_GRADES
+from lgatr.layout import constant
+from lgatr.utils.autocast import full_precision
+
+# Grades of p and of p I in each sector: scalar pair, vector pairs, bivector pairs.
+_SECTOR_GRADES = ((0, 4), (1, 3), (2, 2))
+
+
+def _block_table(num_maps: int) -> tuple[float, ...]:
+    """How the coefficients enter the 2x2 blocks of the sectors; rows: maps, columns: (3, 2, 2).
+
+    Map g projects on grade g; map 5 + g does so and multiplies by I from the right. On a pair
+    (p, p I) that is a rotation, because p I I = -p.
+    """
+    table = [[0.0] * (len(_SECTOR_GRADES) * 4) for _ in range(num_maps)]
+    for sector, (low, high) in enumerate(_SECTOR_GRADES):
+        column = 4 * sector
+        table[low][column] += 1.0
+        table[high][column + 3] += 1.0
+        if num_maps > NUM_GRADES:
+            table[NUM_GRADES + high][column + 1] -= 1.0
+            table[NUM_GRADES + low][column + 2] += 1.0
+    return tuple(entry for row in table for entry in row)
+
+
+class SectorMatrices(NamedTuple):
+    """An equivariant linear map as one matrix per sector, and the bias of the scalar sector."""
+
+    z: Tensor
+    v: Tensor
+    b: Tensor
+    bias: Tensor | None
+
+
+class ScalarMixing(NamedTuple):
+    """Weights that connect multivector scalars and auxiliary scalars.
+
+    Parameters
+    ----------
+    s2mvs
+        ``(2 O, S)``, rows ordered (O, scalar | pseudoscalar); ``(O, S)`` for the full group.
+    mvs2s
+        ``(S', 2 I)``, columns ordered alike; ``(S', I)`` for the full group.
+    s2s
+        ``(S', S)``.
+    mv_bias
+        ``(2 O,)``, ordered like the rows of ``s2mvs``; or ``(O,)``, for the scalars alone.
+    s_bias
+        ``(S',)``.
+    """
+
+    s2mvs: Tensor | None = None
+    mvs2s: Tensor | None = None
+    s2s: Tensor | None = None
+    mv_bias: Tensor | None = None
+    s_bias: Tensor | None = None
+
+
+def _with_pseudoscalar(x: Tensor, channels: int, dim: int) -> Tensor:
+    """Split ``dim`` into (channels, 2), with zeros for the pseudoscalars where there are none."""
+    if x.shape[dim] == channels and channels:
+        return torch.stack([x, torch.zeros_like(x)], dim=dim + 1)
+    return x.unflatten(dim, (channels, 2))
+
+
+def _by_head(x: Tensor | None, channels: int, parts: int, heads: int) -> Tensor | None:
+    """Rows ordered (part, channel, head) as (part, head, channel).
+
+    A channel has one row, or two where multivectors have a scalar and a pseudoscalar.
+    """
+    if x is None:
+        return None
+    split = x.reshape(parts, channels // (parts * heads), heads, -1)
+    return split.transpose(1, 2).reshape(x.shape)
+
+
+def assembled(
+    out_groups: int, in_groups: int, parts: int, *parameters: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """The matrices z, v, b and the bias, of weight and :class:`ScalarMixing`.
+
+    Channels may come in groups (attention heads): rows then run over groups first, and within a
+    group over the coefficients of p, of p I, and the group's scalars.
+
+    Parameters
+    ----------
+    out_groups, in_groups
+        Number of channel groups, each of which holds equally many channels.
+    parts
+        If above 0, output channels are ordered (part, channel, head) and are put in order
+        (part, head, channel), so that groups are heads; of small weights rather than of large
+        activations.
+    *parameters
+        ``(O, I, 10)`` or ``(O, I, 5)``, then those of :class:`ScalarMixing`.
+    """
+    weight, s2mvs, mvs2s, s2s, mv_bias, s_bias = parameters
+    assert weight is not None
+    if parts:
+        heads, mv = out_groups // parts, weight.shape[0]
+        s = 0 if mvs2s is None else mvs2s.shape[0]
+        weight, s2mvs, mv_bias = (_by_head(x, mv, parts, heads) for x in (weight, s2mvs, mv_bias))
+        mvs2s, s2s, s_bias = (_by_head(x, s, parts, heads) for x in (mvs2s, s2s, s_bias))
+        assert weight is not None
+    o, i = weight.shape[0], weight.shape[1]
+    go, gi = out_groups, in_groups
+    table = constant(_block_table(weight.shape[2]), weight.device, weight.dtype)
+    with full_precision(weight.device.type):
+        blocks = weight @ table.view(weight.shape[2], -1)
+    blocks = blocks.view(go, o // go, gi, i // gi, 3, 2, 2)
+    # (sector, group, p | p I, channel) for rows, (group, p | p I, channel) for columns
+    blocks = blocks.permute(4, 0, 5, 1, 2, 6, 3).reshape(3, go, 2 * o // go, gi, 2 * i // gi)
+    z, v, b = blocks.unbind(0)
+    if s2mvs is not None:
+        s_in = s2mvs.shape[1]
+        columns = _with_pseudoscalar(s2mvs, o, 0).view(go, o // go, 2, gi, s_in // gi)
+        z = torch.cat([z, columns.transpose(1, 2).flatten(1, 2)], dim=-1)
+    if mvs2s is not None:
+        s_out = mvs2s.shape[0]
+        rows = _with_pseudoscalar(mvs2s, i, 1).view(go, s_out // go, gi, i // gi, 2)
+        rows = rows.transpose(-1, -2).flatten(-2)
+        if s2s is not None:
+            rows = torch.cat([rows, s2s.view(go, s_out // go, gi, s2s.shape[1] // gi)], dim=-1)
+        z = torch.cat([z, rows], dim=1)
+    return (
+        z.flatten(2).flatten(0, 1),
+        v.reshape(2 * o, 2 * i),
+        b.reshape(2 * o, 2 * i),
+        _sector_bias(mv_bias, s_bias, o, go),
+    )
+
+
+def _sector_bias(
+    mv_bias: Tensor | None, s_bias: Tensor | None, channels: int, groups: int
+) -> Tensor | None:
+    parts = []
+    if mv_bias is not None:
+        bias = _with_pseudoscalar(mv_bias, channels, 0)
+        bias = bias.view(groups, channels // groups, 2)
+        parts.append(bias.transpose(1, 2).flatten(1))
+    if s_bias is not None:
+        parts.append(s_bias.view(groups, -1))
+    return torch.cat(parts, dim=-1).flatten() if parts else None
+
+
+Tables = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Placement:
+    """A map that puts each entry of some tensors, with a sign, into places of others.
+
+    Parameters
+    ----------
+    formula
+        The map. It must do nothing but move entries, change signs, and fill in zeros.
+    shapes
+        Of its inputs; None for those that are None.
+    """
+
+    def __init__(
+        self,
+        formula: Callable[..., tuple[Tensor | None, ...]],
+        shapes: tuple[torch.Size | None, ...],
+    ) -> None:
+        self.formula = formula
+        # Ask the map itself: it gets the number of each entry, and shows where that arrives.
+        self.sizes = [0 if s is None else s.numel() for s in shapes]
+        numbers = torch.arange(1, sum(self.sizes) + 1, dtype=torch.float64, device="cpu").split(
+            self.sizes
+        )
+        probes = [None if s is None else n.view(s) for n, s in zip(numbers, shapes, strict=True)]
+        found = [out for out in formula(*probes) if out is not None]
+        self.out_shapes = [out.shape for out in found]
+        self.out_sizes = [out.numel() for out in found]
+        flat = torch.cat([out.flatten() for out in found])
+        self.source, self.sign = flat.abs().long(), flat.sign()
+        # Where each entry arrives: at most twice, since a bivector is in both rows of its pair.
+        self.target, self.target_sign = self._backwards(sum(self.sizes))
+        self._tables: dict[tuple[torch.device, torch.dtype], Tables] = {}
+
+    def _backwards(self, count: int) -> tuple[Tensor, Tensor]:
+        places = self.source.nonzero().flatten()
+        order = self.source[places].argsort(stable=True)
+        places = places[order]
+        entries = self.source[places] - 1
+        counts = torch.bincount(entries, minlength=count)
+        first = counts.cumsum(0) - counts
+        rank = torch.arange(len(entries), device="cpu") - first[entries]
+        most = int(counts.max()) if count else 0
+        target = torch.full((most, count), len(self.source), device="cpu")
+        sign = torch.zeros(most, count, dtype=self.sign.dtype, device="cpu")
+        target[rank, entries], sign[rank, entries] = places, self.sign[places]
+        return target, sign
+
+    def tables(self, device: torch.device, dtype: torch.dtype) -> Tables:
+        """Source and sign, then target and sign, on a device and in the format of the numbers."""
+        found = self._tables.get((device, dtype))
+        if found is None:
+            with torch.inference_mode(False):  # a later training step may use them
+                found = (
+                    (self.source.to(device), self.sign.to(device, dtype)),
+                    (self.target.to(device), self.target_sign.to(device, dtype)),
+                )
+            self._tables[device, dtype] = found
+        return found
