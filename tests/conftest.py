@@ -16,10 +16,17 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def own_cache(tmp_path_factory) -> Iterator[None]:
-    """Kernels are built once for all tests, and for the programs that they start."""
+def own_cache(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Kernels are built once for all tests, the programs that they start, and later test runs.
+
+    A library is named by a hash of its sources, flags and compiler, so none is ever out of date.
+    """
+    cache = pytestconfig.rootpath / ".pytest_cache" / "lgatr"
+    cache.mkdir(parents=True, exist_ok=True)
+    for measured in cache.glob("*.json"):
+        measured.unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LGATR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("LGATR_CACHE", str(cache))
         yield
 
 

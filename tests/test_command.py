@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import re
-import subprocess
 import sys
 
 import pytest
+from support.commands import module
 
 from experiments.cli import ROOT
 
@@ -54,7 +54,5 @@ def test_wrong_options_of_the_library_end_in_one_line(capsys):
 
 
 def test_help_shows_the_text():
-    done = subprocess.run(
-        [sys.executable, "-m", "data.convert", "--help"], capture_output=True, text=True, cwd=ROOT
-    )
+    done = module("data.convert", "--help")
     assert done.returncode == 0 and "python -m data.convert SOURCE TARGET" in done.stdout

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from jetfiles import random_jets, write_pandas
+from support import commands
 
 from data.formats import packed, read_jets
 from experiments.cli import ROOT
@@ -21,11 +20,10 @@ SAMPLE = str(ROOT / "data" / "toptagging_mini.h5")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    command = [
-        sys.executable, str(ROOT / "run.py"), "experiment=toptagging", "model=transformer_small",
-        "debug=fast", "data.limit=300", "data.eval_limit=300", f"run_dir={folder}",
-    ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
+    commands.run(
+        "experiment=toptagging", "model=transformer_small", "debug=fast", "data.limit=300",
+        "data.eval_limit=300", f"run_dir={folder}", check=True,
+    )  # fmt: skip
     return folder
 
 
@@ -64,11 +62,8 @@ def test_trees_are_grown_again(tmp_path):
     """From the jets of the run; on the jets of its test they give its figures."""
     pytest.importorskip("sklearn")
     folder = tmp_path / "trees"
-    command = [
-        sys.executable, str(ROOT / "run.py"), "experiment=toptagging", "model=bdt",
-        "data.limit=300", f"run_dir={folder}",
-    ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
+    options = ("experiment=toptagging", "model=bdt", "data.limit=300")
+    commands.run(*options, f"run_dir={folder}", check=True)
     main([str(folder), "--data", SAMPLE, "--name", "same"])
     found = json.loads((folder / "evaluation_same.json").read_text())
     trained = json.loads((folder / "metrics.json").read_text())

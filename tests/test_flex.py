@@ -65,9 +65,9 @@ def flex_inference(name, mask, score, cross, dtype):
 
 
 class TestCompilations:
-    """A hundred batches of different shapes, and how often the compiler had to start again."""
+    """Batches of different shapes, and how often the compiler had to start again."""
 
-    def compilations(self, make_mask, score=None):
+    def compilations(self, batches, make_mask, score=None):
         from torch._dynamo.utils import counters
 
         torch._dynamo.reset()
@@ -75,7 +75,7 @@ class TestCompilations:
         backends_of_flex._function.cache_clear()
         counters.clear()
         generator = torch.Generator().manual_seed(0)
-        for batch in range(100):
+        for batch in range(batches):
             events = int(torch.randint(2, 40, (1,), generator=generator))
             lengths = torch.randint(3, 90, (events,), generator=generator).tolist()
             values = [torch.randn(sum(lengths), 2, 16) for _ in range(3)]
@@ -91,20 +91,21 @@ class TestCompilations:
                     torch.testing.assert_close(out, ours, rtol=1e-4, atol=1e-5)
         return counters["stats"]["unique_graphs"]
 
+    @pytest.mark.parametrize("batches", [20, pytest.param(100, marks=pytest.mark.slow)])
     @pytest.mark.parametrize("case", ["packed", "window", "prefix", "alibi"])
     @pytest.mark.filterwarnings("ignore")
-    def test_as_on_cuda(self, case, monkeypatch):
+    def test_as_on_cuda(self, case, batches, monkeypatch):
         """Tables of any size, as on CUDA; only the tracing, not the code behind it."""
         from lgatr.attention.backends import flex
 
         monkeypatch.setattr(flex, "_compiler", lambda device, with_lse: "eager")
         monkeypatch.setattr(flex, "_padded_table", lambda x: x)
-        assert self.compilations(*self.CASES[case]) <= 3
+        assert self.compilations(batches, *self.CASES[case]) <= 3
 
     @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")
     def test_on_a_cpu(self):
-        assert self.compilations(*self.CASES["window"]) <= 3
+        assert self.compilations(100, *self.CASES["window"]) <= 3
 
     CASES = {
         "packed": (lambda batch, events: None,),

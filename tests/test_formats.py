@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from jetfiles import random_jets, random_particles, write_npz, write_quark_gluon, write_root
+from support.commands import module
 
 from data.convert import main as convert
 from data.errors import DataError
@@ -191,10 +190,6 @@ class TestConvert:
             convert([str(tmp_path / "none"), str(tmp_path / "out")])
 
     def test_command(self, tmp_path):
-        done = subprocess.run(
-            [sys.executable, "-m", "data.convert", str(tmp_path), str(tmp_path / "out")],
-            capture_output=True,
-            text=True,
-        )
+        done = module("data.convert", str(tmp_path), str(tmp_path / "out"))
         assert done.returncode == 1 and done.stderr.startswith("error: ")
         assert len(done.stderr.strip().splitlines()) == 1

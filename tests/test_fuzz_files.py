@@ -1,4 +1,4 @@
-"""200 mutations of a file of each format: the same jets, or one line, and never worse.
+"""Mutations of a file of each format: the same jets, or one line, and never worse.
 
 Each runs in a process of its own, so that a crash of HDF5 or a reading without end is noticed.
 Archives and our files have checksums. Pandas tables have none, and ROOT has them only where it
@@ -26,7 +26,6 @@ from data.formats import jetclass, packed
 from data.jets import Jets
 from experiments.cli import ROOT
 
-COUNT = 200
 MUTATIONS = ROOT / "tests" / "mutations.py"
 
 
@@ -67,8 +66,11 @@ FILES = {
 MAY_DIFFER = {"pandas_table", "jetclass", "toptagxl", "packed-unsigned"}
 
 
+COUNTS = [50, pytest.param(200, marks=pytest.mark.slow)]
+
+
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory):
+def processes(tmp_path_factory, count):
     """One for each format, all at once."""
     started = {}
     for name, (file, write) in FILES.items():
@@ -79,7 +81,7 @@ def processes(tmp_path_factory):
             started[name] = (
                 folder,
                 subprocess.Popen(
-                    [*command, "0", str(COUNT)],
+                    [*command, "0", str(count)],
                     stdout=output,
                     stderr=errors,
                     env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -91,18 +93,19 @@ def processes(tmp_path_factory):
         process.wait()
 
 
+@pytest.mark.parametrize("count", COUNTS, scope="module")
 @pytest.mark.parametrize("name", FILES)
-def test_mutations(processes, name):
+def test_mutations(processes, name, count):
     folder, process = processes[name]
     status = process.wait(timeout=600)
     lines = (folder / "output").read_text().splitlines()
     assert status == 0, f"{lines[-1:]}: {(folder / 'errors').read_text()}"
     assert (folder / "errors").read_text() == ""
     ends = [line.split(maxsplit=3) for line in lines if len(line.split()) > 2]
-    assert len(ends) == COUNT
+    assert len(ends) == count
     found = {end[2] for end in ends}
     allowed = {"same", "refused"} | ({"other"} if name in MAY_DIFFER else set())
     assert found <= allowed, [end for end in ends if end[2] not in allowed]
     assert {"same", "refused"} <= found
-    assert sum(end[2] == "other" for end in ends) <= COUNT // 10
+    assert sum(end[2] == "other" for end in ends) <= count // 10
     assert max(float(end[1]) for end in ends) < 60

@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import ctypes
 import platform
-import subprocess
-import sys
 
 import pytest
+from support.commands import python
 
 from lgatr.utils import memory
 
 CHILD = """
-import ctypes, resource, sys, torch
+import ctypes, resource, torch
 from lgatr.utils.memory import keep_freed_memory
 # The C library adapts what it keeps to what it has seen; a number given to it ends that.
 assert ctypes.CDLL(None).mallopt(-3, 128 * 1024)
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
 def step():
     kept = [torch.ones(200_000) for _ in range(100)]
-# The heap ends in another remainder each time and may grow by a tensor more: first let it settle.
-for _ in range(3):
-    step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def faults():
+    # The heap ends in another remainder each time and may grow by a tensor more: let it settle.
+    for _ in range(3):
+        step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+left = faults()
+assert keep_freed_memory()
+print(left, faults())
 """
-
-
-def faults(how):
-    command = [sys.executable, "-c", CHILD, how]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only GNU's C library can")
 def test_no_new_pages():
     """80 MB a step are 19,531 pages of 4 kB."""
-    assert faults("keep") < 200
-    assert faults("leave") > 10_000
+    left, kept = map(int, python("-c", CHILD, fresh=True, check=True).stdout.split())
+    assert kept < 200 and left > 10_000
 
 
 def test_other_libraries_are_left_alone(monkeypatch):

@@ -62,6 +62,7 @@ def test_the_same_with_and_without(monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_built_once(fresh, monkeypatch):
     compiler()
     assert has_native_kernels(torch.zeros(1))

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import tokenize
 import tracemalloc
@@ -26,13 +25,13 @@ from jetfiles import (
     write_quark_gluon,
     write_root,
 )
+from support.commands import module
 
 from data import probe
 from data.errors import DataError
 from data.formats import Format, find_format, jetclass, packed, read_jets
 from data.jets import Jets
 from data.reading import reading
-from experiments.cli import ROOT
 
 
 def refused(path, match, split="train"):
@@ -101,12 +100,9 @@ class TestBoundary:
 
     def test_the_stack_trace_can_be_seen(self, tmp_path):
         (tmp_path / "source").mkdir()
-        command = [sys.executable, "-m", "data.convert", str(tmp_path / "source"), "out"]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        source = str(tmp_path / "source")
         for extra, expected in (({}, False), ({"HYDRA_FULL_ERROR": "1"}, True)):
-            done = subprocess.run(
-                command, env={**env, **extra}, capture_output=True, text=True, cwd=tmp_path
-            )
+            done = module("data.convert", source, "out", env={**os.environ, **extra}, cwd=tmp_path)
             assert ("Traceback" in done.stderr) == expected
 
 

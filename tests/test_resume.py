@@ -15,6 +15,7 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from support.commands import run
 
 from experiments.cli import ROOT
 from experiments.errors import UserError
@@ -179,11 +180,6 @@ def test_a_log_of_several_parts_goes_on_as_one(tmp_path):
     assert read_curves(tmp_path / "csv") == expected
     (file,) = tmp_path.glob("csv/*/*")
     assert len(file.read_text().splitlines()) == 6
-
-
-def run(*arguments: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "run.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from support.commands import python, run
 
 from experiments.cli import CONFIG_DIR, ROOT
 
@@ -38,14 +38,6 @@ SINGLE = ("rejection_at_0.5", "rejection_at_0.3")
 TEN = ("rejection_Hbb_at_0.5", "rejection_Hqql_at_0.99", "rejection_Tbl_at_0.995")
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, str(ROOT / "run.py"), *arguments]
-
-
-def run(*arguments: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, **options)
-
-
 @pytest.mark.parametrize(("group", "choice"), GROUPS)
 def test_every_config_composes(group, choice):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -59,7 +51,14 @@ def test_experiment_files_are_short():
         assert len(path.read_text().splitlines()) <= 40
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def experiments():
+    """Each in the default run once, here or on files of its own format in test_sources."""
+    elsewhere = ("toptagging_paper", "jetclass_paper", "toptagxl")
+    marks = {name: [pytest.mark.slow] if name in elsewhere else [] for name in EXPERIMENTS}
+    return [pytest.param(name, marks=marks[name]) for name in EXPERIMENTS]
+
+
+@pytest.mark.parametrize("experiment", experiments())
 def test_experiments_take_a_step(experiment, tmp_path):
     folder, attention = tmp_path / "run", "xformers"
     done = run(
@@ -70,6 +69,7 @@ def test_experiments_take_a_step(experiment, tmp_path):
         "debug=fast",
         f"run_dir={folder}",
         cwd=tmp_path,
+        fresh=experiment == "toptagging",  # the README's command, with nothing imported before
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -216,9 +216,7 @@ class TestBadCommands:
             f"sys.argv = ['run.py', 'debug=fast', 'run_dir={folder}']\n"
             f"runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')\n"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
-        )
+        done = python("-c", script, fresh=True)
         assert_one_line(done, "File too large")
         assert not (folder / "metrics.json").exists()
         assert not list(folder.rglob("*.ckpt")) and not list(folder.rglob("*partial*"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,9 +14,9 @@ from jetfiles import (
     write_quark_gluon,
     write_root,
 )
+from support.commands import run
 
 from data.formats.jetclass import CLASSES
-from experiments.cli import ROOT
 
 SMALL = (
     "debug=fast", "data.batch_size=8", "model=lgatr_small", "model.network.num_blocks=1",
@@ -57,25 +55,25 @@ def quarkgluon(folder):
     write_quark_gluon(folder / "QG_jets.npz", 300, 1)
 
 
+def case(experiment, write, name="", slow=False):
+    marks = [pytest.mark.slow] if slow else []
+    return pytest.param(experiment, write, name, marks=marks, id=f"{experiment}-{write.__name__}")
+
+
+# Each experiment takes its first step here or in test_runs; that others than those which test_runs
+# leaves to this module read their files is known from the tests of formats, so they are slow.
 CASES = [
-    ("toptagging", pandas_folder, ""),
-    ("toptagging_paper", pandas_folder, ""),
-    ("toptagging", npz_file, "jets.npz"),
-    ("jetclass", jetclass, ""),
-    ("jetclass_paper", jetclass, ""),
-    ("toptagxl", toptagxl, ""),
-    ("quarkgluon", quarkgluon, ""),
+    case("toptagging_paper", pandas_folder),
+    case("jetclass_paper", jetclass),
+    case("toptagxl", toptagxl),
+    case("toptagging", npz_file, "jets.npz"),
+    case("toptagging", pandas_folder, slow=True),
+    case("jetclass", jetclass, slow=True),
+    case("quarkgluon", quarkgluon, slow=True),
 ]
 
 
-def run(*arguments):
-    command = [sys.executable, str(ROOT / "run.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-@pytest.mark.parametrize(
-    ("experiment", "write", "name"), CASES, ids=[f"{e}-{w.__name__}" for e, w, _ in CASES]
-)
+@pytest.mark.parametrize(("experiment", "write", "name"), CASES)
 def test_trains_from_the_source(experiment, write, name, tmp_path):
     source, folder = tmp_path / "source", tmp_path / "run"
     source.mkdir()

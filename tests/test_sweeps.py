@@ -5,25 +5,20 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from support import commands
 
-from experiments.cli import ROOT, check_command_line
+from experiments.cli import check_command_line
 from run import start
 
 COMMON = ("experiment=toptagging", "model=transformer_small", "debug=fast")
 
 
-def run(*arguments, cwd, path=()):
-    environment = {**os.environ, "PATH": os.pathsep.join([*map(str, path), os.environ["PATH"]])}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *COMMON, f"paths.runs={cwd / 'runs'}", *arguments],
-        capture_output=True, text=True, cwd=cwd, env=environment, timeout=300,
-    )  # fmt: skip
+def run(*arguments, cwd, **options):
+    return commands.run(*COMMON, f"paths.runs={cwd / 'runs'}", *arguments, cwd=cwd, **options)
 
 
 def figures(cwd):
@@ -109,19 +104,20 @@ STAND_INS = {
 @pytest.mark.slow
 def test_slurm(tmp_path):
     pytest.importorskip("submitit")
-    commands = tmp_path / "commands"
-    commands.mkdir()
+    programs = tmp_path / "programs"
+    programs.mkdir()
     for name, text in STAND_INS.items():
         lines = "\n".join(line.strip() for line in text.strip().splitlines())
-        Path(commands / name).write_text(f"#!/bin/bash\nHERE={commands}\n{lines}\n")
-        (commands / name).chmod(0o755)
+        Path(programs / name).write_text(f"#!/bin/bash\nHERE={programs}\n{lines}\n")
+        (programs / name).chmod(0o755)
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])
     done = run(
         "trainer=slurm", "hydra.launcher.partition=short", "hydra.launcher.timeout_min=7",
-        cwd=tmp_path, path=[commands],
+        cwd=tmp_path, env={**os.environ, "PATH": path}, fresh=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert len(figures(tmp_path)) == 1, (commands / "out").read_text()
-    script = (commands / "script").read_text()
+    assert len(figures(tmp_path)) == 1, (programs / "out").read_text()
+    script = (programs / "script").read_text()
     for line in ("--partition=short", "--time=7", "--nodes=1", "--gpus-per-node=1"):
         assert f"#SBATCH {line}\n" in script
 
