@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from support.commands import run
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
 
@@ -30,21 +34,21 @@ def own_cache(pytestconfig: pytest.Config) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def unused_places(tmp_path_factory) -> Iterator[Path]:
+    """Paths of files that do not exist."""
+    folder = tmp_path_factory.mktemp("places")
+    return (folder / str(number) / "file.json" for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def no_measured_choice(tmp_path, monkeypatch) -> None:
-    """What a user measured on this machine changes no test."""
+def no_measured_choice(unused_places, monkeypatch) -> None:
+    """What a test measured on this machine changes no other test."""
     from lgatr.attention import measured_choice as choice
 
-    monkeypatch.setattr(choice, "path", lambda: tmp_path / "cache" / "attention.json")
+    place = next(unused_places)
+    monkeypatch.setattr(choice, "path", lambda: place)
     choice._measured.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def matrix_products_of_large_batches(monkeypatch) -> None:
-    """Tests are small; what they prove shall hold for the products of real batches."""
-    from lgatr.ops._runtime import matmul
-
-    monkeypatch.setattr(matmul, "_SMALLEST", 1 << 15)
 
 
 @pytest.fixture(params=["native", "torch"])
@@ -65,3 +69,18 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """The folder of a run that has ended. Tests that change it take a ``copy``."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    options = ("model=transformer_small", "debug=fast", "optimizer.lr=2e-3")
+    run(*options, f"run_dir={folder}", check=True)
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Path:
+    """A copy of the finished run, in another place."""
+    return Path(shutil.copytree(finished, tmp_path / "moved"))

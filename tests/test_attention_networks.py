@@ -10,7 +10,7 @@ from pathlib import Path
 import networks
 import pytest
 import torch
-from test_attention import MASKS, SCORES
+from support.attention_cases import MASKS, SCORES
 
 from lgatr import LGATr, LGATrSlim, Packing
 from lgatr.attention import (

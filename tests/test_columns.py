@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_masks import HEADS, compare, numbers, table
+from support.mask_cases import HEADS, compare, numbers, table
 
 from lgatr.attention import ColumnRanges, Packing
 

@@ -40,10 +40,19 @@ DENSE = {
     "heads of a bias": {"attn_mask": torch.ones(1, 3, 10, 10)},
     "width": {"head_width": 77},
 }
+# Each is traced anew, for seconds; by default one of a score, a mask, a packing and a dense tensor.
+BY_DEFAULT = ("packed heads of ALiBi", "packed marks", "packed tokens", "dense items of a mask")
+
+
+def wrong(shape, options, name):
+    marks = [] if name in BY_DEFAULT else [pytest.mark.slow]
+    return pytest.param(shape, options, marks=marks, id=name)
+
+
 WRONG = [
-    *(pytest.param((TOKENS,), {"packing": EVENTS} | o, id=f"packed {n}") for n, o in PACKED.items()),  # noqa: E501
-    *(pytest.param((1, TOKENS), o, id=f"dense {n}") for n, o in DENSE.items()),
-]  # fmt: skip
+    *(wrong((TOKENS,), {"packing": EVENTS} | o, f"packed {name}") for name, o in PACKED.items()),
+    *(wrong((1, TOKENS), o, f"dense {name}") for name, o in DENSE.items()),
+]
 
 
 @pytest.fixture(scope="module")

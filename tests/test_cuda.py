@@ -13,7 +13,7 @@ import pytest
 import torch
 from attention_reference import HEADS, KEYS, LENGTHS
 from lorentz import random_transformation, transform
-from test_attention import (
+from support.attention_cases import (
     MASKS,
     SCORES,
     agree,
@@ -23,8 +23,8 @@ from test_attention import (
     tensors,
     usable,
 )
-from test_models import batch as events_batch
-from test_models import build as build_tagger
+from support.taggers import batch as events_batch
+from support.taggers import build as build_tagger
 
 from lgatr import Packing
 from lgatr.attention import (
@@ -37,10 +37,10 @@ from lgatr.attention import (
 )
 from lgatr.attention.pattern.masks import MaskMod
 
-pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
-    pytest.mark.filterwarnings("ignore"),  # of compilers and libraries, which vary
-]
+if not torch.cuda.is_available():
+    pytest.skip("no GPU here", allow_module_level=True)
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of compilers and libraries, which vary
 
 CUDA = torch.device("cuda")
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

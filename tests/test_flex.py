@@ -6,7 +6,7 @@ import attention_reference as reference
 import pytest
 import torch
 from attention_reference import KEYS, LENGTHS
-from test_attention import MASKS, ON_SELF_ONLY, SCORES, agree, packed_spec, tensors, usable
+from support.attention_cases import MASKS, ON_SELF_ONLY, SCORES, agree, packed_spec, tensors, usable
 
 from lgatr.attention import (
     ALiBi,

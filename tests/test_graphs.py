@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_models import batch, build
+from support.taggers import batch, build
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiments.errors import UserError

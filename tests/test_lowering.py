@@ -6,7 +6,7 @@ import attention_reference as reference
 import pytest
 import torch
 from attention_reference import HEADS, KEYS, LENGTHS
-from test_attention import MASKS, packed_spec, storages
+from support.attention_cases import MASKS, packed_spec, storages
 
 from lgatr.attention import (
     ALiBi,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_masks import CPU, values
+from support.mask_cases import CPU, values
 
 from lgatr.attention import (
     ALiBi,

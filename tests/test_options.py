@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import math
 import re
 import shlex
@@ -16,12 +14,12 @@ from typing import Annotated, Any, Literal
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from support.options import composed, refused
 
-from experiments.cli import CONFIG_DIR, one_line_errors, quiet_libraries
+from experiments.cli import CONFIG_DIR, quiet_libraries
 from experiments.errors import OptionErrors, UserError
 from experiments.options import values
 from experiments.options.check import check_options
@@ -45,34 +43,12 @@ UNFIT: list[Any] = [
 ]  # fmt: skip
 
 
-def composed(*overrides: str) -> Any:
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("run", overrides=list(overrides))
-
-
 def leaves(value: Any, place: str = "") -> list[str]:
     if isinstance(value, dict) and value:
         return [x for k, v in value.items() for x in leaves(v, f"{place}.{k}" if place else k)]
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return [x for n, v in enumerate(value) for x in leaves(v, f"{place}[{n}]")]
     return [place]
-
-
-def refused(*arguments: str) -> list[str]:
-    """The lines that a command would answer with; none if it would run."""
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors), one_line_errors():
-            cfg = composed(*checked(arguments, CONFIG_DIR))
-            check_run(cfg)
-    except SystemExit as error:
-        assert error.code == 2
-        assert not Path("run").exists()
-        lines = errors.getvalue().splitlines()
-        assert lines and all(line.startswith("error: ") for line in lines)
-        return lines
-    assert not errors.getvalue()
-    return []
 
 
 @pytest.fixture(autouse=True)

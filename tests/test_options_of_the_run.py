@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_options import composed, refused
+from support.options import composed, refused
 
 from data.errors import DataError
 from experiments.cli import ROOT

@@ -3,76 +3,31 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from jetfiles import random_jets
-from torch import nn
+from support.tagging_task import CPU, Sums, make_data, make_task
 
-from data.jets import Jets
 from experiments.cli import CONFIG_DIR
-from experiments.data.batch import DataSpec
-from experiments.data.datamodule import JetData
-from experiments.data.loader import JetDataset
 from experiments.errors import UserError
 from experiments.metrics.incomplete import incomplete_metrics
 from experiments.metrics.scores import Scores
 from experiments.metrics.tagging import tagging_metrics
 from experiments.report.results import save_results
-from experiments.tasks.classification import Classification
 from experiments.training import results
 from experiments.training.failures import explained_after_training
 from experiments.training.rehearsal import rehearse
-from experiments.training.schedules import cosine_with_warmup
 
 NAMES = [
     "$", r"$\nothing{$", "_hidden", "a_b^c", "x" * 500, "<b>&'\"", "ε→ŝ", "{}%s#~", "a\nb", "\\",
 ]  # fmt: skip
 
 
-class Sums(nn.Module):
-    """A user's own model, as the documentation describes it: nothing but ``forward``."""
-
-    def __init__(self, outputs: int) -> None:
-        super().__init__()
-        self.norm, self.out = nn.BatchNorm1d(4), nn.Linear(4, outputs)
-        self.dropout = nn.Dropout(0.3)
-
-    def forward(self, batch):
-        particles = self.norm(batch.fourmomenta)
-        jets = particles.new_zeros(len(batch), 4)
-        index = batch.packing.batch_index()
-        return self.out(self.dropout(jets.index_add(0, index, particles)))
-
-
-def make_task(classes, model=None, **options) -> Classification:
-    spec = DataSpec(0, tuple(classes))
-    optimizer = partial(torch.optim.Adam, lr=1e-3)
-    schedule = partial(cosine_with_warmup, warmup_steps=0, final_fraction=0.0)
-    return Classification(spec, model or Sums(spec.num_outputs), optimizer, schedule, **options)
-
-
-def make_data(labels, classes=("background", "signal")) -> JetData:
-    """A sample of which all splits have jets of these labels."""
-    padded, _ = random_jets(len(labels), 1)
-    real = padded[..., 0] > 0
-    offsets = np.concatenate([[0], real.sum(axis=1).cumsum()]).astype(np.int64)
-    jets = Jets(padded[real], offsets, np.asarray(labels), "test", tuple(classes))
-    module = JetData("no file", 8, 0, 1000, [], 0, [], 0, 0, 1)
-    module._splits = {s: JetDataset(jets, module.prepare) for s in ("train", "val", "test")}
-    return module
-
-
 @pytest.fixture(scope="module")
 def cfg():
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return compose("run")
-
-
-CPU = torch.device("cpu")
 
 
 def test_no_trace(cfg, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from support.commands import run
+from support.runs import files
 
 from experiments.cli import ROOT
 from experiments.errors import UserError
@@ -180,25 +181,6 @@ def test_a_log_of_several_parts_goes_on_as_one(tmp_path):
     assert read_curves(tmp_path / "csv") == expected
     (file,) = tmp_path.glob("csv/*/*")
     assert len(file.read_text().splitlines()) == 6
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    done = run("model=transformer_small", "debug=fast", "optimizer.lr=2e-3", f"run_dir={folder}")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture
-def copy(finished, tmp_path) -> Path:
-    """Of a finished run, in another place."""
-    return Path(shutil.copytree(finished, tmp_path / "moved"))
-
-
-def files(folder: Path) -> dict[Path, bytes]:
-    found = (p for p in folder.rglob("*") if p.is_file() and p.name != run_directory.LOCK)
-    return {p.relative_to(folder): p.read_bytes() for p in found}
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-# The finished run and its copies come from there.
-from test_resume import copy, files, finished  # noqa: F401
+from support.runs import files
 
 from experiments import compare
 from experiments.data.batch import DataSpec
@@ -31,7 +29,7 @@ def gone_but_for_the_curves(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("remove", [gone, gone_but_for_the_curves])
-def test_a_run_whose_checkpoints_are_gone_does_not_start_again(copy, remove):  # noqa: F811
+def test_a_run_whose_checkpoints_are_gone_does_not_start_again(copy, remove):
     if remove is gone_but_for_the_curves:
         assert resume.plan([f"resume={copy}"])[1].checkpoint is not None
     remove(copy)
@@ -52,7 +50,7 @@ def test_a_run_whose_checkpoints_are_gone_does_not_start_again(copy, remove):  #
     ],
 )
 @pytest.mark.parametrize("kind", ["folder", "broken link"])
-def test_other_things_in_the_places_of_files(copy, name, kind):  # noqa: F811
+def test_other_things_in_the_places_of_files(copy, name, kind):
     (copy / name).unlink()
     if kind == "folder":
         (copy / name).mkdir()
@@ -63,7 +61,7 @@ def test_other_things_in_the_places_of_files(copy, name, kind):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "logs", "plots"])
-def test_files_in_the_places_of_folders(copy, name):  # noqa: F811
+def test_files_in_the_places_of_folders(copy, name):
     shutil.rmtree(copy / name)
     (copy / name).write_text("")
     with pytest.raises(UserError, match=f"{name}: is no folder"):
@@ -71,7 +69,7 @@ def test_files_in_the_places_of_folders(copy, name):  # noqa: F811
 
 
 @pytest.mark.parametrize("steps", ["2", None, -1, True, 1.5])
-def test_damaged_metrics(copy, steps):  # noqa: F811
+def test_damaged_metrics(copy, steps):
     gone(copy)
     (copy / run_directory.METRICS).write_text(json.dumps({"steps": steps}))
     with pytest.raises(UserError, match=r"metrics.json: steps must be a whole number"):
@@ -79,7 +77,7 @@ def test_damaged_metrics(copy, steps):  # noqa: F811
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"num_scalars": -1, "classes": ["a", "b"]}'])
-def test_damaged_specification(copy, text):  # noqa: F811
+def test_damaged_specification(copy, text):
     (copy / run_directory.SPEC).write_text(text)
     with pytest.raises(UserError, match=run_directory.SPEC):
         resume.plan([f"resume={copy}", LONGER])
@@ -87,7 +85,7 @@ def test_damaged_specification(copy, text):  # noqa: F811
         compare.Run.read(copy)
 
 
-def test_a_run_of_other_data(copy):  # noqa: F811
+def test_a_run_of_other_data(copy):
     spec = run_directory.read_spec(copy)
     run_directory.check_spec(copy, spec)
     with pytest.raises(UserError, match="go on with the sample that the run began with"):
@@ -103,13 +101,13 @@ def test_a_run_of_other_data(copy):  # noqa: F811
         (["ckpt_path=last", "ckpt_path=best"], "ckpt_path is given twice"),
     ],
 )
-def test_which_run_is_said_once(finished, more, words):  # noqa: F811
+def test_which_run_is_said_once(finished, more, words):
     more = [text.replace("REF", str(finished)) for text in more]
     with pytest.raises(UserError, match=words):
         resume.plan([f"resume={finished}", *more])
     assert resume.plan([f"resume={finished}", "ckpt_path=best"])[1].checkpoint is not None
 
 
-def test_a_misspelt_package_is_named(finished):  # noqa: F811
+def test_a_misspelt_package_is_named(finished):
     with pytest.raises(UserError, match="--trust 'no_such': no package"):
         resume.plan([f"resume={finished}", LONGER, "--trust", "no_such"])

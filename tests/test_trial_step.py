@@ -9,7 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from jetfiles import random_jets
-from test_rehearsal import CPU, Sums, make_data, make_task
+from support.tagging_task import CPU, Sums, make_data, make_task
 
 from data.formats import packed
 from data.jets import Jets

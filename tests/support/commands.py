@@ -80,5 +80,5 @@ def _server() -> subprocess.Popen[str]:
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    atexit.register(server.kill)
+    atexit.register(server.communicate)  # closes its input, which ends it
     return server

@@ -16,7 +16,7 @@ import traceback
 
 IMPORTED = (
     "hydra.main", "lightning", "matplotlib.pyplot", "torchmetrics", "h5py", "torch._dynamo",
-    "experiments.cli", "experiments.resume", "experiments.runner", "experiments.report",
+    "experiments.cli", "experiments.training.resume", "experiments.training.runner", "experiments.report",
     "data.convert",
 )  # fmt: skip
 
