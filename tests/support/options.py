@@ -7,11 +7,11 @@ import io
 from pathlib import Path
 from typing import Any
 
-from experiments.options.command import checked
 from hydra import compose, initialize_config_dir
 
 from experiments.cli import CONFIG_DIR, one_line_errors
-from experiments.options.check import check_run
+from experiments.options.command_line import checked
+from experiments.training.checks.run import check_run
 
 
 def composed(*overrides: str) -> Any:
