@@ -29,7 +29,9 @@ def test_equal_to_double_precision(kind, monkeypatch):
     for module, given in ((net, values), (exact, [x.detach().double() for x in values])):
         given = [x.detach().requires_grad_() for x in given]
         outputs = module(*given, packing=packing)
-        total = sum((out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum() for out in outputs)
+        total = sum(
+            (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum() for out in outputs
+        )
         parameters = list(module.parameters())
         first = torch.autograd.grad(total, [*given, *parameters], create_graph=True)
         second = torch.autograd.grad(first[0].square().sum(), parameters, allow_unused=True)

@@ -60,13 +60,12 @@ def case(experiment, write, name="", slow=False):
     return pytest.param(experiment, write, name, marks=marks, id=f"{experiment}-{write.__name__}")
 
 
-# Each experiment takes its first step here or in test_runs; that others than those which test_runs
-# leaves to this module read their files is known from the tests of formats, so they are slow.
+# By default one of each format with several files, which the steps in test_runs do not have.
 CASES = [
     case("toptagging_paper", pandas_folder),
     case("jetclass_paper", jetclass),
     case("toptagxl", toptagxl),
-    case("toptagging", npz_file, "jets.npz"),
+    case("toptagging", npz_file, "jets.npz", slow=True),
     case("toptagging", pandas_folder, slow=True),
     case("jetclass", jetclass, slow=True),
     case("quarkgluon", quarkgluon, slow=True),
@@ -89,7 +88,11 @@ def test_trains_from_the_source(experiment, write, name, tmp_path):
 
 # Cut early, a file cannot be opened; cut late, some of its jets can still be read.
 @pytest.mark.parametrize(
-    ("share", "skipped"), [(0.05, {"files": 1, "parts": 0}), (0.5, {"files": 0, "parts": 1})]
+    ("share", "skipped"),
+    [
+        (0.05, {"files": 1, "parts": 0}),
+        pytest.param(0.5, {"files": 0, "parts": 1}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_corrupt_file_among_many_is_named_or_counted(tmp_path, share, skipped):
     source = tmp_path / "source"
