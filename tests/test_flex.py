@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import attention_reference as reference
 import pytest
 import torch
@@ -26,9 +28,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*lru_cache")
 FLEX_CASES = [(mask, "none") for mask in MASKS] + [("none", s) for s in SCORES if s != "none"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("cross", [False, True], ids=["self", "cross"])
-@pytest.mark.parametrize(("mask", "score"), FLEX_CASES)
+def eager_cases():
+    """Each once; some across sequences and in half precision too. The rest is slow."""
+    both = ("none", "causal", "longformer", "alibi_softcap")
+    for (mask, score), cross, dtype in itertools.product(
+        FLEX_CASES, (False, True), (torch.float32, torch.bfloat16)
+    ):
+        usual = not cross and dtype == torch.float32
+        marks = [] if usual or (mask if score == "none" else score) in both else [pytest.mark.slow]
+        name = f"{mask}-{score}-{'cross' if cross else 'self'}-{str(dtype)[6:]}"
+        yield pytest.param(mask, score, cross, dtype, marks=marks, id=name)
+
+
+@pytest.mark.parametrize(("mask", "score", "cross", "dtype"), list(eager_cases()))
 @pytest.mark.filterwarnings("ignore")
 def test_flex_equals_the_definition(mask, score, cross, dtype, monkeypatch):
     """Without compilation, which changes no numbers; compiled in the slow tests."""
