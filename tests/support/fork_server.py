@@ -17,7 +17,7 @@ import traceback
 IMPORTED = (
     "hydra.main", "lightning", "matplotlib.pyplot", "torchmetrics", "h5py", "torch._dynamo",
     "experiments.cli", "experiments.training.resume", "experiments.training.runner",
-    "experiments.report", "data.convert",
+    "experiments.report", "data.formats",
 )  # fmt: skip
 
 
