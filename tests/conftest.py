@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from support.commands import run
+
+# clifford's functions take seconds each to compile; numba reads this when it is first imported.
+os.environ["NUMBA_DISABLE_JIT"] = "1"
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
 

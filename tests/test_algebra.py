@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 
 import pytest
@@ -23,7 +22,6 @@ from lgatr.primitives import (
 
 @pytest.fixture(scope="module")
 def spacetime():
-    os.environ["NUMBA_DISABLE_JIT"] = "1"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         clifford = pytest.importorskip("clifford")
