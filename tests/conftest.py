@@ -15,8 +15,6 @@ from support.commands import run
 # clifford's functions take seconds each to compile; numba reads this when it is first imported.
 os.environ["NUMBA_DISABLE_JIT"] = "1"
 
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
-
 
 @pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:

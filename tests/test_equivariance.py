@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from lorentz import PARITY, TIME_REVERSAL, random_transformation, transform
 
 from lgatr import LGATr, Packing, PrimitivesConfig
@@ -22,6 +21,8 @@ from lgatr.layers import (
 from lgatr.primitives import abs_squared_norm, geometric_product, inner_product, sdp_attention
 
 MV, S = 4, 6
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
 
 
 def layers(subgroup: bool) -> dict[str, torch.nn.Module]:
