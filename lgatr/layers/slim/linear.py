@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lgatr.layers.slim.base import SlimLayer
 from lgatr.layout import SlimState
+from lgatr.ops.slim_linear.stage import SLIM_LINEAR
 from lgatr.primitives.vectors import VectorMatrices, vector_linear
 from lgatr.utils.arguments import check_counts, check_flags
 
@@ -102,7 +103,8 @@ class SlimLinear(SlimLayer):
     def forward_hidden(self, x: SlimState) -> SlimState:
         """The layer on hidden states."""
         scalars, matrices = self.prepared(x.scalars)
-        return SlimState(*vector_linear(x.vectors, scalars, *matrices))
+        apply = vector_linear if matrices.s is None else SLIM_LINEAR
+        return SlimState(*apply(x.vectors, scalars, *matrices))
 
     def prepared(self, scalars: Tensor) -> tuple[Tensor, VectorMatrices]:
         """The scalars and the parameters as functions take them.

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from lgatr.ops._runtime.arguments import FLAG, Argument, Array, Heads, Real, Size, given, out, sizes
-from lgatr.ops._runtime.cpu import has_native_kernels, kernel
+from lgatr.ops._runtime.choice import CPP, Operation, Passes
+from lgatr.ops._runtime.cpu import kernel
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 
 _SIZES: dict[str, Argument] = {
@@ -66,6 +67,7 @@ class EventsStage(Stage):
     keys: tuple[int, ...]
     causal: bool
     scale: float | None
+    operation = Operation(__package__, "events", CPP)
     needs_outputs = True
 
     def accepts(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
@@ -73,7 +75,7 @@ class EventsStage(Stage):
         return (
             q.shape[1:] == k.shape[1:] == v.shape[1:]
             and q.dtype == k.dtype == v.dtype
-            and has_native_kernels(q)
+            and self.passes(q) is not None
         )
 
     @cached_property
@@ -86,7 +88,8 @@ class EventsStage(Stage):
     def plain(self, *inputs: Tensor | None) -> Tensors:
         return (self.formula(*inputs),)
 
-    def _problem(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
+    def problem(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
+        """What the kernels are told besides tensors of queries, keys and values."""
         _, heads, width = q.shape
         queries, keys, q_tokens, k_tokens, events = self._layout
         if (q_tokens, k_tokens, k_tokens) != (len(q), len(k), len(v)):
@@ -97,24 +100,31 @@ class EventsStage(Stage):
         scale = 1.0 / math.sqrt(max(width, 1)) if self.scale is None else float(self.scale)
         return queries, keys, q_tokens, k_tokens, events, heads, width, scale, self.causal
 
-    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        q, k, v = _side_by_side(inputs)
-        problem = self._problem(q, k, v)
-        out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
-        _ATTENTION(q, q, k, v, out, lse, *problem)
-        return (out,), (lse,)
 
-    def backward(
-        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
-    ) -> Optionals:
-        q, k, v, out, grad = _side_by_side((*inputs, *outputs, *grads))
-        if len(q) == len(k):  # side by side, as they came from one projection
-            gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
-        else:
-            gradients = tuple(x.new_empty(x.shape) for x in (q, k, v))
-        problem = self._problem(q, k, v)
-        _GRADIENTS(q, q, k, v, out, grad, *kept, *gradients, *problem)
-        return gradients
+def events(settings: EventsStage, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+    """Forward pass; keeps the log-sum-exp."""
+    q, k, v = _side_by_side(inputs)
+    problem = settings.problem(q, k, v)
+    out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
+    _ATTENTION(q, q, k, v, out, lse, *problem)
+    return (out,), (lse,)
+
+
+def events_gradients(
+    settings: EventsStage, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass."""
+    q, k, v, out, grad = _side_by_side((*inputs, *outputs, *grads))
+    if len(q) == len(k):  # side by side, as they came from one projection
+        gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
+    else:
+        gradients = tuple(x.new_empty(x.shape) for x in (q, k, v))
+    problem = settings.problem(q, k, v)
+    _GRADIENTS(q, q, k, v, out, grad, *kept, *gradients, *problem)
+    return gradients
+
+
+EVENTS = Passes(events, events_gradients)
 
 
 def _side_by_side(inputs: Optionals) -> list[Tensor]:
