@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from support.commands import run
 
 # clifford's functions take seconds each to compile; numba reads this when it is first imported.

@@ -7,24 +7,8 @@ from __future__ import annotations
 
 import copy
 
-import attention_reference as reference
-import networks
 import pytest
 import torch
-from attention_reference import HEADS, KEYS, LENGTHS
-from lorentz import random_transformation, transform
-from support.attention_cases import (
-    MASKS,
-    SCORES,
-    agree,
-    compare_with_definition,
-    packed_spec,
-    storages,
-    tensors,
-    usable,
-)
-from support.taggers import batch as events_batch
-from support.taggers import build as build_tagger
 
 from lgatr import Packing
 from lgatr.attention import (
@@ -36,6 +20,22 @@ from lgatr.attention import (
     prepare_attention,
 )
 from lgatr.attention.pattern.masks import MaskMod
+from support import attention_reference as reference
+from support import networks
+from support.attention_cases import (
+    MASKS,
+    SCORES,
+    agree,
+    compare_with_definition,
+    packed_spec,
+    storages,
+    tensors,
+    usable,
+)
+from support.attention_reference import HEADS, KEYS, LENGTHS
+from support.lorentz import random_transformation, transform
+from support.taggers import batch as events_batch
+from support.taggers import build as build_tagger
 
 if not torch.cuda.is_available():
     pytest.skip("no GPU here", allow_module_level=True)

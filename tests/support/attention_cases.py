@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import attention_reference as reference
 import pytest
 import torch
-from attention_reference import COLUMNS, HEADS, KEYS, LENGTHS, MOMENTA, TABLE, WIDTH
 
 from lgatr.attention import (
     ALiBi,
@@ -29,6 +27,8 @@ from lgatr.attention import (
     backends,
     prepare_attention,
 )
+from support import attention_reference as reference
+from support.attention_reference import COLUMNS, HEADS, KEYS, LENGTHS, MOMENTA, TABLE, WIDTH
 
 MASKS = {
     "none": lambda: None,

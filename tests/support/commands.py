@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from support import ROOT
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

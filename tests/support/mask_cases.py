@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from functools import cache
 
-import attention_reference as reference
 import torch
 
 from lgatr.attention import (
@@ -21,6 +20,7 @@ from lgatr.attention import (
     SlidingWindow,
     prepare_attention,
 )
+from support import attention_reference as reference
 
 CPU = torch.device("cpu")
 HEADS = 2

@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from jetfiles import random_jets
 from torch import nn
 
 from data.jets import Jets
@@ -15,6 +14,7 @@ from experiments.data.datamodule import JetData
 from experiments.data.loader import JetDataset
 from experiments.tasks.classification import Classification
 from experiments.training.schedules import cosine_with_warmup
+from support.jetfiles import random_jets
 
 
 class Sums(nn.Module):

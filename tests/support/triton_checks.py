@@ -1,0 +1,325 @@
+"""The CUDA kernels against the plain formulas; run by test_triton.py in a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+from functools import partial
+
+import pytest
+import torch
+
+from lgatr.layout import Sectors
+from lgatr.ops._runtime.choice import TRITON, Operation, forget_choices
+from lgatr.ops._runtime.stage import Stage
+from lgatr.ops._runtime.tuning import Tuned
+from lgatr.ops.gate.stage import gated_linear_stage
+from lgatr.ops.heads.formula import sector_heads, sectors_from_heads
+from lgatr.ops.linear.stage import LINEAR as LINEAR_STAGE
+from lgatr.ops.norm.formula import EPSILON
+from lgatr.ops.norm.formula import layer_norm as plain_norm
+from lgatr.ops.product.formula import product_by_table
+from support import networks
+
+LAYER_NORM = 1e-5
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+MISSING = {"reason": "Triton is not installed: pip install triton", "exc_type": ImportError}
+triton_norm = pytest.importorskip("lgatr.ops.norm.triton", **MISSING)
+triton_gate = pytest.importorskip("lgatr.ops.gate.triton", **MISSING)
+triton_kernels = pytest.importorskip("lgatr.ops.heads.triton_kernels", **MISSING)
+triton_linear = pytest.importorskip("lgatr.ops.linear.triton", **MISSING)
+triton_placement = pytest.importorskip("lgatr.ops.linear.triton_matrices", **MISSING)
+triton_products = pytest.importorskip("lgatr.ops.product.triton", **MISSING)
+
+
+TUNED = [
+    kernel
+    for module in (triton_gate, triton_kernels, triton_linear, triton_norm, triton_products)
+    for kernel in vars(module).values()
+    if isinstance(kernel, Tuned)
+]
+
+
+def state(tokens, channels, scalars=0, size=1.0, dtype=torch.float32):
+    shapes = (
+        (tokens, 2 * channels + scalars),
+        (4, tokens, 2 * channels),
+        (3, tokens, 2 * channels),
+    )
+    return Sectors(*((size * torch.randn(s)).to(DEVICE, dtype) for s in shapes))
+
+
+@pytest.fixture
+def as_on_cuda(monkeypatch):
+    """Passes in Triton, wherever tensors lie; the names of the operations that used them."""
+    used = set()
+
+    def passes(self, device, dtype):
+        if TRITON not in self.targets:
+            return None
+        used.add(self.name)
+        module = importlib.import_module(f"{self.package}.triton")
+        return getattr(module, self.name.upper())
+
+    monkeypatch.setattr(Operation, "_passes", passes)
+    monkeypatch.setattr(Stage, "runs_on", lambda self, x: False)
+    forget_choices()
+    yield used
+    forget_choices()
+
+
+def empty(x):
+    return Sectors(*(torch.full_like(part, torch.nan) for part in x))
+
+
+def exact(x):
+    return Sectors(*(None if part is None else part.double().cpu() for part in x))
+
+
+def agree(ours, theirs, tolerance):
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.double().cpu(), b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("tokens", "channels"), [(1, 1), (37, 5), (60, 9)])
+class TestProduct:
+    def test_forward(self, tokens, channels, dtype):
+        x, y = state(tokens, channels, dtype=dtype), state(tokens, channels, dtype=dtype)
+        out = triton_products.write_product(x, y, empty(x))
+        tolerance = 1e-12 if dtype == torch.float64 else 2e-5
+        agree(out, product_by_table(exact(x), exact(y)), tolerance)
+
+    def test_gradients_in_one_pass(self, tokens, channels, dtype):
+        x, y, grad = (state(tokens, channels, dtype=dtype) for _ in range(3))
+        of_x, of_y = triton_products.write_gradients(x, y, grad, (empty(x), empty(y)))
+        tolerance = 1e-12 if dtype == torch.float64 else 2e-5
+        inputs = [part.requires_grad_() for part in (*exact(x), *exact(y))]
+        outputs = product_by_table(Sectors(*inputs[:3]), Sectors(*inputs[3:]))
+        agree((*of_x, *of_y), torch.autograd.grad(outputs, inputs, exact(grad)), tolerance)
+
+    def test_halves_of_wider_rows(self, tokens, channels, dtype):
+        joined = state(tokens, 2 * channels, dtype=dtype)
+        x, y = (Sectors(*parts) for parts in zip(*(p.chunk(2, -1) for p in joined), strict=True))
+        like = state(tokens, channels, dtype=dtype)
+        out = triton_products.write_product(x, y, empty(like))
+        tolerance = 1e-12 if dtype == torch.float64 else 2e-5
+        agree(out, product_by_table(exact(x), exact(y)), tolerance)
+
+
+def test_channels_side_by_side():
+    x = state(4, 3)
+    apart = Sectors(x.z.repeat(1, 2)[:, ::2], x.v, x.b)
+    with pytest.raises(ValueError, match="side by side"):
+        triton_products.write_product(apart, x, empty(x))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3], ids=["", "at the floor"])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize(("tokens", "channels", "scalars"), [(1, 1, 0), (3, 8, 16), (10, 5, 3)])
+def test_layer_norm(tokens, channels, scalars, affine, size, monkeypatch):
+    monkeypatch.setattr(triton_norm, "_PROGRAMS", 4)  # fewer than tokens: several turns each
+    gain = 0.7
+    x, grad = state(tokens, channels, scalars, size), state(tokens, channels, scalars)
+    weight = torch.randn(channels, 5, device=DEVICE) if affine else None
+    weight_s = torch.randn(scalars, device=DEVICE) if affine and scalars else None
+    out, moments = triton_norm.layer_norm(x, weight, weight_s, EPSILON, gain, LAYER_NORM)
+    found, of_weight, of_weight_s = triton_norm.layer_norm_gradients(
+        x, weight, weight_s, grad, moments, EPSILON, gain
+    )
+    inputs = [
+        None if t is None else t.double().cpu().requires_grad_() for t in (*x, weight, weight_s)
+    ]
+    expected = partial(plain_norm, EPSILON, gain)(*inputs)
+    given = [t for t in inputs if t is not None]
+    gradients = iter(torch.autograd.grad(expected, given, exact(grad)))
+    agree(out, expected, 2e-5)
+    ours = [t for t in (*found, of_weight, of_weight_s) if t is not None]
+    for a, b in zip(ours, gradients, strict=True):
+        scale = float(b.abs().max().clamp(min=1e-3))
+        assert float((a.double().cpu() - b).abs().max()) <= 2e-5 * scale
+
+
+HEADS = [
+    # groups, channels, scalars, parts with the signs of the inner product, norm
+    (3, 2, 3, (True, False, False), 0.01),
+    (4, 3, 0, (False, True), 0.01),
+    (6, 4, 5, (True,), None),
+]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3], ids=["", "at the floor"])
+@pytest.mark.parametrize(("groups", "channels", "scalars", "metric", "epsilon"), HEADS)
+def test_heads(groups, channels, scalars, metric, epsilon, size):
+    tokens, w = 4, 2 * channels
+    per_part = groups // len(metric)
+    x = state(tokens, groups * channels, groups * scalars, size)
+    reference = [t.double().cpu().requires_grad_() for t in x]
+
+    def plain(z, v, b):
+        parts = (t.unflatten(-1, (len(metric), per_part, -1)) for t in (z, v, b))
+        return sector_heads(Sectors(*parts), metric, epsilon is not None).flatten(1, 2)
+
+    expected = plain(*reference)
+    kernels = triton_kernels.Heads(groups, w, scalars, per_part, metric, epsilon)
+    heads = torch.full(expected.shape, torch.nan, device=DEVICE)
+    factors, scales = torch.empty(2, tokens, groups, device=DEVICE).unbind(0)
+    kernels.forward(x, heads, factors, scales, LAYER_NORM)
+    agree([heads], [expected], 2e-5)
+    grad = torch.randn_like(heads)
+    found = empty(x)
+    limit = 0.0 if epsilon is None else epsilon**-0.5 * (1 - 4e-7)
+    kernels.backward(heads, grad, found, (factors, scales), limit)
+    gradients = torch.autograd.grad(expected, reference, grad.double().cpu())
+    for a, b in zip(found, gradients, strict=True):
+        scale = float(b.abs().max())
+        assert float((a.double().cpu() - b).abs().max()) <= 2e-5 * max(scale, 1e-6)
+
+
+@pytest.mark.parametrize(("groups", "channels", "scalars"), [(3, 2, 3), (1, 4, 0), (5, 1, 7)])
+def test_moving_heads(groups, channels, scalars):
+    heads = torch.randn(4, groups, 16 * channels + scalars, device=DEVICE)
+    x = empty(state(4, groups * channels, groups * scalars))
+    kernels = triton_kernels.Heads(groups, 2 * channels, scalars)
+    kernels.unpack(heads, x)
+    expected = sectors_from_heads(heads, channels)
+    assert all(torch.equal(a, b) for a, b in zip(x, expected, strict=True))
+    back = torch.full_like(heads, torch.nan)
+    kernels.pack(x, back)
+    assert torch.equal(back, heads)
+
+
+@pytest.mark.parametrize(("tokens", "channels", "scalars"), [(1, 1, 0), (60, 9, 4)])
+def test_gate(tokens, channels, scalars):
+    x, grad = (state(tokens, channels, scalars) for _ in range(2))
+    gates = torch.rand(tokens, channels, device=DEVICE)
+    out, found = empty(x), empty(x)
+    triton_gate.write_gated(x, gates, out)
+    of_gates = triton_gate.write_gradient(x, gates, grad, found)
+    w, both = 2 * channels, gates.repeat(1, 2)
+    wanted, wanted_grad = ([s.z[:, :w] * both, s.v * both, s.b * both] for s in (x, grad))
+    for ours, theirs in ((out, wanted), (found, wanted_grad)):
+        torch.testing.assert_close(ours.z[:, :w], theirs[0])
+        torch.testing.assert_close(list(ours[1:]), theirs[1:])
+    sums = (x.z[:, :w] * grad.z[:, :w]) + (x.v * grad.v).sum(0) + (x.b * grad.b).sum(0)
+    torch.testing.assert_close(of_gates, sums.view(tokens, 2, -1).sum(1), rtol=1e-5, atol=1e-5)
+
+
+FUSED_LINEAR = ({"BLOCK_T": 32, "BLOCK_O": 16, "num_warps": 4},)
+BY_LIBRARY = ({"BLOCK_T": 0},)
+
+
+def linear_map(x, channels, scalars):
+    """Matrices to a state of other channels, and a bias."""
+    widths = (2 * channels + scalars, 2 * channels, 2 * channels)
+    matrices = [
+        torch.randn(o, part.shape[-1], device=DEVICE) for o, part in zip(widths, x, strict=True)
+    ]
+    return tuple(matrices), torch.randn(widths[0], device=DEVICE)
+
+
+LINEAR = [
+    # tokens; multivector and scalar channels in and out
+    (1, 1, 0, 1, 0),
+    (37, 5, 3, 9, 20),
+    (70, 20, 40, 3, 0),
+]
+
+
+@pytest.mark.parametrize("candidates", [FUSED_LINEAR, BY_LIBRARY], ids=["", "library"])
+@pytest.mark.parametrize(("tokens", "c", "s", "out_c", "out_s"), LINEAR)
+class TestLinear:
+    @pytest.fixture(autouse=True)
+    def chosen(self, candidates, monkeypatch):
+        for kernel in (triton_linear._PLAIN, triton_linear._GATED):
+            monkeypatch.setattr(kernel, "candidates", candidates)
+
+    @pytest.mark.parametrize("with_bias", [True, False])
+    def test_forward(self, tokens, c, s, out_c, out_s, with_bias):
+        x = state(tokens, c, s)
+        matrices, bias = linear_map(x, out_c, out_s)
+        out = triton_linear.product(x, matrices, bias if with_bias else None)
+        expected = [a @ m.double().cpu().t() for a, m in zip(exact(x), matrices, strict=True)]
+        if with_bias:
+            expected[0] += bias.double().cpu()
+        agree(out, expected, 2e-5)
+
+    def test_gradient_of_the_state(self, tokens, c, s, out_c, out_s):
+        x, grad = state(tokens, c, s), state(tokens, out_c, out_s)
+        matrices, _ = linear_map(x, out_c, out_s)
+        out = triton_linear.product(grad, tuple(m.t() for m in matrices), None)
+        agree(out, [a @ m.double().cpu() for a, m in zip(exact(grad), matrices, strict=True)], 2e-5)
+
+    def test_gates_while_reading(self, tokens, c, s, out_c, out_s, as_on_cuda):
+        x = state(tokens, c, s)
+        matrices, bias = linear_map(x, out_c, out_s)
+        stage = gated_linear_stage(torch.nn.functional.gelu, torch.tanh, LINEAR_STAGE)
+        given = [t.requires_grad_() for t in (*x, *matrices, bias)]
+        reference = [t.detach().double().cpu().requires_grad_() for t in given]
+        expected, out = stage.plain(*reference), stage(*given)
+        agree(out, expected, 2e-5)
+        assert "gated_linear" in as_on_cuda
+        grads = [torch.randn_like(t) for t in out]
+        theirs = torch.autograd.grad(expected, reference, [g.double().cpu() for g in grads])
+        for a, b in zip(torch.autograd.grad(out, given, grads), theirs, strict=True):
+            scale = float(b.abs().max().clamp(min=1e-3))
+            assert float((a.double().cpu() - b).abs().max()) <= 3e-5 * scale
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("rows", "count", "first"), [(1, 1, 0), (1, 700, 1), (2, 300, 0)])
+def test_placement(rows, count, first, dtype):
+    entries = torch.randn(90, dtype=dtype, device=DEVICE)
+    table = torch.randint(first, 90 + first, (rows, count), device=DEVICE)
+    signs = torch.randint(-1, 2, (rows, count), device=DEVICE).to(dtype)
+    table[signs == 0] = 10**9  # such places are never looked at
+    found = triton_placement.look_up(entries, table, signs, first)
+    places = torch.where(signs == 0, 0, table - first)
+    assert torch.equal(found, (entries[places] * signs).sum(0))
+
+
+@pytest.mark.parametrize("number", range(max(len(t.candidates) for t in TUNED)))
+def test_results_do_not_depend_on_launch_options(number, monkeypatch):
+    monkeypatch.setenv("LGATR_TUNE", "0")
+
+    def results():
+        torch.manual_seed(0)
+        x, y, grad = (state(40, 9, 0) for _ in range(3))
+        gates, places = torch.rand(40, 9, device=DEVICE), [empty(x) for _ in range(5)]
+        triton_products.write_product(x, y, places[0])
+        triton_products.write_gradients(x, y, grad, (places[1], places[2]))
+        triton_gate.write_gated(x, gates, places[3])
+        of_gates = triton_gate.write_gradient(x, gates, grad, places[4])
+        return [of_gates, *(part for place in places for part in place)]
+
+    before = results()
+    for tuned in TUNED:
+        chosen = tuned.candidates[number % len(tuned.candidates)]
+        monkeypatch.setattr(tuned, "candidates", (chosen,))
+    after = results()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("fused_linear", [False, True], ids=["", "fused linear"])
+@pytest.mark.parametrize("kind", networks.KINDS)
+def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch, request):
+    """Everything as on CUDA, but in the interpreter where there is none."""
+    # In single precision, for which alone there are kernels on CUDA.
+    net = networks.build(kind).to(DEVICE, torch.float32)
+    given = networks.inputs(kind, 2, 4)
+    inputs = [x.detach().to(DEVICE, torch.float32).requires_grad_() for x in given]
+
+    def run():
+        outputs = [out for out in net(*inputs) if out is not None]
+        total = sum((out * (1 + out)).sum() for out in outputs)
+        return [*outputs, *torch.autograd.grad(total, [*inputs, *net.parameters()])]
+
+    expected = run()
+    used = request.getfixturevalue("as_on_cuda")
+    candidates = FUSED_LINEAR if fused_linear else BY_LIBRARY
+    for kernel in (triton_linear._PLAIN, triton_linear._GATED):
+        monkeypatch.setattr(kernel, "candidates", candidates)
+    # The scale is that of the largest entry: small ones are differences of such.
+    for a, b in zip(run(), expected, strict=True):
+        assert (a - b).abs().max() <= 1e-5 * b.abs().max().clamp(min=1.0)
+    assert len(used) > 5 or networks.is_slim(kind)
