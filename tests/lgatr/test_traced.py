@@ -37,14 +37,13 @@ def assert_equal_with_gradients(kind, first, second, lengths, cond=None):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=[pytest.mark.slow] * (kind in networks.CONDITIONAL))
-        for kind in networks.KINDS
-    ],
-    ids=lambda kind: kind.__name__,
-)
+def slow_but_for(wanted):
+    """Each is traced for many seconds, forwards and backwards: by default one."""
+    marks = {kind: [] if kind is wanted else [pytest.mark.slow] for kind in networks.KINDS}
+    return [pytest.param(kind, marks=marks[kind], id=kind.__name__) for kind in networks.KINDS]
+
+
+@pytest.mark.parametrize("kind", slow_but_for(LGATr))
 def test_whole_network_compiles_to_one_graph(kind):
     torch._dynamo.reset()
     net = networks.build(kind, torch.float32, num_blocks=1)
@@ -53,15 +52,16 @@ def test_whole_network_compiles_to_one_graph(kind):
         assert_equal_with_gradients(kind, fast, net, lengths, lengths[::-1])
 
 
-def test_compiled_once_for_all_blocks():
+@pytest.mark.parametrize("kind", slow_but_for(LGATrSlim)[::2])
+def test_compiled_once_for_all_blocks(kind):
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     options = {"num_blocks": 3, "compile": True, "compile_kwargs": GRAPH_ONLY}
-    net = networks.build(LGATr, torch.float32, **options)
-    plain = LGATr(**net.arguments)
+    net = networks.build(kind, torch.float32, **options)
+    plain = kind(**net.arguments)
     plain.load_state_dict(net.state_dict())
     for lengths in ([5, 6, 9], [1, 7, 7, 13], [2, 2, 30, 4, 11]):
-        assert_equal_with_gradients(LGATr, net, plain, lengths)
+        assert_equal_with_gradients(kind, net, plain, lengths)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2
 
 

@@ -59,7 +59,7 @@ def kind(name):
     return "fp32" if name in REALS else "*fp32"
 
 
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [pytest.param(80, marks=pytest.mark.slow), 90])
 @pytest.mark.parametrize(("kernel", "constants"), KERNELS)
 def test_ampere_and_hopper(kernel, constants, capability):
     """The interpreter accepts what the compiler does not; the compiler needs no GPU."""

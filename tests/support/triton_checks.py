@@ -278,7 +278,15 @@ def test_placement(rows, count, first, dtype):
     assert torch.equal(found, (entries[places] * signs).sum(0))
 
 
-@pytest.mark.parametrize("number", range(max(len(t.candidates) for t in TUNED)))
+def slow_but_for(wanted, cases):
+    """The interpreter takes seconds for each: by default only what is wanted."""
+    return [c if c in wanted else pytest.param(c, marks=pytest.mark.slow) for c in cases]
+
+
+NUMBERS = range(max(len(tuned.candidates) for tuned in TUNED))
+
+
+@pytest.mark.parametrize("number", slow_but_for([1], NUMBERS))
 def test_results_do_not_depend_on_launch_options(number, monkeypatch):
     monkeypatch.setenv("LGATR_TUNE", "0")
 
@@ -301,7 +309,7 @@ def test_results_do_not_depend_on_launch_options(number, monkeypatch):
 
 
 @pytest.mark.parametrize("fused_linear", [False, True], ids=["", "fused linear"])
-@pytest.mark.parametrize("kind", networks.KINDS)
+@pytest.mark.parametrize("kind", slow_but_for(networks.KINDS[:1], networks.KINDS))
 def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch, request):
     """Everything as on CUDA, but in the interpreter where there is none."""
     # In single precision, for which alone there are kernels on CUDA.

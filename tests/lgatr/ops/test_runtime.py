@@ -1,4 +1,4 @@
-"""What all operations share: matrix products, scratch memory, threads, and what is kept for gradients."""
+"""What all operations share: matrix products, scratch memory, threads, and what is kept."""
 
 from __future__ import annotations
 

@@ -11,13 +11,16 @@ import torch
 
 from support import ROOT
 
+SLOW = [False, pytest.param(True, marks=pytest.mark.slow)]
 
-def run(checks: str, **environment: str) -> None:
+
+def run(checks: str, slow: bool, **environment: str) -> None:
     """In a process of its own: Triton decides when it is first imported whether it interprets."""
     pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
     file = f"tests/support/{checks}.py"
+    marks = ["-m", "slow"] if slow else []
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks, file],
         cwd=ROOT,
         env=dict(os.environ, **environment),
         capture_output=True,
@@ -27,9 +30,11 @@ def run(checks: str, **environment: str) -> None:
     assert " passed" in done.stdout and "skipped" not in done.stdout
 
 
-def test_the_kernels_equal_the_plain_formulas():
-    run("triton_checks", **({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}))
+@pytest.mark.parametrize("slow", SLOW)
+def test_the_kernels_equal_the_plain_formulas(slow):
+    run("triton_checks", slow, **({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}))
 
 
-def test_the_kernels_compile(tmp_path):
-    run("triton_builds", TRITON_CACHE_DIR=str(tmp_path))
+@pytest.mark.parametrize("slow", SLOW)
+def test_the_kernels_compile(slow, tmp_path):
+    run("triton_builds", slow, TRITON_CACHE_DIR=str(tmp_path))
