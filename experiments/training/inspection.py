@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import resource
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +16,6 @@ from torch.utils.module_tracker import ModuleTracker
 from experiments.data.batch import EventBatch
 from experiments.data.features import SETS, compute_features
 from lgatr import Packing
-from lgatr.ops._runtime.build import SWITCH
 from lgatr.testing import SymmetryReport, report
 
 
@@ -68,20 +65,6 @@ def symmetry(model: nn.Module, batch: EventBatch, features: Sequence[str]) -> Sy
     return report(Chain(), batch.fourmomenta, inputs="vector", outputs="scalar", trials=3)
 
 
-@contextmanager
-def _countable() -> Iterator[None]:
-    """Compute with torch operations, which torch can count, instead of our own kernels."""
-    before = os.environ.get(SWITCH)
-    os.environ[SWITCH] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[SWITCH]
-        else:
-            os.environ[SWITCH] = before
-
-
 def _linear_flops(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
     """Operations of oneDNN's linear layer, which torch does not count; from shapes."""
     return 2 * math.prod(x) * weight[0]
@@ -117,13 +100,14 @@ class _TotalOnly(ModuleTracker):
 def flops_per_event(model: nn.Module, batch: EventBatch) -> float:
     """Count floating-point operations of matrix products and attention per event, forward.
 
-    As is customary, elementwise operations are left out, and a multiply-add counts as two.
+    As is customary, elementwise operations are left out, and a multiply-add counts as two. What is
+    counted are the formulas in plain torch: inside of the counter, they run in place of kernels.
     """
     training = model.training
     model.eval()
     counter = FlopCounterMode(display=False, custom_mapping=_UNKNOWN)
     counter.mod_tracker = _TotalOnly()
-    with torch.no_grad(), _countable():
+    with torch.no_grad():
         model(batch)  # what is built once, on first use, does not count
         with counter:
             model(batch)
