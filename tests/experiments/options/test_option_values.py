@@ -40,7 +40,7 @@ def quiet():
 )  # fmt: skip
 def test_a_model_from_outside_needs_no_table(option, value, words):
     own = {"inner": {"width": 3}, "num_blocks": 1, "_partial_": True}
-    own |= {"_target_": f"{__name__}.Outside", option: "?" if value is object else value}
+    own |= {"_target_": "support.outside_model.Outside", option: "?" if value is object else value}
     config = {**plain()[1], "model": own}
     found = [str(problem) for problem in Schema(config, config).problems()]
     assert len(found) == (words is not None)

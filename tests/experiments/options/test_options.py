@@ -6,8 +6,7 @@ import copy
 import math
 import re
 import shlex
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +19,6 @@ from experiments.cli import CONFIG_DIR, quiet_libraries
 from experiments.errors import OptionErrors
 from experiments.options.check import check_options
 from experiments.options.command_line import checked
-from experiments.options.markers import OneOf, Range
 from experiments.options.schema import Schema
 from experiments.training.checks.run import check_run
 from support.option_values import plain
@@ -297,30 +295,6 @@ def test_what_is_accepted_has_a_type_that_the_option_may_have(name, value):
         # Devices can be named by text.
         assert value is None or name == "trainer.devices" or isinstance(value, (int, float))
         assert not isinstance(value, float) or math.isfinite(value)
-
-
-@dataclass
-class Inner:
-    """Of a package that is not known here."""
-
-    width: int
-    mode: Literal["a", "b"] = "a"
-
-
-class Outside:
-    """A model with annotations and nothing else."""
-
-    def __init__(
-        self,
-        spec: Any,
-        inner: Inner,
-        num_blocks: int,
-        scale: Annotated[float, Range(0, above=True)] = 1.0,
-        names: list[str] | None = None,
-        kind: Annotated[str, OneOf(("x", "y"))] = "x",
-        untyped=None,
-        dropout=0.1,
-    ) -> None: ...
 
 
 def test_nothing_is_drawn_or_written(tmp_path, monkeypatch):
