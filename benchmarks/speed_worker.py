@@ -74,6 +74,24 @@ class OnTensors(torch.nn.Module):
         return tuple(out for out in outputs if out is not None)
 
 
+def seconds(task: Callable[[], None], device: torch.device) -> float:
+    """How long a task takes, with all that it leaves to a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    begin = time.perf_counter()
+    task()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def memory(device: torch.device) -> float:
+    """Peak memory so far in GB: of the GPU, or of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
 def prepare(job: dict[str, Any]) -> dict[str, Callable[[], float]]:
     """What can be asked for, by name."""
     start = time.perf_counter()
@@ -119,26 +137,12 @@ def prepare(job: dict[str, Any]) -> dict[str, Callable[[], float]]:
         with torch.no_grad():
             loss()
 
-    def seconds(task: Callable[[], None]) -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        begin = time.perf_counter()
-        task()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - begin
-
-    def memory() -> float:
-        if device.type == "cuda":
-            return torch.cuda.max_memory_allocated() / 1e9
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-    first = seconds(train)
+    first = seconds(train, device)
     times = {"import": imported - start, "first": first}
     return {
-        "train": lambda: seconds(train),
-        "inference": lambda: seconds(inference),
-        "memory": memory,
+        "train": lambda: seconds(train, device),
+        "inference": lambda: seconds(inference, device),
+        "memory": lambda: memory(device),
         **{name: lambda value=value: value for name, value in times.items()},
     }
 

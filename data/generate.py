@@ -16,6 +16,7 @@ The sample depends on ``--jets`` and ``--seed`` alone, not on the number of proc
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -179,8 +180,8 @@ def pack(labels: list[int], tables: list[Table], kind: Kind, name: str, bits: in
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line; see the module's text."""
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line, checked before anything is generated."""
     parser = Parser("data.generate", __doc__)
     parser.add_argument("kind", choices=list(KINDS))
     parser.add_argument("--jets", type=int, required=True, help="number of jets, all splits")
@@ -221,7 +222,13 @@ def main(arguments: list[str] | None = None) -> None:
         import pythia8mc  # noqa: F401
     except ImportError as error:
         parser.error(f"{error.name} is missing; {install_hint('generate')}")
+    return options
 
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line; the module's text describes it."""
+    options = _options(arguments)
+    kind = KINDS[options.kind]
     remove_leftovers(options.out.parent, (options.out.stem,))
     try:
         labels, tables = generate(options.kind, options.jets, options.seed, options.processes)

@@ -161,3 +161,24 @@ def test_the_map_of_the_code_is_drawn_from_its_imports():
     command = [sys.executable, str(ROOT / "docs" / "code_map.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_files_and_functions_stay_short():
+    """350 lines for a file, 60 for a function without its docstring.
+
+    Kernels in Triton are counted out: each is one program on the GPU.
+    """
+    long = []
+    for path in [*CODE, *(ROOT / "benchmarks").rglob("*.py"), ROOT / "run.py"]:
+        text = path.read_text()
+        if len(text.splitlines()) > 350:
+            long.append(str(path))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and path.name != "triton.py":
+                first = node.body[0]
+                docstring = 0
+                if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                    docstring = first.end_lineno - first.lineno + 1
+                if node.end_lineno - node.lineno + 1 - docstring > 60:
+                    long.append(f"{path}: {node.name}")
+    assert not long
