@@ -15,7 +15,7 @@ COVERAGE = --cov=lgatr --cov-report=term-missing:skip-covered --cov-fail-under=9
 TOOK = echo "make $@: $$(( $$(date +%s) - start )) seconds"
 
 .DEFAULT_GOAL := help
-.PHONY: help toptagging test test-all slow docs lint clean
+.PHONY: help toptagging test types test-all slow docs lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ test: $(STAMP)-test ## lint and run the tests, all but the slow ones: minutes
 
 test-all: $(STAMP)-test ## lint, types, all tests, and 95 % of the lines of lgatr/ covered by them
 	@start=$$(date +%s); $(LINT) && $(BIN)/mypy && $(PYTEST) -m "" $(COVERAGE) $(ARGS) && $(TOOK)
+
+types: $(STAMP)-test ## check types
+	@$(BIN)/mypy
 
 slow: $(STAMP)-test ## run the slow tests alone
 	@$(PYTEST) -m slow $(ARGS)
