@@ -48,6 +48,10 @@ def project(
     return sector_linear_heads(x, matrices, heads, metric, s // (parts * heads), normalise)
 
 
+_UNUSED = ("out_mv_channels",)
+"""Channels that making queries, keys and values does not depend on."""
+
+
 class _QKVLayer(Layer):
     """What both ways of making queries, keys and values share."""
 
@@ -163,7 +167,7 @@ class QKVModule(_QKVLayer):
         primitives: PrimitivesConfig | None = None,
         setting: SelfAttentionSetting | None = None,
     ) -> None:
-        super().__init__(config, resolved(SelfAttentionSetting, config, setting))
+        super().__init__(config, resolved(SelfAttentionSetting, config, setting, _UNUSED))
         self.in_linear = self._linear(3 * self.heads, True, config.qkv_bias, primitives)
         self.norm_qkv = EquiLayerNorm()
 
@@ -201,7 +205,7 @@ class MultiQueryQKVModule(_QKVLayer):
         primitives: PrimitivesConfig | None = None,
         setting: SelfAttentionSetting | None = None,
     ) -> None:
-        super().__init__(config, resolved(SelfAttentionSetting, config, setting))
+        super().__init__(config, resolved(SelfAttentionSetting, config, setting, _UNUSED))
         self.q_linear = self._linear(self.heads, True, config.qkv_bias, primitives)
         self.k_linear = self._linear(1, True, config.qkv_bias, primitives)
         self.v_linear = self._linear(1, False, config.qkv_bias, primitives)

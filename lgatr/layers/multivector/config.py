@@ -7,6 +7,7 @@ from the fields of the same names in their ``Config``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -87,7 +88,7 @@ class MLPSetting:
     dropout_prob: float | None = None
 
 
-def resolved(kind: type[S], config: Any, setting: S | None) -> S:
+def resolved(kind: type[S], config: Any, setting: S | None, unused: Sequence[str] = ()) -> S:
     """The setting of a layer with this configuration.
 
     Parameters
@@ -98,6 +99,8 @@ def resolved(kind: type[S], config: Any, setting: S | None) -> S:
         What the user chose.
     setting
         What the block decided; None for a layer that is used alone, whose ``config`` has it all.
+    unused
+        Channels that the layer does not look at, and ``config`` may lack.
 
     Raises
     ------
@@ -109,6 +112,7 @@ def resolved(kind: type[S], config: Any, setting: S | None) -> S:
         return setting
     values = {field.name: getattr(config, field.name) for field in fields(kind)}
     needed = [name for name in values if name.endswith("mv_channels") and "qk" not in name]
+    values.update({name: 0 for name in unused if values[name] is None})
     if any(values[name] is None for name in needed):
         raise ValueError(f"{type(config).__name__} needs {', '.join(needed)} here")
     return kind(**values)
