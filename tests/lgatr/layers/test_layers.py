@@ -12,8 +12,6 @@ from lgatr import (
     PrimitivesConfig,
 )
 from lgatr.layers import EquiLayerNorm, EquiLinear, GradeDropout, ScalarGatedNonlinearity
-from lgatr.layers.attention import SelfAttentionConfig
-from lgatr.layers.attention.qkv import MultiQueryQKVModule, QKVModule
 from lgatr.primitives import abs_squared_norm, equi_layer_norm, equi_linear, grade_dropout
 
 
@@ -343,10 +341,3 @@ def test_a_norm_with_gains_for_scalars_is_called_without_any():
     norm, x = EquiLayerNorm(3, 9, elementwise_affine=True), torch.randn(5, 3, 16)
     torch.testing.assert_close(norm(x)[0], norm(x, torch.randn(5, 9))[0])
     assert norm(x)[1] is None
-
-
-@pytest.mark.parametrize("kind", [QKVModule, MultiQueryQKVModule])
-def test_queries_keys_and_values_need_no_output_channels(kind):
-    layer = kind(SelfAttentionConfig(in_mv_channels=2, num_heads=2))
-    q, _, _, *scalars = layer(torch.randn(5, 2, 16))
-    assert q.shape == (2, 5, 1, 16) and scalars == [None] * 3
