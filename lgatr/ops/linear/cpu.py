@@ -4,42 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.matmul import as_rows, input_gradient, products, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.ops.linear.matrices import Placement
+from lgatr.ops.linear.matrices import gradients_of_map, place, place_gradients
 
 if TYPE_CHECKING:
     from lgatr.ops.linear.stage import Assembly, Linear
-
-
-def place(placement: Placement, parameters: Optionals) -> list[Tensor]:
-    """The matrices, and the bias if there is one."""
-    given = [x.flatten() for x in parameters if x is not None]
-    (source, sign), _ = placement.tables(given[0].device, given[0].dtype)
-    entries = torch.cat([given[0].new_zeros(1), *given])
-    out = entries.index_select(0, source).mul_(sign)
-    parts = out.split(placement.out_sizes)
-    return [x.view(shape) for x, shape in zip(parts, placement.out_shapes, strict=True)]
-
-
-def place_gradients(
-    placement: Placement, parameters: Optionals, grads: Optionals
-) -> list[Tensor | None]:
-    """The gradients of the parameters from those of the matrices and the bias."""
-    given = [g.flatten() for g in grads if g is not None]
-    _, (target, sign) = placement.tables(given[0].device, given[0].dtype)
-    entries = torch.cat([*given, given[0].new_zeros(1)])
-    total = entries.index_select(0, target[0]).mul_(sign[0])
-    for places, signs in zip(target[1:], sign[1:], strict=True):
-        total.addcmul_(entries.index_select(0, places), signs)
-    parts = total.split(placement.sizes)
-    return [
-        None if x is None else part.view(x.shape) for x, part in zip(parameters, parts, strict=True)
-    ]
 
 
 def assembly(settings: Assembly, *parameters: Tensor | None) -> tuple[Tensors, Tensors]:
@@ -82,19 +55,7 @@ def linear_gradients(
         rows = as_rows(grad)
         of_states.append(input_gradient(rows, matrix).view(x.shape))
         of_matrices.append(weight_gradient(rows, as_rows(x)))
-    return *of_states, *of_parameters(settings, given, of_matrices, grads[0])
-
-
-def of_parameters(
-    settings: Linear, given: Optionals, of_matrices: list[Tensor], grad: Tensor
-) -> Optionals:
-    """The gradients of ``given``, from those of the matrices and of the first output."""
-    placement = settings.placement
-    if placement is None:
-        return *of_matrices, None if given[3] is None else as_rows(grad).sum(0)
-    if len(placement.out_shapes) > len(of_matrices):
-        of_matrices = [*of_matrices, as_rows(grad).sum(0)]
-    return place_gradients(placement, given, of_matrices)
+    return *of_states, *gradients_of_map(settings.placement, given, of_matrices, grads[0])
 
 
 ASSEMBLY = Passes(assembly, assembly_gradients)

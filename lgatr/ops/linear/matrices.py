@@ -5,7 +5,7 @@ Legend: O and I multivector channels out and in, S' and S scalar channels out an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -215,3 +215,88 @@ class Placement:
                 )
             self._tables[device, dtype] = found
         return found
+
+
+LookUp = Callable[[list[Tensor], Tensor, Tensor, int], Tensor]
+"""``(parts, table, signs, first)`` to signed sums: see :func:`look_up`."""
+
+
+def look_up(parts: list[Tensor], table: Tensor, signs: Tensor, first: int) -> Tensor:
+    """Signed sums of entries, by torch's operations.
+
+    Parameters
+    ----------
+    parts
+        The entries, each part ``(n,)``; they are counted through.
+    table, signs
+        ``(R, N)``: indices of the R entries that are added up, and their signs. Where a sign is
+        zero, the index is that of no entry: 0 if ``first`` is 1, else their number.
+    first
+        Index of the first entry, 0 or 1.
+
+    Returns
+    -------
+    ``(N,)``.
+    """
+    zero = parts[0].new_zeros(1)
+    entries = torch.cat([zero, *parts] if first else [*parts, zero])
+    total = entries.index_select(0, table[0]).mul_(signs[0])
+    for places, factors in zip(table[1:], signs[1:], strict=True):
+        total.addcmul_(entries.index_select(0, places), factors)
+    return total
+
+
+def place(
+    placement: Placement, parameters: Sequence[Tensor | None], by: LookUp = look_up
+) -> list[Tensor]:
+    """The matrices, and the bias if there is one; ``by`` looks entries up."""
+    given = [x.flatten() for x in parameters if x is not None]
+    (source, sign), _ = placement.tables(given[0].device, given[0].dtype)
+    parts = by(given, source[None], sign[None], 1).split(placement.out_sizes)
+    return [x.view(shape) for x, shape in zip(parts, placement.out_shapes, strict=True)]
+
+
+def place_gradients(
+    placement: Placement,
+    parameters: Sequence[Tensor | None],
+    grads: Sequence[Tensor | None],
+    by: LookUp = look_up,
+) -> list[Tensor | None]:
+    """The gradients of the parameters, from those of the matrices and the bias."""
+    given = [g.flatten() for g in grads if g is not None]
+    _, (target, sign) = placement.tables(given[0].device, given[0].dtype)
+    parts = by(given, target, sign, 0).split(placement.sizes)
+    return [
+        None if x is None else part.view(x.shape) for x, part in zip(parameters, parts, strict=True)
+    ]
+
+
+def gradients_of_map(
+    placement: Placement | None,
+    given: Sequence[Tensor | None],
+    of_matrices: list[Tensor],
+    grad: Tensor,
+    by: LookUp = look_up,
+) -> Sequence[Tensor | None]:
+    """The gradients of a map's inputs after the state.
+
+    Parameters
+    ----------
+    placement, given
+        The map, and those inputs: matrices and bias, or parameters.
+    of_matrices
+        Gradients of the three matrices.
+    grad
+        Gradient of the scalar sector of the output, ``(..., O)``.
+    by
+        Looks entries up.
+    """
+    if placement is None:
+        return *of_matrices, None if given[3] is None else _summed(grad)
+    if len(placement.out_shapes) > len(of_matrices):
+        of_matrices = [*of_matrices, _summed(grad)]
+    return place_gradients(placement, given, of_matrices, by)
+
+
+def _summed(grad: Tensor) -> Tensor:
+    return grad.reshape(-1, grad.shape[-1]).sum(0)

@@ -25,7 +25,7 @@ from lgatr.ops._runtime.matmul import as_rows, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
-from lgatr.ops.linear.matrices import Placement
+from lgatr.ops.linear.matrices import gradients_of_map, place, place_gradients
 from lgatr.ops.linear.triton_matrices import look_up
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ def _by_library(x: Sectors, matrices: Matrices, bias: Tensor | None, out: Sector
         torch.mm(x.z, matrices[0].t(), out=out.z)
     else:
         torch.addmm(bias, x.z, matrices[0].t(), out=out.z)
-    for part, matrix, place in zip(x[1:], matrices[1:], out[1:], strict=True):
-        torch.mm(part.flatten(0, 1), matrix.t(), out=place.flatten(0, 1))
+    for part, matrix, room in zip(x[1:], matrices[1:], out[1:], strict=True):
+        torch.mm(part.flatten(0, 1), matrix.t(), out=room.flatten(0, 1))
 
 
 def _empty(x: Sectors, matrices: Matrices) -> Sectors:
@@ -199,37 +199,21 @@ def gated_product(
     return out
 
 
-def _place(placement: Placement, parameters: Optionals) -> list[Tensor]:
-    """The matrices, and the bias if there is one, by one launch."""
-    given = [x.flatten() for x in parameters if x is not None]
-    (source, sign), _ = placement.tables(given[0].device, given[0].dtype)
-    out = look_up(torch.cat(given), source[None], sign[None], 1)
-    parts = out.split(placement.out_sizes)
-    return [x.view(shape) for x, shape in zip(parts, placement.out_shapes, strict=True)]
-
-
-def _place_gradients(
-    placement: Placement, parameters: Optionals, grads: Optionals
-) -> list[Tensor | None]:
-    given = [g.flatten() for g in grads if g is not None]
-    _, (target, sign) = placement.tables(given[0].device, given[0].dtype)
-    total = look_up(torch.cat(given), target, sign, 0)
-    parts = total.split(placement.sizes)
-    return [
-        None if x is None else part.view(x.shape) for x, part in zip(parameters, parts, strict=True)
-    ]
+def _look_up(parts: list[Tensor], table: Tensor, signs: Tensor, first: int) -> Tensor:
+    """:func:`lgatr.ops.linear.matrices.look_up` by one launch."""
+    return look_up(torch.cat(parts), table, signs, first)
 
 
 def assembly(settings: Assembly, *parameters: Tensor | None) -> tuple[Tensors, Tensors]:
     """Forward pass of :class:`~lgatr.ops.linear.stage.Assembly`."""
-    return tuple(_place(settings.placement, parameters)), ()
+    return tuple(place(settings.placement, parameters, _look_up)), ()
 
 
 def assembly_gradients(
     settings: Assembly, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
 ) -> Optionals:
     """Backward pass likewise."""
-    return _place_gradients(settings.placement, inputs, grads)
+    return place_gradients(settings.placement, inputs, grads, _look_up)
 
 
 def matrices_of(
@@ -240,7 +224,7 @@ def matrices_of(
         of_z, of_v, of_b, bias = given
         assert of_z is not None and of_v is not None and of_b is not None
         return (of_z, of_v, of_b), bias, ()
-    of_z, of_v, of_b, *rest = _place(settings.placement, given)
+    of_z, of_v, of_b, *rest = place(settings.placement, given, _look_up)
     found = of_z, of_v, of_b
     return found, rest[0] if rest else None, found
 
@@ -275,12 +259,7 @@ def of_parameters(
     settings: Linear, given: Optionals, of_matrices: list[Tensor], grad: Tensor
 ) -> Optionals:
     """The gradients of ``given``, from those of the matrices and of the first output."""
-    placement = settings.placement
-    if placement is None:
-        return *of_matrices, None if given[3] is None else as_rows(grad).sum(0)
-    if len(placement.out_shapes) > len(of_matrices):
-        of_matrices = [*of_matrices, as_rows(grad).sum(0)]
-    return _place_gradients(placement, given, of_matrices)
+    return gradients_of_map(settings.placement, given, of_matrices, grad, _look_up)
 
 
 ASSEMBLY = Passes(assembly, assembly_gradients)
