@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -73,6 +74,15 @@ def guard_imports() -> None:
     for signum in SIGNALS:
         if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(signum, _end_at_once)
+
+
+def ignore_in_the_end() -> None:
+    """Ignore the signals while Python takes itself down, after all work.
+
+    Its handlers are gone by then, so that a signal would end the process without a word and with
+    another status.
+    """
+    atexit.register(lambda: [signal.signal(signum, signal.SIG_IGN) for signum in SIGNALS])
 
 
 def _end_at_once(signum: int, _: Any) -> None:

@@ -21,7 +21,7 @@ from lgatr.attention import (
 )
 from lgatr.layers import EquiLayerNorm, EquiLinear
 from lgatr.layers.slim import SlimGLU, SlimLinear, SlimMLP, SlimRMSNorm
-from lgatr.primitives import geometric_product
+from lgatr.primitives import equi_linear, geometric_product
 from support import networks
 
 PACKING = Packing.from_lengths([5, 3, 4])
@@ -142,6 +142,20 @@ def test_modes_that_look_at_every_operation(kind):
         counted = net(*inputs, **options)
     assert counter.get_total_flops() > 0
     torch.testing.assert_close(counted, outputs)
+
+
+def test_linear_maps_and_products_on_the_meta_device():
+    x = torch.randn(5, 2, 16, device="meta")
+    assert equi_linear(x, torch.randn(3, 2, 10, device="meta")).shape == (5, 3, 16)
+    assert geometric_product(x, x).shape == x.shape
+
+
+def test_linear_maps_to_nothing():
+    x = torch.randn(5, 2, 16, requires_grad=True)
+    weight = torch.randn(0, 2, 10, requires_grad=True)
+    out = equi_linear(x, weight)
+    out.sum().backward()
+    assert out.shape == (5, 0, 16) and not x.grad.any() and weight.grad.shape == weight.shape
 
 
 def test_other_default_devices_do_not_matter():

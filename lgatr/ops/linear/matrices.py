@@ -198,7 +198,7 @@ class Placement:
         counts = torch.bincount(entries, minlength=count)
         first = counts.cumsum(0) - counts
         rank = torch.arange(len(entries), device="cpu") - first[entries]
-        most = int(counts.max()) if count else 0
+        most = int(counts.max()) if count else 1  # a row of nothing, without channels
         target = torch.full((most, count), len(self.source), device="cpu")
         sign = torch.zeros(most, count, dtype=self.sign.dtype, device="cpu")
         target[rank, entries], sign[rank, entries] = places, self.sign[places]
