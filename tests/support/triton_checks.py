@@ -176,6 +176,19 @@ def test_heads(groups, channels, scalars, metric, epsilon, size):
         assert float((a.double().cpu() - b).abs().max()) <= 2e-5 * max(scale, 1e-6)
 
 
+@pytest.mark.parametrize("scalars", [3, 7, 11])
+def test_equal_scalars_have_exactly_their_mean(scalars):
+    x = state(20, 2, scalars)
+    x.z[:, 4:] = torch.rand(20, 1, device=DEVICE)
+    out, _ = triton_norm.layer_norm(x, None, None, EPSILON, 1.0, LAYER_NORM)
+    assert not out.z[:, 4:].any()
+    heads = torch.full((20, 1, 8 * 4 + scalars), torch.nan, device=DEVICE)
+    factors, scales = torch.empty(2, 20, 1, device=DEVICE).unbind(0)
+    kernels = triton_kernels.Heads(1, 4, scalars, 1, (True,), 0.01)
+    kernels.forward(x, heads, factors, scales, LAYER_NORM)
+    assert not heads[..., 4 : 4 + scalars].any()
+
+
 @pytest.mark.parametrize(("groups", "channels", "scalars"), [(3, 2, 3), (1, 4, 0), (5, 1, 7)])
 def test_moving_heads(groups, channels, scalars):
     heads = torch.randn(4, groups, 16 * channels + scalars, device=DEVICE)

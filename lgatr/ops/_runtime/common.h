@@ -68,10 +68,12 @@ INLINE T sum_of_squares(T a, T b, T c) {
 
 // The layer norm of scalars.
 
+// The mean is summed from the first scalar, so that equal scalars have exactly theirs: a rounding of
+// it would be magnified by the inverse deviation, up to 1 / sqrt(epsilon).
 INLINE void scalar_moments(const T* s, Index n, T epsilon, T& mean, T& deviation) {
     T sum = 0, squares = 0;
-    for (Index i = 0; i < n; ++i) sum += s[i];
-    mean = sum / T(n);
+    for (Index i = 1; i < n; ++i) sum += s[i] - s[0];
+    mean = s[0] + sum / T(n);
     for (Index i = 0; i < n; ++i) squares += (s[i] - mean) * (s[i] - mean);
     deviation = T(1) / std::sqrt(squares / T(n) + epsilon);
 }

@@ -106,7 +106,9 @@ def _heads_kernel(
         mask_s = (n < groups) & (j < scalars)
         s = _load(z + t * z_t, n * (w + scalars) + w + j, mask_s)
         if NORM:
-            mean = (tl.sum(s, 1) / scalars)[:, None]
+            # From the first scalar, so that equal scalars have exactly their mean.
+            first = _load(z + t * z_t, n * (w + scalars) + w, n < groups)
+            mean = first + (tl.sum(tl.where(mask_s, s - first, 0.0), 1) / scalars)[:, None]
             s = tl.where(mask_s, s - mean, 0.0)
             r = 1.0 / tl.sqrt(tl.sum(s * s, 1) / scalars + epsilon_s)
             tl.store(deviations + t * groups + row, r, mask=row < groups)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lgatr.layers import EquiLayerNorm
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.ops._runtime.stage import Fused, Stage
@@ -200,6 +201,20 @@ def test_single_precision(case):
     for a, b in (*zip(ours, exact, strict=True), *zip(found, theirs, strict=True)):
         scale = b.abs().max().clamp(min=1e-3)
         assert (a.double() - b).abs().max() <= 1e-5 * scale
+
+
+@pytest.mark.parametrize("count", [3, 5, 7, 11, 16])
+def test_equal_scalars_have_exactly_their_mean(count):
+    """A rounding of it would be magnified by the inverse deviation, here 316 times."""
+    layer_norm = EquiLayerNorm()
+    for value in torch.rand(50).tolist():
+        normalised = layer_norm(torch.randn(2, 1, 16), torch.full((2, count), value))[1]
+        assert not normalised.any(), value
+    z, v, b = (t.detach().float() for t in state(2, count))
+    maps = [torch.eye(4 + count), torch.eye(4), torch.eye(4), None]
+    z[:, 4:] = torch.rand(TOKENS, 1)
+    (head,) = ToHeads(LINEAR, 1, (True,), count, 0.01)(z, v, b, *maps)
+    assert not head.flatten(1)[:, 4 : 4 + count].any()
 
 
 def test_without_gradients(case):
