@@ -1,18 +1,13 @@
-"""L-GATr as a tagger.
-
-Legend: T particles, B events.
-"""
+"""L-GATr as a tagger."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated
 
-from torch import Tensor
-
 from experiments.data.batch import DataSpec
 from experiments.models.symmetry import SymmetryBreaking
-from experiments.models.token_tagger import NetworkTagger, Tokens
+from experiments.models.token_tagger import NetworkTagger
 from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import Supplied
 from lgatr import LGATr, embed_vector
@@ -35,6 +30,8 @@ class LGATrTagger(NetworkTagger):
         Four-momenta are divided by this many GeV.
     """
 
+    embed = staticmethod(embed_vector)
+
     def __init__(
         self,
         spec: DataSpec,
@@ -55,15 +52,3 @@ class LGATrTagger(NetworkTagger):
             out_mv_channels=spec.num_outputs,
             out_s_channels=0,
         )
-
-    def embed(self, momenta: Tensor) -> Tensor:
-        """Multivectors ``(T, 16)`` of momenta ``(T, 4)``."""
-        return embed_vector(momenta)
-
-    def logits(self, tokens: Tokens) -> Tensor:
-        """Logits ``(B, outputs)``."""
-        outputs, _ = self.network(
-            tokens.channels, tokens.scalars, packing=tokens.packing, **self.attention.keywords
-        )
-        logits: Tensor = outputs[tokens.first, :, 0]
-        return logits

@@ -1,18 +1,13 @@
-"""L-GATr-slim as a tagger.
-
-Legend: B events.
-"""
+"""L-GATr-slim as a tagger."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated
 
-from torch import Tensor
-
 from experiments.data.batch import DataSpec
 from experiments.models.symmetry import SymmetryBreaking
-from experiments.models.token_tagger import NetworkTagger, Tokens
+from experiments.models.token_tagger import NetworkTagger
 from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import Supplied
 from lgatr import LGATrSlim
@@ -51,11 +46,3 @@ class SlimTagger(NetworkTagger):
             out_v_channels=0,
             out_s_channels=spec.num_outputs,
         )
-
-    def logits(self, tokens: Tokens) -> Tensor:
-        """Logits ``(B, outputs)``."""
-        _, outputs = self.network(
-            tokens.channels, tokens.scalars, packing=tokens.packing, **self.attention.keywords
-        )
-        logits: Tensor = outputs[tokens.first]
-        return logits

@@ -113,7 +113,8 @@ class TokenTagger(nn.Module):
         last = self.last_attention
         return "none" if last is None else last.backend.name
 
-    def embed(self, momenta: Tensor) -> Tensor:
+    @staticmethod
+    def embed(momenta: Tensor, /) -> Tensor:
         """Map momenta ``(T, 4)`` in units of the network to channels ``(T, W)``."""
         return momenta
 
@@ -129,9 +130,21 @@ class TokenTagger(nn.Module):
 
 
 class NetworkTagger(TokenTagger):
-    """A :class:`TokenTagger` around ``network``, one of the networks of :mod:`lgatr`."""
+    """A :class:`TokenTagger` around ``network``, one of the networks of :mod:`lgatr`.
+
+    The logits are invariants of the global token: the network's output scalars, or the scalar
+    components of its multivectors if it has no others.
+    """
 
     network: Network
+
+    def logits(self, tokens: Tokens) -> Tensor:
+        """Logits ``(B, outputs)``."""
+        channels, scalars = self.network(
+            tokens.channels, tokens.scalars, packing=tokens.packing, **self.attention.keywords
+        )
+        outputs: Tensor = channels[..., 0] if scalars is None else scalars
+        return outputs[tokens.first]
 
     @property
     def last_attention(self) -> Attention | None:  # type: ignore[override]

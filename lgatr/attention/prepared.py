@@ -16,7 +16,7 @@ from lgatr.attention.backends.base import Backend
 from lgatr.attention.pattern.packing import BoundedPacking
 from lgatr.attention.pattern.shapes import check_formats
 from lgatr.attention.pattern.spec import AttentionSpec
-from lgatr.attention.registry import backends, select_backend
+from lgatr.attention.registry import CHOSEN, backends, remember, select_backend
 from lgatr.utils.autocast import full_precision
 from lgatr.utils.inputs import FLOATS
 
@@ -184,6 +184,25 @@ def positive_scale(spec: AttentionSpec) -> tuple[AttentionSpec, float]:
     return replace(spec, scale=-spec.scale), -1.0  # exact in every format
 
 
+def _chosen(
+    name: str,
+    spec: AttentionSpec,
+    device: torch.device,
+    dtype: torch.dtype,
+    strict: bool,
+    width: int | None,
+) -> tuple[Backend, Backend]:
+    """:func:`select_backend`, which small batches should not wait for in every forward pass."""
+    if torch.compiler.is_compiling():
+        return select_backend(name, spec, device, dtype, strict=strict, width=width)
+    request = name, spec.features(), device, dtype, width, torch.is_grad_enabled()
+    found = CHOSEN.get(request)
+    if found is None:
+        found = select_backend(name, spec, device, dtype, strict=strict, width=width)
+        remember(request, found)
+    return found
+
+
 def plan_attention(
     spec: AttentionSpec,
     device: torch.device,
@@ -211,9 +230,8 @@ def plan_attention(
         If no backend can run the pattern.
     """
     lowered, _ = positive_scale(spec)
-    planner, executor = select_backend(
-        backend, lowered, device, compute_dtype or dtype, strict=strict, width=head_width
-    )
+    compute = compute_dtype or dtype
+    planner, executor = _chosen(backend, lowered, device, compute, strict, head_width)
     plan = planner.plan(lowered, device)
     if executor is not planner:
         plan = executor.plan(lowered, device)

@@ -7,6 +7,7 @@ import pkgutil
 import warnings
 from functools import cache
 from importlib.metadata import entry_points
+from typing import Any
 
 import torch
 
@@ -21,6 +22,11 @@ APPROXIMATIONS = {
     "linformer": "its projection of the keys breaks permutation symmetry",
 }
 """Attention of linear cost that the equivariant networks refuse, and why."""
+
+
+CHOSEN: dict[tuple[Any, ...], tuple[Backend, Backend]] = {}
+"""What :func:`select_backend` returned, for requests whose answer never changes; see
+:func:`remember`."""
 
 
 class AttentionFallbackWarning(UserWarning):
@@ -48,6 +54,27 @@ def backends() -> dict[str, type[Backend]]:
 def choices() -> tuple[str, ...]:
     """Names that may be requested."""
     return ("auto", *sorted(backends()))
+
+
+def remember(request: tuple[Any, ...], found: tuple[Backend, Backend]) -> None:
+    """Put a choice into :data:`CHOSEN`, if it depends on nothing else.
+
+    Parameters
+    ----------
+    request
+        Name of the backend, features of the pattern, device, format, width of the heads, and
+        whether there are gradients.
+    found
+        What was chosen.
+    """
+    planner, executor = found
+    cls = type(planner)
+    by_features = all(
+        getattr(cls, method).__func__ is getattr(Backend, method).__func__
+        for method in ("why_unusable", "unsupported")
+    )
+    if planner is executor and request[0] == cls.name and by_features:
+        CHOSEN[request] = found
 
 
 def may_be_traced(name: str, strict: bool) -> bool:
@@ -148,7 +175,7 @@ def select_backend(
             warnings.warn(
                 f"attention={name} {lacking}; running the same blocks on the native backend",
                 AttentionFallbackWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             return requested(), native()
     names = sorted(n for n, b in table.items() if why_unusable(b) is None)

@@ -38,7 +38,8 @@ class Layer(nn.Module):
 
     fused: ClassVar[tuple[str, ...]] = ()
     """Inner layers (or lists of them) that :meth:`forward_hidden` does not call, since it runs them
-    in one operation with others. If one has a hook, :meth:`forward_unfused` runs instead."""
+    in one operation with others. If one has a hook, or is not the one that the layer was built
+    with, :meth:`forward_unfused` runs instead."""
 
     forward_hidden: Callable[..., Any]
     """The layer on hidden states. Defined by every layer."""
@@ -46,20 +47,37 @@ class Layer(nn.Module):
     forward_unfused: Callable[..., Any]
     """The same, up to rounding, calling each inner layer. Defined by layers with ``fused`` ones."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._built: dict[str, tuple[nn.Module, ...]] = {}
+        self._is_changed = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.fused and isinstance(value, nn.Module):
+            found = _with_items(value)
+            self._is_changed |= self._built.setdefault(name, found) != found
+        super().__setattr__(name, value)
+
     def run(self, *inputs: Any) -> Any:
-        """The layer on hidden states, with inner layers fused unless somebody looks at them."""
-        if self.fused and not is_compiling() and self._fused_layers_have_hooks():
+        """The layer on hidden states, with inner layers fused if that makes no difference."""
+        if self.fused and (self._is_changed or not is_compiling() and self.calls_inner_layers()):
             return self.forward_unfused(*inputs)
         return self.forward_hidden(*inputs)
 
-    def _fused_layers_have_hooks(self) -> bool:
+    def calls_inner_layers(self) -> bool:
+        """Whether somebody looks at inner layers that would be fused, or has replaced one."""
         for name in self.fused:
             layer = self._modules.get(name)
-            if layer is not None and has_hooks(layer):
-                return True
-            if isinstance(layer, nn.ModuleList) and any(map(has_hooks, layer)):
-                return True
+            if layer is not None:
+                found = _with_items(layer)
+                if found != self._built[name] or any(map(has_hooks, found)):
+                    return True
         return False
+
+
+def _with_items(layer: nn.Module) -> tuple[nn.Module, ...]:
+    """A layer; a list of layers and those in it."""
+    return (layer, *layer) if isinstance(layer, nn.ModuleList) else (layer,)
 
 
 def accepts_hidden(forward: F) -> F:

@@ -17,9 +17,6 @@ from torch import Tensor
 from lgatr.algebra import INNER_SIGNS
 from lgatr.attention import prepare_attention
 from lgatr.layout import constant
-from lgatr.ops.heads.formula import sector_heads, sectors_from_heads, split_heads
-from lgatr.ops.heads.stage import project_from_heads as sector_linear_of_heads
-from lgatr.ops.heads.stage import project_to_heads as sector_linear_heads
 from lgatr.utils.inputs import check_multivectors, check_real, check_scalars
 
 
@@ -126,14 +123,3 @@ def sdp_attention(
     width = v_mv.shape[-2] * v_mv.shape[-1]
     outputs_mv = out[..., :width].unflatten(-1, v_mv.shape[-2:])
     return outputs_mv, None if v_s is None else out[..., width:]
-
-
-__all__ = [
-    "scaled_dot_product_attention",
-    "sdp_attention",
-    "sector_heads",
-    "sector_linear_heads",
-    "sector_linear_of_heads",
-    "sectors_from_heads",
-    "split_heads",
-]

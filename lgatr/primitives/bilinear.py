@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lgatr.layout import from_sectors, to_sectors
-from lgatr.ops.product.stage import sector_bilinear, sector_product
+from lgatr.ops.product.stage import sector_product
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.inputs import broadcast, check_multivectors
 
@@ -35,6 +35,3 @@ def geometric_product(
     x, y = broadcast(x, y)
     left, right = to_sectors(x.unsqueeze(-2)), to_sectors(y.unsqueeze(-2))
     return from_sectors(sector_product(left, right))[0].squeeze(-2)
-
-
-__all__ = ["geometric_product", "sector_bilinear", "sector_product"]

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from lgatr.algebra import GRADES, INVOLUTION_SIGNS, NUM_BLADES, NUM_GRADES, REVERSE_SIGNS
-from lgatr.layout import constant, from_sectors, to_sectors
-from lgatr.ops.linear.matrices import ScalarMixing, SectorMatrices
-from lgatr.ops.linear.stage import LINEAR, sector_linear, sector_map, sector_matrices
+from lgatr.layout import Sectors, constant, from_sectors, to_sectors
+from lgatr.ops.linear.matrices import Weights
+from lgatr.ops.linear.stage import linear_of
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.inputs import check_multivectors, check_real
 
@@ -55,8 +55,8 @@ def equi_linear(
             f"coeffs has shape {tuple(coeffs.shape)}; {x.shape[-2]} input channels need "
             f"(out, {x.shape[-2]}, {' or '.join(map(str, expected))})"
         )
-    coefficients = sector_map(coeffs, ScalarMixing())
-    return from_sectors(sector_linear(to_sectors(x), coefficients))[0]
+    weights = Weights(coeffs)
+    return from_sectors(Sectors(*linear_of(weights)(*to_sectors(x), *weights)))[0]
 
 
 def grade_project(x: Tensor) -> Tensor:
@@ -80,15 +80,9 @@ def grade_involute(x: Tensor) -> Tensor:
 
 
 __all__ = [
-    "LINEAR",
-    "ScalarMixing",
-    "SectorMatrices",
     "equi_linear",
     "grade_involute",
     "grade_project",
     "num_linear_maps",
     "reverse",
-    "sector_linear",
-    "sector_map",
-    "sector_matrices",
 ]

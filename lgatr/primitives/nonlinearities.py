@@ -7,7 +7,6 @@ from functools import partial
 
 from torch import Tensor
 
-from lgatr.ops.gate.stage import sector_gate, sector_gated_linear
 from lgatr.utils.inputs import broadcast, check_multivectors, check_real
 from lgatr.utils.nonlinearities import NONLINEARITIES, get_nonlinearity
 
@@ -33,6 +32,4 @@ __all__ = [
     "gated_sigmoid",
     "gated_silu",
     "get_nonlinearity",
-    "sector_gate",
-    "sector_gated_linear",
 ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lgatr.ops.norm.formula import EPSILON, inverse_norm
-from lgatr.ops.norm.stage import sector_layer_norm, sector_linear_norm
+from lgatr.ops.norm.formula import EPSILON
 from lgatr.primitives.invariants import abs_squared_norm
 from lgatr.utils.arguments import check_floor
 from lgatr.utils.inputs import check_multivectors
@@ -42,12 +41,3 @@ def equi_layer_norm(
     squared = abs_squared_norm(x).mean(dim=channel_dim, keepdim=True)
     floor = torch.as_tensor(epsilon, device=x.device, dtype=x.dtype)
     return gain * x * torch.maximum(squared, floor).rsqrt()
-
-
-__all__ = [
-    "EPSILON",
-    "equi_layer_norm",
-    "inverse_norm",
-    "sector_layer_norm",
-    "sector_linear_norm",
-]

@@ -12,7 +12,7 @@ from lgatr.layout import Sectors
 from lgatr.ops._runtime.choice import TRITON, Operation, forget_choices
 from lgatr.ops._runtime.stage import Stage
 from lgatr.ops._runtime.tuning import Tuned
-from lgatr.ops.gate.stage import gated_linear_stage
+from lgatr.ops.gate.stage import Gate, GatedLinear
 from lgatr.ops.heads.formula import sector_heads, sectors_from_heads
 from lgatr.ops.linear.stage import LINEAR as LINEAR_STAGE
 from lgatr.ops.norm.formula import EPSILON
@@ -266,7 +266,7 @@ class TestLinear:
     def test_gates_while_reading(self, tokens, c, s, out_c, out_s, as_on_cuda):
         x = state(tokens, c, s)
         matrices, bias = linear_map(x, out_c, out_s)
-        stage = gated_linear_stage(torch.nn.functional.gelu, torch.tanh, LINEAR_STAGE)
+        stage = GatedLinear(Gate(torch.nn.functional.gelu, torch.tanh), LINEAR_STAGE)
         given = [t.requires_grad_() for t in (*x, *matrices, bias)]
         reference = [t.detach().double().cpu().requires_grad_() for t in given]
         expected, out = stage.plain(*reference), stage(*given)

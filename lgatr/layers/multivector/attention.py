@@ -19,33 +19,66 @@ from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layers.multivector.norm import EquiLayerNorm
 from lgatr.layers.multivector.unfused import join_unfused, project_unfused
 from lgatr.layout import Sectors, concat_channels, to_public, to_sectors
-from lgatr.primitives.attention import sector_linear_heads, sector_linear_of_heads, split_heads
+from lgatr.ops._runtime.stage import Fused
+from lgatr.ops.heads.formula import split_heads
+from lgatr.ops.heads.stage import ToHeads, linear_of_heads, of_head_rows, of_rows
+from lgatr.ops.norm.formula import EPSILON
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
 from lgatr.utils.inputs import check_multivectors, check_scalars
 
 _QKV = (True, False, False)
 """Which of queries, keys and values get the signs of the inner product."""
+_NO_METRIC = (False, False, False)
+"""As users get them, who put in the signs themselves."""
 
 
-def project(
-    linear: EquiLinear, x: Sectors, heads: int, metric: tuple[bool, ...], normalise: bool = True
-) -> tuple[Tensor, ...]:
-    """Heads ``(..., T, H, D)`` of each part (queries, keys, values), from one linear layer.
+def to_heads(
+    linear: EquiLinear, heads: int, metric: tuple[bool, ...], normalise: bool = True
+) -> ToHeads:
+    """From hidden states to heads of each part (queries, keys, values), by one linear layer.
 
     Parameters
     ----------
     linear
         Its output channels are ordered (part, channel, head). They are put in order (part, head,
         channel) by reordering the small weights rather than the large activations.
+    heads
+        Number of heads H of each part.
     metric
         For each part whether it gets the signs of the inner product.
     normalise
         Whether each head is normalised.
     """
-    parts, s = len(metric), linear.out_s_channels
-    matrices = linear.matrices(out_groups=parts * heads, parts=parts)
-    return sector_linear_heads(x, matrices, heads, metric, s // (parts * heads), normalise)
+    parts, groups = len(metric), len(metric) * heads
+    grouped = linear.grouped(out_groups=groups, parts=parts)
+    scalars = linear.out_s_channels // groups
+    return ToHeads(grouped, heads, metric, scalars, EPSILON if normalise else None)
+
+
+def project(stage: ToHeads, linear: EquiLinear, x: Sectors) -> tuple[Tensor, ...]:
+    """Heads ``(..., T, H, D)`` of each part, by the stage that :func:`to_heads` made."""
+    if x.z.dim() == 2:
+        return stage(*x, *linear.weights())
+    return of_rows(stage, x, *linear.weights())
+
+
+def join(stage: Fused, linear: EquiLinear, heads: Tensor, head_scale: Tensor | None) -> Sectors:
+    """The output of attention from heads ``(..., T, H, D)``, which may be scaled.
+
+    Parameters
+    ----------
+    stage
+        Of :func:`lgatr.ops.heads.stage.linear_of_heads`.
+    linear
+        The linear layer in it.
+    head_scale
+        ``(H,)``, or None. It multiplies the small weights rather than the large activations.
+    """
+    weights = linear.weights() if head_scale is None else linear.scaled_weights(head_scale)
+    if heads.dim() == 3:
+        return Sectors(*stage(heads, *weights))
+    return Sectors(*of_head_rows(stage, heads, *weights))
 
 
 _UNUSED = ("out_mv_channels",)
@@ -81,7 +114,7 @@ class _QKVLayer(Layer):
     def heads_of(
         self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
     ) -> tuple[Tensor, ...]:
-        """Heads of queries, keys and values; ``metric`` as in :func:`project`."""
+        """Heads of queries, keys and values; ``metric`` as in :func:`to_heads`, or no signs."""
         raise NotImplementedError
 
     def forward_hidden(
@@ -115,7 +148,7 @@ class _QKVLayer(Layer):
         multi-query), then their scalars ``(..., H, T, cs)`` or None.
         """
         given = multivectors, scalars, additional_qk_features_mv, additional_qk_features_s
-        heads = self.heads_of(*self.checked_sectors(*given), (False, False, False))
+        heads = self.heads_of(*self.checked_sectors(*given), _NO_METRIC)
         (q, qs), (k, ks), (v, vs) = (to_public(split_heads(x, self.mv_channels)) for x in heads)
         q, k, v = (x.transpose(-4, -3) for x in (q, k, v))
         qs, ks, vs = (None if x is None else x.transpose(-3, -2) for x in (qs, ks, vs))
@@ -170,13 +203,16 @@ class QKVModule(_QKVLayer):
         super().__init__(config, resolved(SelfAttentionSetting, config, setting, _UNUSED))
         self.in_linear = self._linear(3 * self.heads, True, config.qkv_bias, primitives)
         self.norm_qkv = EquiLayerNorm()
+        self._stages: dict[tuple[bool, ...], ToHeads] = {
+            metric: to_heads(self.in_linear, self.heads, metric) for metric in (_QKV, _NO_METRIC)
+        }
 
     def heads_of(
         self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
     ) -> tuple[Tensor, ...]:
         """Defined by the base class."""
         x = x if additional_qk is None else concat_channels(x, additional_qk)
-        return project(self.in_linear, x, self.heads, metric)
+        return project(self._stages[metric], self.in_linear, x)
 
     def forward_unfused(
         self, x: Sectors, additional_qk: Sectors | None = None
@@ -210,6 +246,12 @@ class MultiQueryQKVModule(_QKVLayer):
         self.k_linear = self._linear(1, True, config.qkv_bias, primitives)
         self.v_linear = self._linear(1, False, config.qkv_bias, primitives)
         self.norm_qkv = EquiLayerNorm()
+        self._queries = {
+            signs: to_heads(self.q_linear, self.heads, (signs,)) for signs in (False, True)
+        }
+        self._keys, self._values = (
+            to_heads(linear, 1, (False,)) for linear in (self.k_linear, self.v_linear)
+        )
 
     def heads_of(
         self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
@@ -217,9 +259,9 @@ class MultiQueryQKVModule(_QKVLayer):
         """Defined by the base class."""
         qk = x if additional_qk is None else concat_channels(x, additional_qk)
         return (
-            *project(self.q_linear, qk, self.heads, metric[:1]),
-            *project(self.k_linear, qk, 1, metric[1:2]),
-            *project(self.v_linear, x, 1, metric[2:]),
+            *project(self._queries[metric[0]], self.q_linear, qk),
+            *project(self._keys, self.k_linear, qk),
+            *project(self._values, self.v_linear, x),
         )
 
     def forward_unfused(
@@ -275,6 +317,9 @@ class SelfAttention(Layer):
         )
         self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.head_scale else None
         self.dropout = GradeDropout(setting.dropout_prob) if setting.dropout_prob else None
+        self._join = linear_of_heads(
+            self.mv_channels, self.out_linear.grouped(in_groups=self.heads)
+        )
 
     def forward_hidden(
         self, x: Sectors, attend: Attend, additional_qk: Sectors | None = None
@@ -291,8 +336,7 @@ class SelfAttention(Layer):
             Further channels for queries and keys.
         """
         q, k, v = self.qkv_module(x, additional_qk)
-        matrices = self.out_linear.matrices(in_groups=self.heads, in_scale=self.head_scale)
-        out = sector_linear_of_heads(attend(q, k, v), self.mv_channels, matrices)
+        out = join(self._join, self.out_linear, attend(q, k, v), self.head_scale)
         return out if self.dropout is None else self.dropout(out)
 
     def forward_unfused(

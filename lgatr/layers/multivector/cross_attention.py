@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
 from lgatr.layers.base import Attend, Layer, accepts_hidden
-from lgatr.layers.multivector.attention import project
+from lgatr.layers.multivector.attention import join, project, to_heads
 from lgatr.layers.multivector.base import checked_sectors
 from lgatr.layers.multivector.config import CrossAttentionConfig, CrossAttentionSetting, resolved
 from lgatr.layers.multivector.dropout import GradeDropout
@@ -20,7 +20,7 @@ from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layers.multivector.norm import EquiLayerNorm
 from lgatr.layers.multivector.unfused import join_unfused, project_unfused
 from lgatr.layout import Sectors, to_public
-from lgatr.primitives.attention import sector_linear_of_heads
+from lgatr.ops.heads.stage import linear_of_heads
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
 
@@ -90,6 +90,10 @@ class CrossAttention(Layer):
         self.norm = EquiLayerNorm() if config.head_norm else None
         self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.head_scale else None
         self.dropout = GradeDropout(setting.dropout_prob) if setting.dropout_prob else None
+        normalise = self.norm is not None
+        self._queries = to_heads(self.q_linear, self.heads, _Q, normalise)
+        self._keys_values = to_heads(self.kv_linear, self.kv_heads, _KV, normalise)
+        self._join = linear_of_heads(mv, self.out_linear.grouped(in_groups=self.heads))
 
     def forward_hidden(self, x: Sectors, condition: Sectors, attend: Attend) -> Sectors:
         """The layer on hidden states.
@@ -103,11 +107,9 @@ class CrossAttention(Layer):
         attend
             Prepared attention.
         """
-        normalise = self.norm is not None
-        (q,) = project(self.q_linear, x, self.heads, _Q, normalise)
-        k, v = project(self.kv_linear, condition, self.kv_heads, _KV, normalise)
-        matrices = self.out_linear.matrices(in_groups=self.heads, in_scale=self.head_scale)
-        out = sector_linear_of_heads(attend(q, k, v), self.mv_channels, matrices)
+        (q,) = project(self._queries, self.q_linear, x)
+        k, v = project(self._keys_values, self.kv_linear, condition)
+        out = join(self._join, self.out_linear, attend(q, k, v), self.head_scale)
         return out if self.dropout is None else self.dropout(out)
 
     def forward_unfused(self, x: Sectors, condition: Sectors, attend: Attend) -> Sectors:

@@ -11,8 +11,8 @@ from torch import nn
 
 from lgatr.layers.multivector.base import MultivectorLayer
 from lgatr.layout import Sectors
-from lgatr.ops.linear.matrices import ScalarMixing, SectorMatrices
-from lgatr.ops.linear.stage import SectorMap, sector_linear, sector_map, sector_matrices
+from lgatr.ops.linear.matrices import Weights
+from lgatr.ops.linear.stage import Linear, linear_of
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.primitives.linear import num_linear_maps
 from lgatr.utils.arguments import check_counts, check_flags
@@ -125,6 +125,7 @@ class EquiLinear(MultivectorLayer):
             if in_s_channels and out_s_channels
             else None
         )
+        self.stage = self.grouped()
         self.reset_parameters(initialization)
         # Without channels there is nothing to learn, and no gradient for parallel training.
         for parameter in self.parameters():
@@ -178,46 +179,44 @@ class EquiLinear(MultivectorLayer):
             # Pseudoscalars as well, where they have a bias: so are the reference library's numbers.
             self.s2mvs.bias.add_(shift)
 
-    def mixing(self) -> ScalarMixing:
-        """The weights of the auxiliary scalars, and the biases."""
+    def weights(self) -> Weights:
+        """The parameters, as :attr:`stage` takes them after the state."""
         # Each look-up of an inner module or parameter costs as much as a small operation.
-        s2mvs, mvs2s, s2s, bias = self.s2mvs, self.mvs2s, self.s2s, self.bias
-        mv_bias = None if bias is None else bias.flatten()
-        return ScalarMixing(
-            s2mvs=None if s2mvs is None else s2mvs.weight,
-            mvs2s=None if mvs2s is None else mvs2s.weight,
-            s2s=None if s2s is None else s2s.weight,
-            mv_bias=mv_bias if s2mvs is None else s2mvs.bias,
-            s_bias=None if mvs2s is None else mvs2s.bias,
+        s2mvs, mvs2s, s2s = self.s2mvs, self.mvs2s, self.s2s
+        return Weights(
+            self.weight,
+            None if s2mvs is None else s2mvs.weight,
+            None if mvs2s is None else mvs2s.weight,
+            None if s2s is None else s2s.weight,
+            self.bias if s2mvs is None else s2mvs.bias,
+            None if mvs2s is None else mvs2s.bias,
         )
 
-    def matrices(
-        self,
-        out_groups: int = 1,
-        in_groups: int = 1,
-        parts: int = 0,
-        in_scale: torch.Tensor | None = None,
-    ) -> SectorMap | SectorMatrices:
-        """The map as operations take it, by :func:`~lgatr.ops.linear.stage.sector_map`.
+    def scaled_weights(self, scale: torch.Tensor) -> Weights:
+        """:meth:`weights` for inputs multiplied by ``scale`` ``(heads,)``, head by head."""
+        weight, s2mvs, mvs2s, s2s, *biases = self.weights()
+
+        def scaled(columns: torch.Tensor | None) -> torch.Tensor | None:
+            if columns is None:
+                return None
+            by_head = columns.unflatten(1, (len(scale), -1))
+            return (by_head * scale.view(-1, *[1] * (by_head.dim() - 2))).flatten(1, 2)
+
+        return Weights(*map(scaled, (weight, s2mvs, mvs2s, s2s)), *biases)  # type: ignore[arg-type]
+
+    def grouped(self, out_groups: int = 1, in_groups: int = 1, parts: int = 0) -> Linear:
+        """The map for channels in groups, such as attention heads.
 
         Parameters
         ----------
         out_groups, in_groups, parts
-            How channels are grouped, such as by attention heads.
-        in_scale
-            A factor for each input group, ``(in_groups,)``; None for ones.
+            See :class:`~lgatr.ops.linear.matrices.Assembly`.
         """
-        mixing = self.mixing()
-        if in_scale is None:
-            return sector_map(self.weight, mixing, out_groups, in_groups, parts)
-        m = sector_matrices(self.weight, mixing, out_groups, in_groups, parts)
-        scale = in_scale.unsqueeze(-1)
-        z, v, b = ((w.unflatten(1, (in_groups, -1)) * scale).flatten(1) for w in m[:3])
-        return SectorMatrices(z, v, b, m.bias)
+        return linear_of(self.weights(), out_groups=out_groups, in_groups=in_groups, parts=parts)
 
     def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""
-        return sector_linear(x, self.matrices())
+        return Sectors(*self.stage(*x, *self.weights()))
 
     def extra_repr(self) -> str:
         """Channels, for ``print(model)``."""

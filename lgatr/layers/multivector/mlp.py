@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from lgatr.layers.multivector.base import MultivectorLayer, PointwiseLayer
 from lgatr.layers.multivector.config import MLPConfig, MLPSetting, resolved
@@ -11,11 +12,12 @@ from lgatr.layers.multivector.dropout import GradeDropout
 from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layers.multivector.norm import EquiLayerNorm
 from lgatr.layout import Sectors
-from lgatr.primitives.bilinear import sector_bilinear, sector_product
+from lgatr.ops.gate.stage import Gate, GatedLinear
+from lgatr.ops.norm.stage import linear_norm
+from lgatr.ops.product.stage import bilinear, sector_product
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
-from lgatr.primitives.nonlinearities import get_nonlinearity, sector_gate, sector_gated_linear
-from lgatr.primitives.normalization import sector_linear_norm
 from lgatr.utils.config import cast_config
+from lgatr.utils.nonlinearities import get_nonlinearity
 
 
 class ScalarGatedNonlinearity(PointwiseLayer):
@@ -32,16 +34,16 @@ class ScalarGatedNonlinearity(PointwiseLayer):
     def __init__(self, nonlinearity: str = "gelu") -> None:
         super().__init__()
         mixed = nonlinearity == "gelu_lgatr1"
-        self.function = get_nonlinearity("gelu" if mixed else nonlinearity)
-        self.scalar_function = get_nonlinearity("gelu_exact") if mixed else self.function
+        function = get_nonlinearity("gelu" if mixed else nonlinearity)
+        self.stage = Gate(function, get_nonlinearity("gelu_exact") if mixed else function)
 
     def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""
-        return sector_gate(x, self.function, self.scalar_function)
+        return Sectors(*self.stage(*x))
 
     def forward_scalars(self, scalars: Tensor) -> Tensor:
         """The layer on scalars ``(..., S)`` alone."""
-        return self.scalar_function(scalars)
+        return self.stage.scalar_function(scalars)
 
 
 class GeometricBilinear(MultivectorLayer):
@@ -93,22 +95,25 @@ class GeometricBilinear(MultivectorLayer):
             out_s_channels=out_s_channels,
         )
         self.norm = EquiLayerNorm()
+        self._product = bilinear(self.linear_left.stage, self.linear_right.stage)
+        self._normalised = linear_norm(self.linear_out.stage, self.norm.stage)
 
     def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""
-        left, right = self.linear_left.matrices(), self.linear_right.matrices()
-        product = self._with_scalars(sector_bilinear(x, left, right, self.bivector), x)
-        norm, matrices = self.norm, self.linear_out.matrices()
-        return sector_linear_norm(product, matrices, norm.epsilon, norm.gain)
+        left, right = self.linear_left.weights(), self.linear_right.weights()
+        product = self._completed(Sectors(*self._product(*x, *left, *right)), x)
+        return Sectors(*self._normalised(*product, *self.linear_out.weights(), None, None))
 
     def forward_unfused(self, x: Sectors) -> Sectors:
         """:meth:`forward_hidden`, with each inner layer called."""
-        product = sector_product(self.linear_left(x), self.linear_right(x), self.bivector)
-        y: Sectors = self.norm(self.linear_out(self._with_scalars(product, x)))
+        product = sector_product(self.linear_left(x), self.linear_right(x))
+        y: Sectors = self.norm(self.linear_out(self._completed(product, x)))
         return y
 
-    @staticmethod
-    def _with_scalars(product: Sectors, x: Sectors) -> Sectors:
+    def _completed(self, product: Sectors, x: Sectors) -> Sectors:
+        """The product without bivectors if so configured, and with the auxiliary scalars of x."""
+        if not self.bivector:
+            product = product._replace(b=torch.zeros_like(product.b))
         scalars = x.z[..., x.v.shape[-1] :]
         if not scalars.shape[-1]:
             return product
@@ -160,18 +165,26 @@ class GeoMLP(MultivectorLayer):
             if setting.dropout_prob is not None:
                 layers.append(GradeDropout(setting.dropout_prob))
         self.layers = nn.ModuleList(layers)
+        self._gated = {
+            index: GatedLinear(gate.stage, linear.stage)
+            for index, (gate, linear) in enumerate(zip(layers, layers[1:], strict=False))
+            if isinstance(gate, ScalarGatedNonlinearity) and isinstance(linear, EquiLinear)
+        }
+        """A gate and the linear layer behind it as one stage, by the index of the gate."""
 
     def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states; each gate runs with the linear layer behind it."""
-        gate: ScalarGatedNonlinearity | None = None
-        for layer in self.layers:
-            if isinstance(layer, ScalarGatedNonlinearity):
-                gate = layer
-            elif gate is not None and isinstance(layer, EquiLinear):
-                x = sector_gated_linear(x, gate.function, gate.scalar_function, layer.matrices())
-                gate = None
-            else:
+        if is_compiling():
+            return self.forward_unfused(x)  # the compiler fuses, and sees which layers there are
+        for index, layer in enumerate(self.layers):
+            if index in self._gated:
+                continue  # a gate, which runs with the next layer
+            stage = self._gated.get(index - 1)
+            if stage is None:
                 x = layer(x)
+            else:
+                assert isinstance(layer, EquiLinear)
+                x = Sectors(*stage(*x, *layer.weights()))
         return x
 
     def forward_unfused(self, x: Sectors) -> Sectors:

@@ -10,7 +10,8 @@ from lgatr.algebra import NUM_GRADES
 from lgatr.layers.base import accepts_hidden
 from lgatr.layers.multivector.base import PointwiseLayer
 from lgatr.layout import Sectors
-from lgatr.primitives.normalization import EPSILON, sector_layer_norm
+from lgatr.ops.norm.formula import EPSILON
+from lgatr.ops.norm.stage import Norm
 from lgatr.utils.arguments import check_counts, check_flags, check_floor
 from lgatr.utils.inputs import check_multivectors
 
@@ -49,7 +50,7 @@ class EquiLayerNorm(PointwiseLayer):
         check_floor("epsilon", epsilon)
         # Without gains, channels that were not given may be any.
         self.in_mv_channels, self.in_s_channels = mv_channels or None, s_channels or None
-        self.mv_channel_dim, self.epsilon, self.gain = mv_channel_dim, epsilon, gain
+        self.mv_channel_dim, self.stage = mv_channel_dim, Norm(epsilon, gain)
         self.weight_mv: nn.Parameter | None = None
         self.weight_s: nn.Parameter | None = None
         if elementwise_affine:
@@ -59,11 +60,21 @@ class EquiLayerNorm(PointwiseLayer):
             self.weight_mv = nn.Parameter(torch.ones(mv_channels, NUM_GRADES))
             self.weight_s = nn.Parameter(torch.ones(s_channels), requires_grad=s_channels > 0)
 
+    @property
+    def epsilon(self) -> float:
+        """Floor of the mean squared norm."""
+        return self.stage.epsilon
+
+    @property
+    def gain(self) -> float:
+        """Factor on the normalised multivectors."""
+        return self.stage.gain
+
     def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""
         without_scalars = x.z.shape[-1] == x.v.shape[-1]  # of users, although there are gains
         weight_s = None if without_scalars else self.weight_s
-        return sector_layer_norm(x, self.weight_mv, weight_s, self.epsilon, self.gain)
+        return Sectors(*self.stage(*x, self.weight_mv, weight_s))
 
     @accepts_hidden
     def forward(

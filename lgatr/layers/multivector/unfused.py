@@ -11,7 +11,7 @@ from torch import Tensor
 from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layers.multivector.norm import EquiLayerNorm
 from lgatr.layout import Sectors
-from lgatr.primitives.attention import sector_heads, split_heads
+from lgatr.ops.heads.formula import sector_heads, split_heads
 
 
 def project_unfused(
@@ -21,7 +21,7 @@ def project_unfused(
     heads: int,
     metric: tuple[bool, ...],
 ) -> tuple[Tensor, ...]:
-    """:func:`lgatr.layers.multivector.attention.project`, calling the linear layer and the norm."""
+    """Heads of each part as of :class:`~lgatr.ops.heads.stage.ToHeads`, calling both layers."""
     y = linear(x)
     c = y.mv_channels
 

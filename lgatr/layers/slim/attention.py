@@ -18,7 +18,9 @@ from lgatr.layers.slim.dropout import SlimDropout
 from lgatr.layers.slim.linear import SlimLinear
 from lgatr.layers.slim.norm import SlimRMSNorm
 from lgatr.layout import SlimState
-from lgatr.primitives.vectors import heads_vector_linear, vector_linear_heads, vectors_from_heads
+from lgatr.ops._runtime.stage import Fused
+from lgatr.ops.slim_heads.formula import vectors_from_heads
+from lgatr.ops.slim_heads.stage import linear_of_heads, linear_to_heads
 from lgatr.utils.arguments import check_counts
 
 _QKV = (True, False, False)
@@ -33,19 +35,34 @@ def head_channels(v_channels: int, s_channels: int, ratio: int, heads: int) -> t
 
 
 def project(
-    linear: SlimLinear, x: SlimState, heads: int, metric: tuple[bool, ...]
+    stage: Fused,
+    linear: SlimLinear,
+    norm: SlimRMSNorm,
+    x: SlimState,
+    heads: int,
+    metric: tuple[bool, ...],
 ) -> tuple[Tensor, ...]:
     """Normalised heads ``(..., T, H, D)`` of each part (queries, keys, values), from one layer.
 
     Parameters
     ----------
+    stage
+        Of :func:`~lgatr.ops.slim_heads.stage.linear_to_heads`, with these layers and options.
     linear
         Its output channels are ordered (part, channel, head).
+    norm
+        Of each head.
+    x
+        The state.
+    heads
+        Number of heads H of each part.
     metric
         For each part whether it gets the signs of the inner product.
     """
     matrices = linear.by_head(len(metric), heads)
-    return vector_linear_heads(x.vectors, x.scalars, matrices, heads, metric)
+    if matrices.s is None:
+        return project_unfused(linear, norm, x, heads, metric)
+    return stage(*x, *matrices)
 
 
 def project_unfused(
@@ -66,13 +83,14 @@ class SlimAttention(Layer):
     linear_out: SlimLinear
     v_per_head: int
     dropout: SlimDropout | None
+    join: Fused
 
     def _join(self, heads: Tensor) -> SlimState:
         """The output from heads ``(..., T, H, D)``."""
         matrices = self.linear_out.matrices
         if matrices.s is None:
             return self._join_unfused(heads)
-        out = SlimState(*heads_vector_linear(heads, self.v_per_head, matrices))
+        out = SlimState(*self.join(heads, *matrices))
         return out if self.dropout is None else self.dropout(out)
 
     def _join_unfused(self, heads: Tensor) -> SlimState:
@@ -119,10 +137,11 @@ class SlimSelfAttention(SlimAttention):
         )
         self.norm = SlimRMSNorm(v, s, elementwise_affine=False)
         self.dropout = None if dropout_prob is None else SlimDropout(dropout_prob)
+        self._heads, self.join = linear_to_heads(num_heads, _QKV, (v, s)), linear_of_heads(v)
 
     def forward_hidden(self, x: SlimState, attend: Attend) -> SlimState:
         """The layer on hidden states, which are normalised, with prepared attention."""
-        q, k, v = project(self.linear_in, x, self.heads, _QKV)
+        q, k, v = project(self._heads, self.linear_in, self.norm, x, self.heads, _QKV)
         return self._join(attend(q, k, v))
 
     def forward_unfused(self, x: SlimState, attend: Attend) -> SlimState:

@@ -17,6 +17,7 @@ from lgatr.layers.slim.dropout import SlimDropout
 from lgatr.layers.slim.linear import SlimLinear
 from lgatr.layers.slim.norm import SlimRMSNorm
 from lgatr.layout import SlimState
+from lgatr.ops.slim_heads.stage import linear_of_heads, linear_to_heads
 
 _Q, _KV = (True,), (False, False)
 """Which of the parts get the signs of the inner product."""
@@ -65,6 +66,9 @@ class SlimCrossAttention(SlimAttention):
         )
         self.norm = SlimRMSNorm(v, s, elementwise_affine=False)
         self.dropout = None if dropout_prob is None else SlimDropout(dropout_prob)
+        self._queries = linear_to_heads(num_heads, _Q, (v, s))
+        self._keys_values = linear_to_heads(num_heads, _KV, (v, s))
+        self.join = linear_of_heads(v)
 
     def forward_hidden(self, x: SlimState, condition: SlimState, attend: Attend) -> SlimState:
         """The layer on hidden states.
@@ -78,8 +82,9 @@ class SlimCrossAttention(SlimAttention):
         attend
             Prepared attention.
         """
-        (q,) = project(self.linear_in_q, x, self.heads, _Q)
-        k, v = project(self.linear_in_kv, condition, self.heads, _KV)
+        norm, heads = self.norm, self.heads
+        (q,) = project(self._queries, self.linear_in_q, norm, x, heads, _Q)
+        k, v = project(self._keys_values, self.linear_in_kv, norm, condition, heads, _KV)
         return self._join(attend(q, k, v))
 
     def forward_unfused(self, x: SlimState, condition: SlimState, attend: Attend) -> SlimState:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lgatr.layers.slim.base import SlimLayer
 from lgatr.layout import SlimState
+from lgatr.ops.slim_linear.formula import VectorMatrices, vector_linear
 from lgatr.ops.slim_linear.stage import SLIM_LINEAR
-from lgatr.primitives.vectors import VectorMatrices, vector_linear
 from lgatr.utils.arguments import check_counts, check_flags
 
 INITIALIZATIONS = {"default": 1.0, "small": 0.1}
@@ -102,19 +102,12 @@ class SlimLinear(SlimLayer):
 
     def forward_hidden(self, x: SlimState) -> SlimState:
         """The layer on hidden states."""
-        scalars, matrices = self.prepared(x.scalars)
-        apply = vector_linear if matrices.s is None else SLIM_LINEAR
-        return SlimState(*apply(x.vectors, scalars, *matrices))
-
-    def prepared(self, scalars: Tensor) -> tuple[Tensor, VectorMatrices]:
-        """The scalars and the parameters as functions take them.
-
-        Without parameters for scalars, the zeros that come out already go in.
-        """
         matrices = self.matrices
-        if matrices.s is None:
-            scalars = scalars.new_zeros(*scalars.shape[:-1], self.out_s_channels)
-        return scalars, matrices
+        if matrices.s is not None:
+            return SlimState(*SLIM_LINEAR(*x, *matrices))
+        # Without parameters for scalars, the zeros that come out already go in.
+        scalars = x.scalars.new_zeros(*x.scalars.shape[:-1], self.out_s_channels)
+        return SlimState(*vector_linear(x.vectors, scalars, *matrices))
 
     @property
     def matrices(self) -> VectorMatrices:

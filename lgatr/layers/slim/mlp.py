@@ -8,7 +8,7 @@ from lgatr.layers.slim.base import SlimLayer
 from lgatr.layers.slim.dropout import SlimDropout
 from lgatr.layers.slim.linear import SlimLinear
 from lgatr.layout import SlimState
-from lgatr.primitives.vectors import minkowski_product, vector_glu
+from lgatr.ops.slim_glu import stage as glu
 from lgatr.utils.arguments import check_counts
 from lgatr.utils.nonlinearities import get_nonlinearity
 
@@ -46,22 +46,20 @@ class SlimGLU(SlimLayer):
         self.linear = SlimLinear(
             in_v_channels, 3 * out_v_channels, in_s_channels, 2 * out_s_channels
         )
-        self.function = get_nonlinearity(nonlinearity)
-        self.function_v = get_nonlinearity(nonlinearity_v or nonlinearity)
+        functions = get_nonlinearity(nonlinearity_v or nonlinearity), get_nonlinearity(nonlinearity)
+        self.stage = glu.SlimGLU(*functions)
+        self._linear_stage = glu.linear_glu(self.stage)
 
     def forward_hidden(self, x: SlimState) -> SlimState:
         """The layer on hidden states."""
-        scalars, matrices = self.linear.prepared(x.scalars)
-        functions = self.function_v, self.function
-        return SlimState(*vector_glu(x.vectors, scalars, matrices, *functions))
+        matrices = self.linear.matrices
+        if matrices.s is None:
+            return self.forward_unfused(x)
+        return SlimState(*self._linear_stage(*x, *matrices))
 
     def forward_unfused(self, x: SlimState) -> SlimState:
         """:meth:`forward_hidden`, with the linear layer called."""
-        y = self.linear(x)
-        a, b, c = y.vectors.chunk(3, dim=-1)
-        s, t = y.scalars.chunk(2, dim=-1)
-        gate = self.function_v(0.5 * minkowski_product(b, c))
-        return SlimState(a * gate.unsqueeze(-2), s * self.function(t))
+        return SlimState(*self.stage(*self.linear(x)))
 
 
 class SlimMLP(SlimLayer):

@@ -7,7 +7,8 @@ from torch import nn
 
 from lgatr.layers.slim.base import SlimLayer
 from lgatr.layout import SlimState
-from lgatr.primitives.vectors import EPSILON, vector_rms_norm
+from lgatr.ops.slim_norm.formula import EPSILON
+from lgatr.ops.slim_norm.stage import SlimNorm
 from lgatr.utils.arguments import check_counts, check_flags, check_floor
 
 
@@ -39,7 +40,7 @@ class SlimRMSNorm(SlimLayer):
         check_flags(elementwise_affine=elementwise_affine)
         check_floor("epsilon", epsilon)
         self.in_v_channels, self.in_s_channels = v_channels, s_channels
-        self.epsilon = epsilon
+        self.stage = SlimNorm(epsilon)
         self.weight_v: nn.Parameter | None = None
         self.weight_s: nn.Parameter | None = None
         if elementwise_affine:
@@ -47,7 +48,11 @@ class SlimRMSNorm(SlimLayer):
             self.weight_v = nn.Parameter(torch.ones(v_channels), requires_grad=v_channels > 0)
             self.weight_s = nn.Parameter(torch.ones(s_channels), requires_grad=s_channels > 0)
 
+    @property
+    def epsilon(self) -> float:
+        """Added to the mean square."""
+        return self.stage.epsilon
+
     def forward_hidden(self, x: SlimState) -> SlimState:
         """The layer on hidden states."""
-        weights = self.weight_v, self.weight_s
-        return SlimState(*vector_rms_norm(x.vectors, x.scalars, *weights, self.epsilon))
+        return SlimState(*self.stage(*x, self.weight_v, self.weight_s))

@@ -170,7 +170,8 @@ class Fused(Stage):
     """Two stages, one after the other, with one gradient: tensors between them are not kept.
 
     Inputs are those of the first stage, then those of the second that the first does not give.
-    Where one of them has no passes, each runs for itself.
+    Where one of them has no passes, each runs for itself. A subclass may name an
+    :attr:`operation` with a forward pass for both at once, used where the targets have it.
 
     Parameters
     ----------
@@ -193,9 +194,11 @@ class Fused(Stage):
         self.needs_outputs = second.needs_outputs  # type: ignore[misc]
 
     def passes(self, x: Tensor) -> Any:
-        """See :class:`Stage`: those of both stages, or None."""
-        pair = self.first.passes(x), self.second.passes(x)
-        return None if None in pair else pair
+        """See :class:`Stage`: those of both stages, and of both at once; or None."""
+        first, second = self.first.passes(x), self.second.passes(x)
+        if first is None or second is None:
+            return None
+        return first, second, None if self.operation is None else super().passes(x)
 
     def without_passes(self, *inputs: Tensor | None) -> Tensors:
         """See :class:`Stage`."""
@@ -207,7 +210,9 @@ class Fused(Stage):
 
     def run_forward(self, passes: Any, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
         """See :class:`Stage`."""
-        first, second = passes
+        first, second, both = passes
+        if both is not None:
+            return super().run_forward(both, *inputs)
         found, kept_first = first.forward(self.first, *inputs[: self.count])
         outputs, kept = second.forward(self.second, *found, *inputs[self.count :])
         if self.intermediate == "recomputed":
@@ -218,7 +223,7 @@ class Fused(Stage):
         self, passes: Any, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
         """See :class:`Stage`."""
-        first, second = passes
+        first, second, _ = passes
         own, other, width = inputs[: self.count], inputs[self.count :], self.between
         between: Optionals
         if self.intermediate == "recomputed":

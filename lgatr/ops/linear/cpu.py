@@ -9,22 +9,10 @@ from torch import Tensor
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.matmul import as_rows, input_gradient, products, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.ops.linear.matrices import gradients_of_map, place, place_gradients
+from lgatr.ops.linear.matrices import gradients_of_map, place
 
 if TYPE_CHECKING:
-    from lgatr.ops.linear.stage import Assembly, Linear
-
-
-def assembly(settings: Assembly, *parameters: Tensor | None) -> tuple[Tensors, Tensors]:
-    """Forward pass of :class:`~lgatr.ops.linear.stage.Assembly`."""
-    return tuple(place(settings.placement, parameters)), ()
-
-
-def assembly_gradients(
-    settings: Assembly, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
-) -> Optionals:
-    """Backward pass likewise."""
-    return place_gradients(settings.placement, inputs, grads)
+    from lgatr.ops.linear.stage import Linear
 
 
 def linear(
@@ -46,7 +34,7 @@ def linear(
 def linear_gradients(
     settings: Linear, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
 ) -> Optionals:
-    """Backward pass likewise."""
+    """Backward pass."""
     given = inputs[3:]
     matrices = kept if settings.placement is not None else given[:3]
     of_states, of_matrices = [], []
@@ -58,5 +46,4 @@ def linear_gradients(
     return *of_states, *gradients_of_map(settings.placement, given, of_matrices, grads[0])
 
 
-ASSEMBLY = Passes(assembly, assembly_gradients)
 LINEAR = Passes(linear, linear_gradients)

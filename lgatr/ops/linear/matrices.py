@@ -6,7 +6,9 @@ Legend: O and I multivector channels out and in, S' and S scalar channels out an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,20 +38,14 @@ def _block_table(num_maps: int) -> tuple[float, ...]:
     return tuple(entry for row in table for entry in row)
 
 
-class SectorMatrices(NamedTuple):
-    """An equivariant linear map as one matrix per sector, and the bias of the scalar sector."""
-
-    z: Tensor
-    v: Tensor
-    b: Tensor
-    bias: Tensor | None
-
-
-class ScalarMixing(NamedTuple):
-    """Weights that connect multivector scalars and auxiliary scalars.
+class Weights(NamedTuple):
+    """The parameters of a linear map.
 
     Parameters
     ----------
+    weight
+        Coefficients of the ten equivariant maps ``(O, I, 10)``, or ``(O, I, 5)`` for the full
+        group.
     s2mvs
         ``(2 O, S)``, rows ordered (O, scalar | pseudoscalar); ``(O, S)`` for the full group.
     mvs2s
@@ -57,11 +53,12 @@ class ScalarMixing(NamedTuple):
     s2s
         ``(S', S)``.
     mv_bias
-        ``(2 O,)``, ordered like the rows of ``s2mvs``; or ``(O,)``, for the scalars alone.
+        ``(2 O,)``, ordered like the rows of ``s2mvs``; or ``(O, 1)``, for the scalars alone.
     s_bias
         ``(S',)``.
     """
 
+    weight: Tensor
     s2mvs: Tensor | None = None
     mvs2s: Tensor | None = None
     s2s: Tensor | None = None
@@ -87,10 +84,9 @@ def _by_head(x: Tensor | None, channels: int, parts: int, heads: int) -> Tensor 
     return split.transpose(1, 2).reshape(x.shape)
 
 
-def assembled(
-    out_groups: int, in_groups: int, parts: int, *parameters: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    """The matrices z, v, b and the bias, of weight and :class:`ScalarMixing`.
+@dataclass(frozen=True)
+class Assembly:
+    """From :class:`Weights` to the matrices of the sectors z, v, b and the bias of z, or None.
 
     Channels may come in groups (attention heads): rows then run over groups first, and within a
     group over the coefficients of p, of p I, and the group's scalars.
@@ -103,9 +99,44 @@ def assembled(
         If above 0, output channels are ordered (part, channel, head) and are put in order
         (part, head, channel), so that groups are heads; of small weights rather than of large
         activations.
-    *parameters
-        ``(O, I, 10)`` or ``(O, I, 5)``, then those of :class:`ScalarMixing`.
     """
+
+    out_groups: int = 1
+    in_groups: int = 1
+    parts: int = 0
+
+    def __call__(self, *parameters: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The matrices and the bias."""
+        return _assembled(self.out_groups, self.in_groups, self.parts, *parameters)
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Two maps as one with the outputs of both, sector by sector; a bias if both have one.
+
+    Parameters
+    ----------
+    left, right
+        Of them, each from as many parameters.
+    """
+
+    left: Formula
+    right: Formula
+
+    def __call__(self, *parameters: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The matrices and the bias."""
+        count = len(parameters) // 2
+        pairs = zip(self.left(*parameters[:count]), self.right(*parameters[count:]), strict=True)
+        return tuple(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
+
+
+Formula = Callable[..., tuple[Tensor | None, ...]]
+"""From parameters to matrices: an :class:`Assembly`, or two :class:`SideBySide`."""
+
+
+def _assembled(
+    out_groups: int, in_groups: int, parts: int, *parameters: Tensor | None
+) -> tuple[Tensor | None, ...]:
     weight, s2mvs, mvs2s, s2s, mv_bias, s_bias = parameters
     assert weight is not None
     if parts:
@@ -147,7 +178,7 @@ def _sector_bias(
 ) -> Tensor | None:
     parts = []
     if mv_bias is not None:
-        bias = _with_pseudoscalar(mv_bias, channels, 0)
+        bias = _with_pseudoscalar(mv_bias.flatten(), channels, 0)
         bias = bias.view(groups, channels // groups, 2)
         parts.append(bias.transpose(1, 2).flatten(1))
     if s_bias is not None:
@@ -171,10 +202,10 @@ class Placement:
 
     def __init__(
         self,
-        formula: Callable[..., tuple[Tensor | None, ...]],
+        formula: Formula,
         shapes: tuple[torch.Size | None, ...],
     ) -> None:
-        self.formula = formula
+        self.formula, self.shapes = formula, shapes
         # Ask the map itself: it gets the number of each entry, and shows where that arrives.
         self.sizes = [0 if s is None else s.numel() for s in shapes]
         numbers = torch.arange(1, sum(self.sizes) + 1, dtype=torch.float64, device="cpu").split(
@@ -189,6 +220,9 @@ class Placement:
         # Where each entry arrives: at most twice, since a bivector is in both rows of its pair.
         self.target, self.target_sign = self._backwards(sum(self.sizes))
         self._tables: dict[tuple[torch.device, torch.dtype], Tables] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return shared_placement, (self.formula, self.shapes)  # copies of a layer share its tables
 
     def _backwards(self, count: int) -> tuple[Tensor, Tensor]:
         places = self.source.nonzero().flatten()
@@ -208,13 +242,20 @@ class Placement:
         """Source and sign, then target and sign, on a device and in the format of the numbers."""
         found = self._tables.get((device, dtype))
         if found is None:
-            with torch.inference_mode(False):  # a later training step may use them
+            with torch.inference_mode(False):  # as above
                 found = (
                     (self.source.to(device), self.sign.to(device, dtype)),
                     (self.target.to(device), self.target_sign.to(device, dtype)),
                 )
             self._tables[device, dtype] = found
         return found
+
+
+@lru_cache(maxsize=256)
+def shared_placement(formula: Formula, shapes: tuple[torch.Size | None, ...]) -> Placement:
+    """The :class:`Placement`, made once for all layers of the same shapes."""
+    with torch.inference_mode(False):  # a later training step may use it
+        return Placement(formula, shapes)
 
 
 LookUp = Callable[[list[Tensor], Tensor, Tensor, int], Tensor]

@@ -25,11 +25,11 @@ from lgatr.ops._runtime.matmul import as_rows, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
-from lgatr.ops.linear.matrices import gradients_of_map, place, place_gradients
+from lgatr.ops.linear.matrices import gradients_of_map, place
 from lgatr.ops.linear.triton_matrices import look_up
 
 if TYPE_CHECKING:
-    from lgatr.ops.linear.stage import Assembly, Linear
+    from lgatr.ops.linear.stage import Linear
 
 _LIBRARY: Options = {"BLOCK_T": 0}
 """Stands for the products of the library; first, so taken where nothing can be measured."""
@@ -204,18 +204,6 @@ def _look_up(parts: list[Tensor], table: Tensor, signs: Tensor, first: int) -> T
     return look_up(torch.cat(parts), table, signs, first)
 
 
-def assembly(settings: Assembly, *parameters: Tensor | None) -> tuple[Tensors, Tensors]:
-    """Forward pass of :class:`~lgatr.ops.linear.stage.Assembly`."""
-    return tuple(place(settings.placement, parameters, _look_up)), ()
-
-
-def assembly_gradients(
-    settings: Assembly, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
-) -> Optionals:
-    """Backward pass likewise."""
-    return place_gradients(settings.placement, inputs, grads, _look_up)
-
-
 def matrices_of(
     settings: Linear, given: Optionals
 ) -> tuple[Matrices, Tensor | None, tuple[Tensor, ...]]:
@@ -262,5 +250,4 @@ def of_parameters(
     return gradients_of_map(settings.placement, given, of_matrices, grad, _look_up)
 
 
-ASSEMBLY = Passes(assembly, assembly_gradients)
 LINEAR = Passes(linear, linear_gradients)

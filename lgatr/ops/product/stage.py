@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.choice import CPP, TRITON, Operation
 from lgatr.ops._runtime.stage import Fused, Optionals, Stage, Tensors
-from lgatr.ops.linear.matrices import SectorMatrices
-from lgatr.ops.linear.stage import Linear, SectorMap, side_by_side, stage_of
+from lgatr.ops.linear.stage import Linear, side_by_side
 from lgatr.ops.product import operator
 from lgatr.ops.product.formula import product_by_matrices, product_by_table
 
@@ -56,7 +53,6 @@ def halves(joined: Optionals) -> tuple[Sectors, Sectors]:
 
 
 PRODUCT = Product()
-_HALVES = ProductOfHalves()
 
 
 def sector_product(x: Sectors, y: Sectors, bivector: bool = True) -> Sectors:
@@ -73,32 +69,11 @@ def sector_product(x: Sectors, y: Sectors, bivector: bool = True) -> Sectors:
     return out if bivector else out._replace(b=torch.zeros_like(out.b))
 
 
-# Both factors are computed again for the gradients: they are the largest tensors of a block.
-def _bilinear(linear: Linear, inputs: int) -> Fused:
-    return Fused(linear, _HALVES, 3 + inputs, "recomputed")
+def bilinear(left: Linear, right: Linear) -> Fused:
+    """The product of two linear maps of one state, by one matrix product per sector.
 
-
-_kept_bilinear = lru_cache(256)(_bilinear)  # dynamo warns of cached functions
-
-
-def sector_bilinear(
-    x: Sectors,
-    left: SectorMap | SectorMatrices,
-    right: SectorMap | SectorMatrices,
-    bivector: bool = True,
-) -> Sectors:
-    """The geometric product of two linear maps of a state, by one matrix product per sector.
-
-    Parameters
-    ----------
-    x
-        The state.
-    left, right
-        The maps, to multivectors without auxiliary scalars; both with a bias, or neither.
-    bivector
-        If False, the bivectors of the result are set to zero.
+    Both maps are to multivectors without auxiliary scalars.
     """
-    linear, inputs = stage_of(side_by_side(left, right))
-    make = _bilinear if torch.compiler.is_compiling() else _kept_bilinear
-    out = Sectors(*make(linear, len(inputs))(*x, *inputs))
-    return out if bivector else out._replace(b=torch.zeros_like(out.b))
+    linear = side_by_side(left, right)
+    # Both factors are computed again for the gradients: they are the largest tensors of a block.
+    return Fused(linear, ProductOfHalves(), linear.count, "recomputed")

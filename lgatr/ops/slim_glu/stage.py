@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
-import torch
 from torch import Tensor
 
 from lgatr.ops._runtime.choice import CPP, Operation
 from lgatr.ops._runtime.function_values import Function
 from lgatr.ops._runtime.stage import Fused, Stage, Tensors
 from lgatr.ops.slim_glu.formula import gated_units
-from lgatr.ops.slim_linear.formula import VectorMatrices, vector_linear
 from lgatr.ops.slim_linear.stage import SLIM_LINEAR
 
 
@@ -35,36 +32,10 @@ class SlimGLU(Stage):
         return gated_units(self.function_v, self.function, *inputs)  # type: ignore[arg-type]
 
 
-def _linear_glu(function_v: Function, function: Function) -> Fused:
-    return Fused(SLIM_LINEAR, SlimGLU(function_v, function), 5, "kept", between=2)
+def linear_glu(glu: SlimGLU) -> Fused:
+    """A linear map and the gated linear unit behind it, as one stage.
 
-
-_kept_linear_glu = lru_cache(64)(_linear_glu)  # dynamo warns of cached functions
-
-
-def vector_glu(
-    vectors: Tensor,
-    scalars: Tensor,
-    matrices: VectorMatrices,
-    function_v: Function,
-    function: Function,
-) -> tuple[Tensor, Tensor]:
-    r"""A gated linear unit, as one stage.
-
-    One linear map makes vectors a, b, c and scalars s, t; the results are
-    :math:`a\, f_v(\langle b, c\rangle / 2)` and :math:`s\, f(t)` (arXiv:2512.17011).
-
-    Parameters
-    ----------
-    vectors, scalars
-        ``(..., 4, I)`` and ``(..., J)``.
-    matrices
-        To ``3 O`` vector and ``2 P`` scalar channels.
-    function_v, function
-        :math:`f_v` and :math:`f`.
+    Its inputs are vectors, scalars, and :class:`~lgatr.ops.slim_linear.formula.VectorMatrices` to
+    ``3 O`` vector and ``2 P`` scalar channels.
     """
-    if matrices.s is None:
-        return gated_units(function_v, function, *vector_linear(vectors, scalars, *matrices))
-    make = _linear_glu if torch.compiler.is_compiling() else _kept_linear_glu
-    v, s = make(function_v, function)(vectors, scalars, *matrices)
-    return v, s
+    return Fused(SLIM_LINEAR, glu, 5, "kept", between=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 
 import pytest
@@ -105,6 +106,46 @@ def test_a_hook_on_one_layer_alone_runs_once_and_may_change_its_output(kind):
         handle.remove()
         assert len(calls) == times[name], name
         assert not torch.equal(changed[0], expected[0]), name
+
+
+class Doubled(nn.Module):
+    """Somebody's own layer in the place of one of ours."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *inputs):
+        return doubled(self, inputs, self.layer(*inputs))
+
+
+def doubled(layer, inputs, output):
+    if isinstance(output, (Sectors, SlimState)):
+        return type(output)(*(2 * t for t in output))
+    return tuple(2 * t for t in output)
+
+
+@pytest.mark.parametrize("kind", networks.KINDS, ids=lambda kind: kind.__name__)
+def test_a_layer_that_is_replaced_is_called(kind):
+    """Also where it would have run in one operation with others."""
+    for name in [name for name in inner_layers(networks.build(kind))[0] if name]:
+        torch.manual_seed(3)
+        net = networks.build(kind)
+        torch.manual_seed(4)
+        values = networks.inputs(kind, 2, 5)
+        layer = net.get_submodule(name)
+        handle = layer.register_forward_hook(doubled)
+        expected = net(*values)
+        handle.remove()
+        place, _, last = name.rpartition(".")
+        parent = net.get_submodule(place)
+        if isinstance(parent, nn.ModuleList):
+            parent[int(last)] = Doubled(layer)
+        else:
+            setattr(parent, last, Doubled(layer))
+        for changed in (net, copy.deepcopy(net)):
+            for a, b in zip(changed(*values), expected, strict=True):
+                torch.testing.assert_close(a, b, msg=name)
 
 
 # Inputs of layers are hidden states, in which torch finds no tensors.

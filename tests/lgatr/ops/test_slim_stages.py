@@ -7,8 +7,10 @@ import torch
 
 from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.ops._runtime.stage import Stage
-from lgatr.primitives import vectors as primitives
-from lgatr.primitives.vectors import VectorMatrices
+from lgatr.ops.slim_glu.stage import SlimGLU, linear_glu
+from lgatr.ops.slim_heads.stage import linear_of_heads, linear_to_heads
+from lgatr.ops.slim_norm.formula import EPSILON
+from lgatr.ops.slim_norm.stage import SlimNorm
 from lgatr.utils.nonlinearities import get_nonlinearity
 
 LEADING = {"one token": (1,), "": (7,), "dense": (2, 3), "many": (130,)}
@@ -31,36 +33,27 @@ def states(leading, channels, scalars, size=1.0):
 def norm(leading, channels=5, scalars=3, gains=True, size=1.0):
     weights = [random(channels), random(scalars)] if gains else [None, None]
     inputs = [*states(leading, channels, scalars, size), *weights]
-    return primitives.vector_rms_norm, inputs
+    return SlimNorm(EPSILON), inputs
 
 
 def heads(leading, c=4, s=3, metric=(True, False, False), bias=True):
     groups = 2 * len(metric)
     matrices = [random(groups * c, 5), random(groups * s, 7), random(groups * s) if bias else None]
 
-    def function(v, s, *matrices):
-        return primitives.vector_linear_heads(v, s, VectorMatrices(*matrices), 2, metric)
-
-    return function, [*states(leading, 5, 7), *matrices]
+    return linear_to_heads(2, metric, (c, s)), [*states(leading, 5, 7), *matrices]
 
 
 def from_heads(leading, c=4, s=3, bias=True):
     matrices = [random(5, 2 * c), random(6, 2 * s), random(6) if bias else None]
 
-    def function(x, *matrices):
-        return primitives.heads_vector_linear(x, c, VectorMatrices(*matrices))
-
-    return function, [random(*leading, 2, 4 * c + s), *matrices]
+    return linear_of_heads(c), [random(*leading, 2, 4 * c + s), *matrices]
 
 
 def glu(leading, name_v="sigmoid", name="gelu", bias=True):
     functions = get_nonlinearity(name_v), get_nonlinearity(name)
     matrices = [random(3 * 6, 5), random(2 * 4, 7), random(2 * 4) if bias else None]
 
-    def function(v, s, *matrices):
-        return primitives.vector_glu(v, s, VectorMatrices(*matrices), *functions)
-
-    return function, [*states(leading, 5, 7), *matrices]
+    return linear_glu(SlimGLU(*functions)), [*states(leading, 5, 7), *matrices]
 
 
 CASES = {

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 
-from lgatr.layers import EquiLayerNorm
+from lgatr.layers import EquiLayerNorm, EquiLinear
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.ops._runtime.stage import Fused, Stage
-from lgatr.ops.gate.stage import Gate, gated_linear_stage
+from lgatr.ops.gate.stage import Gate, GatedLinear
 from lgatr.ops.heads.stage import FromHeads, ToHeads
-from lgatr.ops.linear.matrices import Placement, ScalarMixing, assembled
-from lgatr.ops.linear.stage import LINEAR, Assembly, sector_map, sector_matrices, side_by_side
+from lgatr.ops.linear.matrices import Assembly, Placement, place, place_gradients
+from lgatr.ops.linear.stage import LINEAR, linear_of
 from lgatr.ops.norm.formula import EPSILON
-from lgatr.ops.norm.stage import Norm, NormByOutputs
+from lgatr.ops.norm.stage import Norm, NormByOutputs, linear_norm
 from lgatr.ops.product.formula import product_by_matrices, product_by_table
-from lgatr.ops.product.stage import Product, ProductOfHalves
+from lgatr.ops.product.stage import Product, ProductOfHalves, bilinear
 from lgatr.utils.nonlinearities import get_nonlinearity
 
 TOKENS = 7
@@ -74,19 +77,19 @@ def parameters(maps=10, mv=(2, 6), s=(3, 4), bias=True):
 def mapped(*sizes, groups=(1, 1), parts=0, **options):
     """The stage of a linear map by its parameters, and these."""
     found = parameters(*sizes, **options)
-    return sector_map(found[0], ScalarMixing(*found[1:]), *groups, parts)
+    out_groups, in_groups = groups
+    return linear_of(found, out_groups=out_groups, in_groups=in_groups, parts=parts), found
 
 
 def with_map(make, *sizes, **options):
     """A case whose linear map assembles its matrices."""
     stage, inputs = mapped(*sizes, **options)
-    return make(stage, len(inputs)), [*state(2, 3), *inputs]
+    return make(stage), [*state(2, 3), *inputs]
 
 
 def pair():
-    left, right = (mapped(mv=(2, 6), s=(3, 0)) for _ in range(2))
-    stage, inputs = side_by_side(left, right)
-    return Fused(stage, ProductOfHalves(), 3 + len(inputs), "recomputed"), [*state(2, 3), *inputs]
+    (left, of_left), (right, of_right) = (mapped(mv=(2, 6), s=(3, 0)) for _ in range(2))
+    return bilinear(left, right), [*state(2, 3), *of_left, *of_right]
 
 
 def head_tensor():
@@ -133,27 +136,27 @@ CASES = {
         [*state(2, 3), *matrices(6, 4, 10, 7), None, None],
     ),
     "gate, linear": lambda: (
-        gated_linear_stage(*FUNCTIONS, LINEAR), [*state(2, 3), *matrices(6, 4, 10, 7)],
+        GatedLinear(Gate(*FUNCTIONS), LINEAR), [*state(2, 3), *matrices(6, 4, 10, 7)],
     ),
     "linear, product": lambda: (
         Fused(LINEAR, ProductOfHalves(), 7, "kept"), [*state(2, 3), *matrices(8, 4, 8, 7)],
     ),
-    "linear map": lambda: with_map(lambda linear, n: linear),
+    "linear map": lambda: with_map(lambda linear: linear),
     "linear map of the full group, no bias": lambda: with_map(
-        lambda linear, n: linear, 5, bias=False
+        lambda linear: linear, 5, bias=False
     ),
     "linear map, norm": lambda: _with_gains(
-        with_map(lambda linear, n: Fused(linear, norm(NormByOutputs), 3 + n, "unused"))
+        with_map(lambda linear: linear_norm(linear, norm()))
     ),
     "linear map, heads": lambda: with_map(
-        lambda linear, n: heads((True, False), scalars=3, linear=linear),
+        lambda linear: heads((True, False), scalars=3, linear=linear),
         10, (2, 8), (3, 12), groups=(4, 1), parts=2,
     ),
     "linear map, kept, product": lambda: with_map(
-        lambda linear, n: Fused(linear, ProductOfHalves(), 3 + n, "kept"), 10, (2, 6), (3, 0),
+        lambda linear: Fused(linear, ProductOfHalves(), linear.count, "kept"), 10, (2, 6), (3, 0),
     ),
     "gate, linear map": lambda: with_map(
-        lambda linear, n: gated_linear_stage(*FUNCTIONS, linear)
+        lambda linear: GatedLinear(Gate(*FUNCTIONS), linear)
     ),
     "pair of linear maps, product": pair,
 }  # fmt: skip
@@ -272,7 +275,7 @@ def test_every_stage_is_tested():
     from lgatr.attention.backends.native.cpu import EventsStage
     from lgatr.attention.backends.native.grouped import GroupsStage
 
-    elsewhere = {Assembly, GroupsStage, EventsStage}  # below; tests/lgatr/attention/test_events.py
+    elsewhere = {GroupsStage, EventsStage}  # tests/lgatr/attention/test_events.py
     # tests/lgatr/ops/test_slim_stages.py
     elsewhere |= {k for k in below(Stage) if k.__module__.startswith("lgatr.ops.slim")}
     tested = {type(make()[0]) for make in CASES.values()}
@@ -298,23 +301,26 @@ class TestPlacement:
     @pytest.mark.parametrize("maps", [10, 5])
     @pytest.mark.parametrize(("groups", "parts"), [((1, 1), 0), ((6, 1), 3), ((1, 2), 0)])
     def test_equal_to_its_formula(self, groups, parts, maps):
-        from functools import partial
-
         twice = 2 if maps == 10 else 1
         shapes = ((6, 4, maps), (twice * 6, 2), (12, twice * 4), (12, 2), (twice * 6,), (12,))
         parameters = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
-        mixing = ScalarMixing(*parameters[1:])
-        ours = sector_matrices(parameters[0], mixing, *groups, parts)
-        theirs = partial(assembled, *groups, parts)(*parameters)
-        probes = [torch.randn_like(t) for t in theirs]
-        for a, b in zip(ours, theirs, strict=True):
+        formula = Assembly(*groups, parts)
+        placement = Placement(formula, tuple(x.shape for x in parameters))
+        theirs = formula(*parameters)
+        for a, b in zip(place(placement, [p.detach() for p in parameters]), theirs, strict=True):
             assert torch.equal(a, b)
+        probes = [torch.randn_like(t) for t in theirs]
         for a, b in zip(
-            gradients(ours, parameters, probes),
+            place_gradients(placement, parameters, probes),
             gradients(theirs, parameters, probes),
             strict=True,
         ):
             torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
+
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+    def test_copies_of_a_layer_share_their_tables(self, copied):
+        layer = EquiLinear(3, 4, in_s_channels=2, out_s_channels=5)
+        assert copied(layer).stage.placement is layer.stage.placement
 
     def test_entries_that_arrive_nowhere_have_no_gradient(self):
         placement = Placement(lambda x: (x[:2],), (torch.Size([4]),))
