@@ -116,11 +116,11 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        rows = grad.reshape(-1, grad.shape[-1])
+        rows, x_rows = as_rows(grad), as_rows(x)
         if torch.is_grad_enabled() or gradients_are_batched():
             gx = linear(grad, weight.t()) if needs_x else None
-            gw = rows.t() @ x.reshape(-1, x.shape[-1]) if needs_weight else None
+            gw = rows.t() @ x_rows if needs_weight else None
         else:
             gx = input_gradient(rows, weight).view(x.shape) if needs_x else None
-            gw = weight_gradient(rows, x.reshape(-1, x.shape[-1])) if needs_weight else None
+            gw = weight_gradient(rows, x_rows) if needs_weight else None
         return gx, gw, rows.sum(0) if needs_bias else None

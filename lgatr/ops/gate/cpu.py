@@ -12,6 +12,7 @@ from lgatr.ops._runtime.arguments import State, given, out, sizes
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.cpu import kernel
 from lgatr.ops._runtime.function_values import FunctionValues
+from lgatr.ops._runtime.matmul import as_rows
 from lgatr.ops._runtime.stage import Optionals, Tensors
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def gate(settings: Gate, z: Tensor, v: Tensor, b: Tensor) -> tuple[Tensors, Tens
     x, to = (z, v, b), found
     if z.dim() != 2 or not z.stride(1) == v.stride(2) == b.stride(2) == 1:
         x, to = flat(Sectors(*x)), flat(Sectors(*to))
-        gates = gates.reshape(-1, w // 2)
+        gates = as_rows(gates)
     _GATE(z, x, gates.contiguous(), to, *gates.shape)
     if z.shape[-1] > w:
         found[0][..., w:] = settings.scalar_function(z[..., w:])
@@ -53,7 +54,7 @@ def gate_gradients(
     gates = FunctionValues(settings.function, z[..., : w // 2])
     found = z.new_empty(z.shape), v.new_empty(v.shape), b.new_empty(b.shape)
     x, g, to = (flat(Sectors(*state)) for state in ((z, v, b), grads, found))
-    values = gates.values.reshape(-1, w // 2).contiguous()
+    values = as_rows(gates.values).contiguous()
     of_gate = torch.empty_like(values)
     _GRADIENT(z, x, values, g, to, of_gate, *values.shape)
     dz, gz = found[0], grads[0]

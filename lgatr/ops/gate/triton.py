@@ -15,6 +15,7 @@ from torch import Tensor
 from lgatr.layout import Sectors, flat, unflat
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.function_values import FunctionValues
+from lgatr.ops._runtime.matmul import as_rows
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
@@ -116,7 +117,7 @@ def gate(settings: Gate, z: Tensor, v: Tensor, b: Tensor) -> tuple[Tensors, Tens
     """Forward pass of :class:`~lgatr.ops.gate.stage.Gate`."""
     w = v.shape[-1]
     found = z.new_empty(z.shape), v.new_empty(v.shape), b.new_empty(b.shape)
-    gates = settings.function(z[..., : w // 2].contiguous()).reshape(-1, w // 2)
+    gates = as_rows(settings.function(z[..., : w // 2].contiguous()))
     write_gated(flat(Sectors(z, v, b)), gates.contiguous(), flat(Sectors(*found)))
     if z.shape[-1] > w:
         found[0][..., w:] = settings.scalar_function(z[..., w:])
@@ -133,7 +134,7 @@ def gate_gradients(
     gates = FunctionValues(settings.function, z[..., : w // 2])
     found = z.new_empty(z.shape), v.new_empty(v.shape), b.new_empty(b.shape)
     x, g, to = (flat(Sectors(*state)) for state in ((z, v, b), grads, found))
-    of_gate = write_gradient(x, gates.values.reshape(-1, w // 2).contiguous(), g, to)
+    of_gate = write_gradient(x, as_rows(gates.values).contiguous(), g, to)
     dz, gz = found[0], grads[0]
     dz[..., : w // 2] += gates.pullback(of_gate.view(*z.shape[:-1], w // 2))
     if z.shape[-1] > w:

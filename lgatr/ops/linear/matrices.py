@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lgatr.algebra import NUM_GRADES
 from lgatr.layout import constant
+from lgatr.ops._runtime.matmul import as_rows
 from lgatr.utils.autocast import full_precision
 
 # Grades of p and of p I in each sector: scalar pair, vector pairs, bivector pairs.
@@ -340,4 +341,4 @@ def gradients_of_map(
 
 
 def _summed(grad: Tensor) -> Tensor:
-    return grad.reshape(-1, grad.shape[-1]).sum(0)
+    return as_rows(grad).sum(0)

@@ -109,6 +109,8 @@ CASES = {
     ),
     "gate": lambda: (gate(), state(3, 4)),
     "gate, dense, no scalars": lambda: (gate("silu"), state(3, 0, (2, 3))),
+    "gate, no multivectors": lambda: (gate(), state(0, 4)),
+    "gate, dense, no multivectors": lambda: (gate("silu"), state(0, 4, (2, 3))),
     "gate, two functions": lambda: (gate("gelu", "gelu_exact"), state(3, 4)),
     "product": lambda: (Product(), [*state(3, 0), *state(3, 0)]),
     "product, dense": lambda: (Product(), [*state(3, 0, (2, 3)), *state(3, 0, (2, 3))]),
