@@ -189,10 +189,10 @@ def _check_lgatr1(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, CrossAttention) and module.norm is not None:
             raise ValueError('weights of lgatr 1.x need crossattention={"head_norm": False}')
-        if isinstance(module, ScalarGatedNonlinearity) and module.scalar_function is tanh:
+        if isinstance(module, ScalarGatedNonlinearity) and module.stage.scalar_function is tanh:
             raise ValueError('weights of lgatr 1.x need mlp={"nonlinearity": "gelu_lgatr1"}')
         if isinstance(module, SlimGLU) and (
-            module.function is tanh or module.function_v is not module.function
+            module.stage.function is tanh or module.stage.function_v is not module.stage.function
         ):
             raise ValueError(
                 'weights of lgatr 1.x need nonlinearity_v=None, and "gelu_exact" for "gelu"'

@@ -228,8 +228,7 @@ class Packing:
         ValueError
             If ``count`` is no whole number or negative, or there are more than 2^31 - 1 tokens.
         """
-        if type(count) is not int:
-            count = whole_number("count", count)
+        count = count if type(count) is int else whole_number("count", count)
         if count < 0 or self.num_tokens + count * self.num_events > MAX_TOKENS:
             raise ValueError(
                 f"cannot put {described(count)} tokens in front of each of {self.num_events} "

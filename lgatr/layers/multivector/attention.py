@@ -15,14 +15,18 @@ from lgatr.layers.base import Attend, Layer, accepts_hidden
 from lgatr.layers.multivector.base import checked_sectors
 from lgatr.layers.multivector.config import SelfAttentionConfig, SelfAttentionSetting, resolved
 from lgatr.layers.multivector.dropout import GradeDropout
+from lgatr.layers.multivector.heads import (
+    join,
+    join_unfused,
+    project,
+    project_unfused,
+    to_heads,
+)
 from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layers.multivector.norm import EquiLayerNorm
-from lgatr.layers.multivector.unfused import join_unfused, project_unfused
 from lgatr.layout import Sectors, concat_channels, to_public, to_sectors
-from lgatr.ops._runtime.stage import Fused
 from lgatr.ops.heads.formula import split_heads
-from lgatr.ops.heads.stage import ToHeads, linear_of_heads, of_head_rows, of_rows
-from lgatr.ops.norm.formula import EPSILON
+from lgatr.ops.heads.stage import ToHeads, linear_of_heads
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
 from lgatr.utils.inputs import check_multivectors, check_scalars
@@ -31,54 +35,6 @@ _QKV = (True, False, False)
 """Which of queries, keys and values get the signs of the inner product."""
 _NO_METRIC = (False, False, False)
 """As users get them, who put in the signs themselves."""
-
-
-def to_heads(
-    linear: EquiLinear, heads: int, metric: tuple[bool, ...], normalise: bool = True
-) -> ToHeads:
-    """From hidden states to heads of each part (queries, keys, values), by one linear layer.
-
-    Parameters
-    ----------
-    linear
-        Its output channels are ordered (part, channel, head). They are put in order (part, head,
-        channel) by reordering the small weights rather than the large activations.
-    heads
-        Number of heads H of each part.
-    metric
-        For each part whether it gets the signs of the inner product.
-    normalise
-        Whether each head is normalised.
-    """
-    parts, groups = len(metric), len(metric) * heads
-    grouped = linear.grouped(out_groups=groups, parts=parts)
-    scalars = linear.out_s_channels // groups
-    return ToHeads(grouped, heads, metric, scalars, EPSILON if normalise else None)
-
-
-def project(stage: ToHeads, linear: EquiLinear, x: Sectors) -> tuple[Tensor, ...]:
-    """Heads ``(..., T, H, D)`` of each part, by the stage that :func:`to_heads` made."""
-    if x.z.dim() == 2:
-        return stage(*x, *linear.weights())
-    return of_rows(stage, x, *linear.weights())
-
-
-def join(stage: Fused, linear: EquiLinear, heads: Tensor, head_scale: Tensor | None) -> Sectors:
-    """The output of attention from heads ``(..., T, H, D)``, which may be scaled.
-
-    Parameters
-    ----------
-    stage
-        Of :func:`lgatr.ops.heads.stage.linear_of_heads`.
-    linear
-        The linear layer in it.
-    head_scale
-        ``(H,)``, or None. It multiplies the small weights rather than the large activations.
-    """
-    weights = linear.weights() if head_scale is None else linear.scaled_weights(head_scale)
-    if heads.dim() == 3:
-        return Sectors(*stage(heads, *weights))
-    return Sectors(*of_head_rows(stage, heads, *weights))
 
 
 _UNUSED = ("out_mv_channels",)

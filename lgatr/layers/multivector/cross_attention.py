@@ -12,13 +12,18 @@ from torch import Tensor, nn
 
 from lgatr.attention import prepare_attention
 from lgatr.layers.base import Attend, Layer, accepts_hidden
-from lgatr.layers.multivector.attention import join, project, to_heads
 from lgatr.layers.multivector.base import checked_sectors
 from lgatr.layers.multivector.config import CrossAttentionConfig, CrossAttentionSetting, resolved
 from lgatr.layers.multivector.dropout import GradeDropout
+from lgatr.layers.multivector.heads import (
+    join,
+    join_unfused,
+    project,
+    project_unfused,
+    to_heads,
+)
 from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layers.multivector.norm import EquiLayerNorm
-from lgatr.layers.multivector.unfused import join_unfused, project_unfused
 from lgatr.layout import Sectors, to_public
 from lgatr.ops.heads.stage import linear_of_heads
 from lgatr.primitives.config import PrimitivesConfig, primitives_config

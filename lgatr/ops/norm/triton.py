@@ -137,17 +137,15 @@ def _norm_kernel(
         s = tl.arange(0, BLOCK_S)
         mask_s = s < scalars
         x = tl.load(z + t * z_t + 2 * channels + s, mask=mask_s, other=0.0).to(tl.float32)
-        # From the first scalar, so that equal scalars have exactly their mean.
-        first = tl.load(z + t * z_t + 2 * channels).to(tl.float32)
+        first = tl.load(z + t * z_t + 2 * channels).to(tl.float32)  # see scalar_moments in C++
         m = first + tl.sum(tl.where(mask_s, x - first, 0.0), 0) / scalars
         centred = tl.where(mask_s, x - m, 0.0)
         r = 1.0 / tl.sqrt(tl.sum(centred * centred, 0) / scalars + layer_norm_epsilon)
         tl.store(mean + t, m)
         tl.store(deviation + t, r)
-        y = centred * r
         if HAS_WEIGHT_S:
-            y = y * tl.load(weight_s + s, mask=mask_s, other=0.0).to(tl.float32)
-        tl.store(out_z + t * oz_t + 2 * channels + s, y, mask=mask_s)
+            centred *= tl.load(weight_s + s, mask=mask_s, other=0.0).to(tl.float32)
+        tl.store(out_z + t * oz_t + 2 * channels + s, centred * r, mask=mask_s)
 
 
 @triton.jit
