@@ -32,5 +32,5 @@ class GeometricAttention(nn.Module):
         v_s: Tensor | None = None,
         **attn_kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """See :func:`~lgatr.primitives.attention.sdp_attention`."""
+        """Attention by :func:`~lgatr.primitives.attention.sdp_attention`."""
         return sdp_attention(q_mv, k_mv, v_mv, q_s, k_s, v_s, **attn_kwargs)

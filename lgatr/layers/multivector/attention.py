@@ -166,7 +166,7 @@ class QKVModule(_QKVLayer):
     def heads_of(
         self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
     ) -> tuple[Tensor, ...]:
-        """Defined by the base class."""
+        """All three from one linear map."""
         x = x if additional_qk is None else concat_channels(x, additional_qk)
         return project(self._stages[metric], self.in_linear, x)
 
@@ -212,7 +212,7 @@ class MultiQueryQKVModule(_QKVLayer):
     def heads_of(
         self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
     ) -> tuple[Tensor, ...]:
-        """Defined by the base class."""
+        """Each from a linear map of its own; keys and values have one head."""
         qk = x if additional_qk is None else concat_channels(x, additional_qk)
         return (
             *project(self._queries[metric[0]], self.q_linear, qk),

@@ -112,15 +112,12 @@ class Array(Argument):
     dtype: torch.dtype | None = None
 
     def shapes(self) -> str:
-        """See :class:`Argument`."""
         return _tuple(self.dimensions)
 
     def elements(self) -> str:
-        """See :class:`Argument`."""
         return _product(self.dimensions)
 
     def fast(self, name: str) -> Fast:
-        """See :class:`Argument`."""
         dtype = "real" if self.dtype is None else "torch." + str(self.dtype).split(".")[1]
         check = (
             f"{_is_plain(name, dtype)} and {name}.shape == {self.shapes()}"
@@ -132,7 +129,6 @@ class Array(Argument):
         return Fast([line], [f"({name} is None or {check})"], f"at_{name}")
 
     def converted(self, x: Any, want: Shape, real: torch.dtype) -> int | None:
-        """See :class:`Argument`."""
         if x is None and self.optional:
             return None
         address = address_of(x, self.dtype or real)
@@ -166,7 +162,6 @@ class State(Argument):
     wider: bool = False
 
     def shapes(self) -> str:
-        """See :class:`Argument`."""
         z, v, b = (
             ("T", self.width_z),
             (str(NUM_VECTORS), "T", self.width),
@@ -175,11 +170,9 @@ class State(Argument):
         return _tuple([_tuple(z), _tuple(v), _tuple(b)])
 
     def elements(self) -> str:
-        """See :class:`Argument`."""
         return _product(("T", self.width_z))
 
     def fast(self, name: str) -> Fast:
-        """See :class:`Argument`."""
         z, v, b = (f"{part}_{name}" for part in "zvb")
         lines = [
             f"{z}, {v}, {b} = {name}",
@@ -204,7 +197,6 @@ class State(Argument):
         return Fast(lines, checks, address)
 
     def converted(self, x: Any, want: tuple[Shape, ...], real: torch.dtype) -> Any:
-        """See :class:`Argument`."""
         try:
             z, v, b = x
         except (TypeError, ValueError):
@@ -236,15 +228,12 @@ class Heads(Argument):
     written: bool = False
 
     def shapes(self) -> str:
-        """See :class:`Argument`."""
         return _tuple((self.tokens, "H", "D"))
 
     def elements(self) -> str:
-        """See :class:`Argument`."""
         return _product((self.tokens, "H", "D"))
 
     def fast(self, name: str) -> Fast:
-        """See :class:`Argument`."""
         lines = [f"{name}0, {name}1, {name}2 = {name}.stride()", f"at_{name} = {name}.data_ptr()"]
         checks = [
             f"{_is_plain(name)} and {name}.shape == {self.shapes()}",
@@ -255,7 +244,6 @@ class Heads(Argument):
         return Fast(lines, checks, f"pack_heads(at_{name}, {name}0, {name}1)")
 
     def converted(self, x: Any, want: Shape, real: torch.dtype) -> Any:
-        """See :class:`Argument`."""
         address = address_of(x, real)
         token, head, _ = row_strides(x, want, self.written)
         return pack_heads(address, token, head)
@@ -279,13 +267,11 @@ class Size(Argument):
     multiple: int = 1
 
     def fast(self, name: str) -> Fast:
-        """See :class:`Argument`."""
         multiple = f" and not {name} % {self.multiple}" if self.multiple > 1 else ""
         check = f"isinstance({name}, int) and {self.low} <= {name} <= {self.high}{multiple}"
         return Fast([], [check], name)
 
     def converted(self, x: Any, want: Any, real: torch.dtype) -> int:
-        """See :class:`Argument`."""
         if not isinstance(x, int):
             raise TypeError(f"is {type(x).__name__}, and an integer is wanted")
         if not self.low <= x <= self.high or x % self.multiple:
@@ -308,12 +294,10 @@ class Real(Argument):
     positive: bool = False
 
     def fast(self, name: str) -> Fast:
-        """See :class:`Argument`."""
         positive = f" and 0.0 < {name} < inf" if self.positive else ""
         return Fast([], [f"isinstance({name}, float){positive}"], name)
 
     def converted(self, x: Any, want: Any, real: torch.dtype) -> float:
-        """See :class:`Argument`."""
         if not isinstance(x, (int, float)):
             raise TypeError(f"is {type(x).__name__}, and a number is wanted")
         if self.positive and not 0 < x < math.inf:

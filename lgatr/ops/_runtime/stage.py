@@ -194,22 +194,19 @@ class Fused(Stage):
         self.needs_outputs = second.needs_outputs  # type: ignore[misc]
 
     def passes(self, x: Tensor) -> Any:
-        """See :class:`Stage`: those of both stages, and of both at once; or None."""
+        """Those of both stages, and of both at once or None; or None for the formula."""
         first, second = self.first.passes(x), self.second.passes(x)
         if first is None or second is None:
             return None
         return first, second, None if self.operation is None else super().passes(x)
 
     def without_passes(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`Stage`."""
         return self.second(*self.first(*inputs[: self.count]), *inputs[self.count :])
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`Stage`."""
         return self.second.plain(*self.first.plain(*inputs[: self.count]), *inputs[self.count :])
 
     def run_forward(self, passes: Any, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        """See :class:`Stage`."""
         first, second, both = passes
         if both is not None:
             return super().run_forward(both, *inputs)
@@ -222,7 +219,6 @@ class Fused(Stage):
     def run_backward(
         self, passes: Any, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        """See :class:`Stage`."""
         first, second, _ = passes
         own, other, width = inputs[: self.count], inputs[self.count :], self.between
         between: Optionals

@@ -30,7 +30,6 @@ class Gate(Stage):
     scalar_function: Function
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         return gated(self.function, self.scalar_function, *inputs)  # type: ignore[arg-type]
 
 

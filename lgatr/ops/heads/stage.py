@@ -52,7 +52,6 @@ class ToHeads(Stage):
         return self.heads, sum(1 << part for part, flip in enumerate(self.metric) if flip)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         parts = len(self.metric), self.heads, -1
         y = Sectors(*(x.unflatten(-1, parts) for x in self.linear(*inputs)))
         return sector_heads(y, self.metric, self.epsilon is not None).unbind(-3)
@@ -72,7 +71,6 @@ class FromHeads(Stage):
     width: int
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         (heads,) = inputs
         assert heads is not None
         return sectors_from_heads(heads, self.width // 2)

@@ -47,7 +47,6 @@ class Linear(Stage):
         return None if self.formula is None else shared_placement(self.formula, self.shapes)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         if self.formula is None:
             return linear_map(*inputs)  # type: ignore[arg-type]
         return linear_map(*inputs[:3], *self.formula(*inputs[3:]))  # type: ignore[arg-type]

@@ -29,7 +29,6 @@ class Norm(Stage):
     gain: float
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         return layer_norm(self.epsilon, self.gain, *inputs)  # type: ignore[arg-type]
 
 
@@ -40,7 +39,6 @@ class NormByOutputs(Norm):
     needs_outputs = True
 
     def without_passes(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         return Norm(self.epsilon, self.gain)(*inputs)
 
 

@@ -29,7 +29,6 @@ class Product(Stage):
     operation = operator.PRODUCT
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         return _formula(Sectors(*inputs[:3]), Sectors(*inputs[3:]))  # type: ignore[arg-type]
 
 
@@ -42,7 +41,6 @@ class ProductOfHalves(Stage):
     operation = Operation(__package__, "product_of_halves", CPP, TRITON)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         return _formula(*halves(inputs))
 
 

@@ -28,7 +28,6 @@ class SlimGLU(Stage):
     function: Function
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         return gated_units(self.function_v, self.function, *inputs)  # type: ignore[arg-type]
 
 

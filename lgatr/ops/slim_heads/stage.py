@@ -44,7 +44,6 @@ class SlimToHeads(Stage):
         return self.heads, sum(1 << part for part, flip in enumerate(self.metric) if flip)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         parts = len(self.metric), self.heads, -1
         v, s = (x.unflatten(-1, parts) for x in inputs if x is not None)
         return vector_heads(v, s, self.metric).unbind(-3)
@@ -64,7 +63,6 @@ class SlimFromHeads(Stage):
     channels: int
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         (heads,) = inputs
         assert heads is not None
         return vectors_from_heads(heads, self.channels)

@@ -15,7 +15,6 @@ class SlimLinear(Stage):
     operation = Operation(__package__, "slim_linear", TORCH)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         return vector_linear(*inputs)  # type: ignore[arg-type]
 
 

@@ -25,5 +25,4 @@ class SlimNorm(Stage):
     epsilon: float
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
-        """See :class:`~lgatr.ops._runtime.stage.Stage`."""
         return rms_norm(self.epsilon, *inputs)  # type: ignore[arg-type]
