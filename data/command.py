@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from data.signals import check_current_folder, ignore_in_the_end, one_line_interrupts
+from data.signals import check_current_folder, ignore, one_line_interrupts
 from data.streams import forgiving_streams
 
 
@@ -16,9 +16,11 @@ from data.streams import forgiving_streams
 def program() -> Iterator[None]:
     """Frame of every program: interruptions are one line, and output that fails ends nothing."""
     check_current_folder()
-    ignore_in_the_end()
-    with forgiving_streams(), one_line_interrupts():
-        yield
+    try:
+        with forgiving_streams(), one_line_interrupts():
+            yield
+    finally:
+        ignore()
 
 
 class Parser(argparse.ArgumentParser):

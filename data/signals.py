@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RETRY_SECONDS = 0.05
 _AGAIN = "start again with the same command"
+_IMPORTS = "<frozen importlib._bootstrap>"
 
 _pending: signal.Signals | None = None
 _deferring = 0
@@ -29,11 +30,14 @@ class Interrupted(SystemExit):
         self.signal = signal.Signals(signum)
 
 
-def _handle(signum: int, _: Any) -> None:
+def _handle(signum: int, frame: FrameType | None) -> None:
     global _pending
     if os.getpid() != _owner:
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
+        return
+    if _is_importing(frame):
+        _send_later(signum)  # a module that is half imported fails in any way
         return
     again = _pending is not None
     _pending = signal.Signals(signum)
@@ -41,6 +45,19 @@ def _handle(signum: int, _: Any) -> None:
         raise Interrupted(signum)
     if sys.stderr.isatty():
         print(f"{_pending.name}: saving first; once more ends at once", file=sys.stderr)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether some module is being imported below this frame."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_later(signum: int) -> None:
+    threading.Timer(_RETRY_SECONDS, os.kill, (os.getpid(), signum)).start()
 
 
 def install() -> None:
@@ -76,13 +93,15 @@ def guard_imports() -> None:
             signal.signal(signum, _end_at_once)
 
 
-def ignore_in_the_end() -> None:
-    """Ignore the signals while Python takes itself down, after all work.
+def ignore() -> None:
+    """Ignore the signals, after all work, while Python takes itself down.
 
-    Its handlers are gone by then, so that a signal would end the process without a word and with
-    another status.
+    Functions of libraries that run then would be interrupted in the middle, and once handlers are
+    gone, a signal would end the process without a word and with another status.
     """
-    atexit.register(lambda: [signal.signal(signum, signal.SIG_IGN) for signum in SIGNALS])
+    if threading.current_thread() is threading.main_thread():
+        for signum in SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
 
 
 def _end_at_once(signum: int, _: Any) -> None:
@@ -157,5 +176,4 @@ def _retry(unraisable: Any) -> None:
     if not isinstance(unraisable.exc_value, Interrupted):
         sys.__unraisablehook__(unraisable)
         return
-    signum = unraisable.exc_value.signal
-    threading.Timer(_RETRY_SECONDS, os.kill, (os.getpid(), signum)).start()
+    _send_later(unraisable.exc_value.signal)

@@ -93,6 +93,44 @@ def test_forked_processes_die_as_usual():
     assert (done.stdout, done.stderr, done.returncode) == ("-15\n", "", 0)
 
 
+def test_a_module_that_is_imported_is_finished_first(tmp_path):
+    """Half of one fails in any way, or swallows what ends the program."""
+    (tmp_path / "slow.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.2)\n"
+        "except BaseException:\n"
+        "    print('swallowed')\n"
+    )
+    program = (
+        "import time\nfrom data.command import program\n"
+        "with program():\n    import slow\n    print('imported', flush=True)\n    time.sleep(60)\n"
+    )
+    env = {**environment(), "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path
+    )
+    assert (done.stdout, done.returncode) == ("imported\n", 128 + signal.SIGTERM)
+    assert done.stderr == "stopped by SIGTERM; start again with the same command\n"
+
+
+def test_signals_after_all_work_change_nothing(tmp_path):
+    """Libraries still run then."""
+    program = (
+        "import atexit, os, signal, time\nfrom data.command import program\n"
+        "with program():\n"
+        "    @atexit.register\n    def at_the_end():\n"
+        "        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
+        "            os.kill(os.getpid(), signum)\n"
+        "        time.sleep(0.1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment()
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
 COMMANDS = [
     ("-m", "experiments.evaluate", "--help"),
     ("-m", "experiments.compare", "--help"),
