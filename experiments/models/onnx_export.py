@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import instantiate
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from data.atomic import check_new
 from data.errors import install_hint
@@ -106,7 +107,9 @@ def write_onnx(tagger: PaddedTagger, path: Path) -> None:
     with warnings.catch_warnings():
         # The exporter reports on its own progress and on its own deprecated calls.
         warnings.simplefilter("ignore")
-        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+        # Traced with the attention that ONNX gets: that of a fused kernel has other strides.
+        formula = sdpa_kernel(SDPBackend.MATH)
+        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet), formula:
             torch.onnx.export(
                 tagger,
                 tuple(inputs.values()),
