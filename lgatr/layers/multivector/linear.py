@@ -195,14 +195,15 @@ class EquiLinear(MultivectorLayer):
     def scaled_weights(self, scale: torch.Tensor) -> Weights:
         """:meth:`weights` for inputs multiplied by ``scale`` ``(heads,)``, head by head."""
         weight, s2mvs, mvs2s, s2s, *biases = self.weights()
+        heads = len(scale)
 
         def scaled(columns: torch.Tensor | None) -> torch.Tensor | None:
             if columns is None:
                 return None
-            by_head = columns.unflatten(1, (len(scale), -1))
-            return (by_head * scale.view(-1, *[1] * (by_head.dim() - 2))).flatten(1, 2)
+            return columns * scale.repeat_interleave(columns.shape[1] // heads)
 
-        return Weights(*map(scaled, (weight, s2mvs, mvs2s, s2s)), *biases)  # type: ignore[arg-type]
+        by_input = scale.repeat_interleave(weight.shape[1] // heads).unsqueeze(-1)
+        return Weights(weight * by_input, scaled(s2mvs), scaled(mvs2s), scaled(s2s), *biases)
 
     def grouped(self, out_groups: int = 1, in_groups: int = 1, parts: int = 0) -> Linear:
         """The map for channels in groups, such as attention heads.
