@@ -328,9 +328,16 @@ class StreamLoader(DataLoader[EventBatch]):
 
     def __iter__(self) -> Any:
         self._delivered = self.stream.start
-        for batch in super().__iter__():
-            self._delivered += 1
-            yield batch
+        batches = super().__iter__()
+        try:
+            for batch in batches:
+                self._delivered += 1
+                yield batch
+        finally:
+            # Now: the garbage collector ends their queues first, and then waits 20 s for workers.
+            stop = getattr(batches, "_shutdown_workers", None)
+            if stop is not None:
+                stop()
 
     def state_dict(self) -> dict[str, int]:
         """Number of batches delivered since the start of training."""

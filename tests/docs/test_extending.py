@@ -64,6 +64,7 @@ def test_the_page_has_the_commands_that_are_tested():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_model_format_and_experiment_from_outside(reader):
     output = reader(COMMANDS[2])
     assert "Report:" in output

@@ -43,7 +43,7 @@ def slow_but_for(wanted):
     return [pytest.param(kind, marks=marks[kind], id=kind.__name__) for kind in networks.KINDS]
 
 
-@pytest.mark.parametrize("kind", slow_but_for(LGATr))
+@pytest.mark.parametrize("kind", slow_but_for(LGATrSlim))
 def test_whole_network_compiles_to_one_graph(kind):
     torch._dynamo.reset()
     net = networks.build(kind, torch.float32, num_blocks=1)
@@ -119,7 +119,7 @@ class Packed(Dense):
         return self.net(x, s, packing=Packing.from_ptr(ptr))
 
 
-@pytest.mark.parametrize("kind", [LGATr, LGATrSlim], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", slow_but_for(LGATrSlim)[::2])
 class TestExport:
     def test_dense_with_any_number_of_events_and_items(self, kind):
         net = networks.build(kind, torch.float32)
@@ -175,6 +175,7 @@ def exported(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_onnx_runtime_gives_the_logits_of_the_packed_tagger(exported):
     onnxruntime = pytest.importorskip("onnxruntime")
     from data.formats import read_jets
@@ -197,6 +198,7 @@ def test_onnx_runtime_gives_the_logits_of_the_packed_tagger(exported):
     assert np.ptp(expected) > 1e-3
 
 
+@pytest.mark.slow
 def test_exported_weights_build_the_network(exported):
     from experiments.models.onnx_export import load_tagger
 

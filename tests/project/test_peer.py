@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 
@@ -23,17 +24,23 @@ def peer():
 @pytest.fixture(scope="module")
 def runs(peer, tmp_path_factory):
     """The peer with its weights, ours with them; ours with its weights, the peer with them."""
-    folder = tmp_path_factory.mktemp("dropin")
-    files = [folder / f"{i}.pt" for i in range(3)]
-    theirs = peers.run("dropin_script.py", files[0], path=[peer])
-    ours = peers.run("dropin_script.py", files[1], files[0], path=[peers.ROOT])
-    back = peers.run("dropin_script.py", files[2], files[1], path=[peer])
-    return ours, theirs, back
+
+    @functools.cache
+    def found(kind):
+        folder = tmp_path_factory.mktemp("dropin")
+        files = [folder / f"{i}.pt" for i in range(3)]
+        theirs = peers.run("dropin_script.py", files[0], kind, path=[peer])
+        ours = peers.run("dropin_script.py", files[1], kind, files[0], path=[peers.ROOT])
+        back = peers.run("dropin_script.py", files[2], kind, files[1], path=[peer])
+        return ours, theirs, back
+
+    return found
 
 
 def names():
+    slow = pytest.mark.slow  # compilation of both libraries takes half a minute
     return [
-        f"{cls.__name__}, {name}, {dtype}"
+        pytest.param(f"{cls.__name__}, {name}, {dtype}", marks=[slow] * (name == "compiled"))
         for cls, variants in dropin_script.VARIANTS.items()
         for name in variants
         for dtype in TOLERANCE
@@ -44,7 +51,8 @@ def names():
 @pytest.mark.parametrize("key", names())
 def test_same_weights_give_same_outputs_and_gradients(runs, key):
     # Loading with strict=True in both directions happened in the script.
-    ours, theirs, back = (result[key] for result in runs)
+    kind = "compiled" if "compiled" in key else "eager"
+    ours, theirs, back = (result[key] for result in runs(kind))
     limit = TOLERANCE[key.rsplit(", ", 1)[1]]
     assert {k: v.shape for k, v in ours["state"].items()} == {
         k: v.shape for k, v in theirs["state"].items()
@@ -223,6 +231,7 @@ def lloca():
     return peers.install("lloca-2.0.0", *needed, "idna", "urllib3", "certifi", "charset-normalizer")
 
 
+@pytest.mark.slow
 def test_lloca_runs_on_ours_as_on_the_peer(lloca, peer, tmp_path):
     files = [tmp_path / f"{i}.pt" for i in range(3)]
     theirs = peers.run("lloca_script.py", files[0], path=[peer, lloca])

@@ -1,6 +1,6 @@
 """What a user of lgatr 2.0 could have written; runs unchanged on whichever `lgatr` is importable.
 
-    python dropin_script.py RESULT [WEIGHTS]
+    python dropin_script.py RESULT eager|compiled [WEIGHTS]
 
 Every documented constructor argument of the four networks is used at least once. Weights come from
 WEIGHTS (loaded with strict=True) or are drawn here; RESULT receives weights, outputs, gradients.
@@ -172,11 +172,13 @@ def run(cls, arguments, dtype, weights):
     }
 
 
-def main(target, source=None):
+def main(target, kind, source=None):
     given = torch.load(source, weights_only=True) if source else {}
     results = {}
     for cls, variants in VARIANTS.items():
         for name, options in variants.items():
+            if (name == "compiled") != (kind == "compiled"):
+                continue
             for dtype in DTYPES[:1] if name == "compiled" else DTYPES:
                 key = f"{cls.__name__}, {name}, {str(dtype)[6:]}"
                 weights = given[key]["state"] if given else None

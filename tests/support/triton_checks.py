@@ -321,7 +321,7 @@ def test_results_do_not_depend_on_launch_options(number, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("fused_linear", [False, True], ids=["", "fused linear"])
+@pytest.mark.parametrize("fused_linear", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("kind", slow_but_for(networks.KINDS[:1], networks.KINDS))
 def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch, request):
     """Everything as on CUDA, but in the interpreter where there is none."""

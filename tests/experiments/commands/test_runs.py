@@ -54,7 +54,7 @@ def test_experiment_files_are_short():
 
 def experiments():
     """By default one of each kind; those of the papers' settings are run in test_sources."""
-    default = ("toptagging", "jetclass", "quarkgluon", "toptagging_finetune")
+    default = ("toptagging", "jetclass")
     marks = {name: [] if name in default else [pytest.mark.slow] for name in EXPERIMENTS}
     return [pytest.param(name, marks=marks[name]) for name in EXPERIMENTS]
 

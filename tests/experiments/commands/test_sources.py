@@ -63,7 +63,7 @@ def case(experiment, write, name="", slow=False):
 # By default one of each format with several files, which the steps in test_runs do not have.
 CASES = [
     case("toptagging_paper", pandas_folder),
-    case("jetclass_paper", jetclass),
+    case("jetclass_paper", jetclass, slow=True),
     case("toptagxl", toptagxl),
     case("toptagging", npz_file, "jets.npz", slow=True),
     case("toptagging", pandas_folder, slow=True),
@@ -90,7 +90,7 @@ def test_trains_from_the_source(experiment, write, name, tmp_path):
 @pytest.mark.parametrize(
     ("share", "skipped"),
     [
-        (0.05, {"files": 1, "parts": 0}),
+        pytest.param(0.05, {"files": 1, "parts": 0}, marks=pytest.mark.slow),
         pytest.param(0.5, {"files": 0, "parts": 1}, marks=pytest.mark.slow),
     ],
 )

@@ -26,6 +26,7 @@ def figures(cwd):
     return [json.loads(file.read_text()) for file in files]
 
 
+@pytest.mark.slow
 def test_seeds_in_turn(tmp_path):
     done = run("--multirun", "seed=3,4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

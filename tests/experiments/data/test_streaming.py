@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
 from dataclasses import replace
 
@@ -199,6 +200,7 @@ class TestDamage:
         self.poison(folder)
         with pytest.raises(DataError, match=r"1\.h5.*NaN"):
             take(StreamLoader(stream(folder), 2), TOTAL // 4)
+        assert not multiprocessing.active_children(), "workers end with the iteration"
 
     def test_too_many_workers(self, folder):
         with pytest.raises(DataError, match="lower data.chunk_size"):

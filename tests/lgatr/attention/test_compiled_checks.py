@@ -105,7 +105,7 @@ def state(cache):
     return cache.free_pages, users, sequences, len(cache._storage)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_failed_step_leaves_the_cache_as_it_was(net, compiled):
     torch._dynamo.reset()
     fast = torch.compile(net, backend="eager") if compiled else net
