@@ -38,12 +38,12 @@ def assert_equal_with_gradients(kind, first, second, lengths, cond=None):
 
 
 def slow_but_for(wanted):
-    """Each is traced for many seconds, forwards and backwards: by default one."""
+    """Each is traced for many seconds, forwards and backwards: by default one, or none."""
     marks = {kind: [] if kind is wanted else [pytest.mark.slow] for kind in networks.KINDS}
     return [pytest.param(kind, marks=marks[kind], id=kind.__name__) for kind in networks.KINDS]
 
 
-@pytest.mark.parametrize("kind", slow_but_for(LGATrSlim))
+@pytest.mark.parametrize("kind", slow_but_for(None))
 def test_whole_network_compiles_to_one_graph(kind):
     torch._dynamo.reset()
     net = networks.build(kind, torch.float32, num_blocks=1)

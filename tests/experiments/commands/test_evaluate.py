@@ -58,6 +58,7 @@ def test_a_table_of_test_jets_alone(run, tmp_path):
     assert found["jets"] == {"test": 60}
 
 
+@pytest.mark.slow
 def test_trees_are_grown_again(tmp_path):
     """From the jets of the run; on the jets of its test they give its figures."""
     pytest.importorskip("sklearn")

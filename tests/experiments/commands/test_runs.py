@@ -98,7 +98,7 @@ def test_experiments_take_a_step(experiment, tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("model", ["lgatr_slim_small", "bdt"])
+@pytest.mark.parametrize("model", [pytest.param("lgatr_slim_small", marks=pytest.mark.slow), "bdt"])
 def test_other_models_run(model, tmp_path):
     folder = tmp_path / "run"
     done = run("experiment=toptagging", f"model={model}", "debug=fast", f"run_dir={folder}")
@@ -195,6 +195,7 @@ class TestBadCommands:
         assert_one_line(run("ckpt_path=last", cwd=tmp_path), "no run in")
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.slow
     def test_last_run_is_found_and_extended(self, tmp_path):
         # Shorter than the interval between checkpoints: the end is saved all the same.
         short = run("debug=fast", "trainer.val_check_interval=5", cwd=tmp_path)
@@ -206,6 +207,7 @@ class TestBadCommands:
         (folder,) = (tmp_path / "runs" / "toptagging").iterdir()
         assert json.loads((folder / "metrics.json").read_text())["steps"] == 3
 
+    @pytest.mark.slow
     def test_disk_full(self, tmp_path):
         # The limit on file sizes stands in for a full disk; checkpoints are larger.
         folder = tmp_path / "run"

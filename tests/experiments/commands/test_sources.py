@@ -64,7 +64,7 @@ def case(experiment, write, name="", slow=False):
 CASES = [
     case("toptagging_paper", pandas_folder),
     case("jetclass_paper", jetclass, slow=True),
-    case("toptagxl", toptagxl),
+    case("toptagxl", toptagxl, slow=True),
     case("toptagging", npz_file, "jets.npz", slow=True),
     case("toptagging", pandas_folder, slow=True),
     case("jetclass", jetclass, slow=True),

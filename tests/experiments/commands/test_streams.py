@@ -89,9 +89,12 @@ def test_a_folder_that_was_removed(tmp_path):
 
 @pytest.mark.parametrize(
     ("redirection", "status", "error"),
-    [("| true", 141, ""), (">/dev/full", 1, "error: standard output: No space left on device\n"),
-     (">&-", 0, "")],
-)  # fmt: skip
+    [
+        pytest.param("| true", 141, "", marks=pytest.mark.slow),
+        (">/dev/full", 1, "error: standard output: No space left on device\n"),
+        pytest.param(">&-", 0, "", marks=pytest.mark.slow),
+    ],
+)
 def test_the_library(redirection, status, error, tmp_path):
     program = (
         "from lgatr.utils.output import quiet_output\n"

@@ -91,6 +91,7 @@ def test_baselines_learn(name):
     assert len(used) > 0.8 * len(list(model.parameters()))
 
 
+@pytest.mark.slow
 def test_lloca_attends_by_our_backends():
     model = build("lloca", "attention=flex").float()
     assert model.executed_attention == "none"

@@ -43,6 +43,7 @@ def test_no_trace(cfg, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.slow
 def test_odd_names_of_classes(cfg):
     data = make_data(list(range(10)) * 3, tuple(NAMES))
     efficiencies = {name: 0.5 for name in NAMES[1:]}

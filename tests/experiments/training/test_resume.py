@@ -243,6 +243,7 @@ def test_a_finished_run_is_left_alone(copy):
     assert files(copy) == before
 
 
+@pytest.mark.slow
 def test_training_longer(copy):
     """In a folder that was moved since; the earlier results stay."""
     before = files(copy)

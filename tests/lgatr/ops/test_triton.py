@@ -35,6 +35,7 @@ def test_the_kernels_equal_the_plain_formulas(slow):
     run("triton_checks", slow, **({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}))
 
 
-@pytest.mark.parametrize("slow", SLOW)
-def test_the_kernels_compile(slow, tmp_path):
-    run("triton_builds", slow, TRITON_CACHE_DIR=str(tmp_path))
+@pytest.mark.slow
+@pytest.mark.parametrize("rest", [False, True])
+def test_the_kernels_compile(rest, tmp_path):
+    run("triton_builds", rest, TRITON_CACHE_DIR=str(tmp_path))
