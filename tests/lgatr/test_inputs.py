@@ -130,8 +130,8 @@ def outputs(value) -> list[torch.Tensor]:
     return [v for v in values if v is not None]
 
 
-def trial(function, arguments, options) -> str:
-    """Call; what it ended in. Results are compared with those in double precision."""
+def trial(function, double, arguments, options) -> str:
+    """Call; what it ended in. Results are compared with those of ``double`` precision."""
     try:
         found = outputs(function(*arguments, **options))
     except REFUSALS as error:
@@ -144,9 +144,6 @@ def trial(function, arguments, options) -> str:
     exact = [
         x.detach().double().contiguous() if isinstance(x, torch.Tensor) else x for x in arguments
     ]
-    double = function
-    if isinstance(function, torch.nn.Module):
-        double = copy.deepcopy(function).double()
     with torch.no_grad():
         expected = outputs(double(*exact, **options))
     for a, b in zip(found, expected, strict=True):
@@ -177,12 +174,15 @@ def fuzz(seed: int, count: int) -> Counter:
     for name, (function, *shapes) in targets().items():
         if isinstance(function, torch.nn.Module):
             function.eval()
+            double = copy.deepcopy(function).double()
+        else:
+            double = function
         for number in range(count):
             draw = random.Random(f"{seed} {name} {number}")
             wrong = draw.choice([0.0, 0.3, 0.7])
             arguments = [argument(shape, draw, wrong) for shape in shapes]
             try:
-                ends[trial(function, arguments, options_for(name, draw))] += 1
+                ends[trial(function, double, arguments, options_for(name, draw))] += 1
             except Exception as error:
                 given = [
                     f"{x.dtype} {tuple(x.shape)} {x.stride()}"
@@ -202,11 +202,11 @@ def test_any_input_is_computed_or_refused():
 @pytest.mark.slow
 def test_many_inputs_are_computed_or_refused(capsys):
     ends = Counter()
-    for seed in range(1, 21):
+    for seed in range(1, 9):
         ends += fuzz(seed, 20)
     with capsys.disabled():
         print(f"\n{sum(ends.values())} trials: {dict(ends)}")
-    assert ends["computed"] > 5000 and ends["refused"] > 5000
+    assert ends["computed"] > 2000 and ends["refused"] > 2000
 
 
 class TestMessages:
