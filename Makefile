@@ -61,7 +61,7 @@ docs: $(STAMP)-test ## build the site into docs/_build/html, running its noteboo
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-lint: $(STAMP)-test ## format and mend what can be mended
+lint: $(STAMP)-test ## format, and fix what can be fixed
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 clean: ## remove the virtual environment and caches

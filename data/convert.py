@@ -125,6 +125,8 @@ def plan_file(source: Path, target: Path, form: Format, limit: int | None) -> Pl
     root = source if source.is_dir() else source.parent
     candidates = (source / f"{split}.h5" for split in SPLITS) if source.is_dir() else (source,)
     sources = tuple(file for file in candidates if file.exists())
+    # A folder with other names: whatever is in it may have been read.
+    sources = sources or tuple(sorted(file for file in source.rglob("*") if file.is_file()))
 
     def read() -> Mapping[str, Jets]:
         return {split: form.read(source, split, limit) for split in SPLITS}

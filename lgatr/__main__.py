@@ -54,7 +54,10 @@ def main() -> None:
         print()
     for line in reasons(devices) or ["everything that was written for these devices is used"]:
         print(line)
-    print("formula: plain torch; also in traced programs, under autocast and inside torch.func")
+    print(
+        "formula: plain torch; also under autocast, inside torch.func and, but for the product, in "
+        "traced programs"
+    )
     print("backends of attention: python -m lgatr.attention")
 
 

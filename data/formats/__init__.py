@@ -1,7 +1,8 @@
 """File formats for jets. A format is recognised by what a file holds, never by its name.
 
-Each module here offers ``NAME``, ``recognises(path)`` and ``read(path, split, limit)``; adding a
-format is adding a module (see ``docs/extending.md``).
+Each module here offers ``NAME``, ``recognises(path)`` and ``read(path, split, limit)``, or, for
+many files that are read while training, ``files``, ``count`` and ``read_file``; adding a format is
+adding a module (see ``docs/extending.md``).
 """
 
 from data.formats.registry import Format, find_format, read_jets

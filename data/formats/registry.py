@@ -131,7 +131,7 @@ def _load(point: EntryPoint) -> ModuleType:
     except Exception as error:
         raise DataError(
             f"entry point {point.name} of {ENTRY_POINT_GROUP}: {point.value} does not load "
-            f"({error}); mend or uninstall that package"
+            f"({error}); fix or uninstall that package"
         ) from error
     needed = (*_NEEDED, *(_OF_FILES if hasattr(module, "files") else ("read",)))
     if missing := [name for name in needed if not hasattr(module, name)]:

@@ -30,7 +30,7 @@ class Preparation:
     features
         Names of scalar features, or of sets of them; see :mod:`experiments.data.features`.
     max_constituents
-        Maximum number of constituents kept of each jet, leading ones first; 0 for all.
+        Maximum number of constituents kept of each jet, those of highest pT; 0 for all.
     augmentations
         Names of random transformations, applied in this order;
         see :mod:`experiments.data.augmentations`.

@@ -21,7 +21,8 @@ MODULES = {
 }
 """Present module, or package, by former one."""
 
-_OPTION_GROUPS = {"data.module": "data"}
+OPTIONS = {"data.module": "data"}
+"""Present option by former one; of groups, whose options all moved, the group."""
 _ATTENTION = "experiments.options.attention_choice.AttentionChoice"
 
 
@@ -35,21 +36,23 @@ def current_target(name: str) -> str:
 
 def current_option(name: str) -> str:
     """The present full name of an option."""
-    for old, new in _OPTION_GROUPS.items():
-        if name.startswith(f"{old}."):
+    for old, new in OPTIONS.items():
+        if f"{name}.".startswith(f"{old}."):
             return new + name.removeprefix(old)
     return name
 
 
 def former_options(group: Any, place: str) -> dict[str, str]:
     """Options of a group that have another name now: former full names to present ones."""
-    inner = dict(group) if isinstance(group, Mapping) else {}
-    return {
-        f"{old}.{name}": f"{new}.{name}"
-        for old, new in _OPTION_GROUPS.items()
-        if old.rpartition(".")[0] == place
-        for name in inner.get(old.rpartition(".")[2]) or {}
-    }
+    found: dict[str, str] = {}
+    for old, new in OPTIONS.items():
+        parent, _, name = old.rpartition(".")
+        if parent != place or not isinstance(group, Mapping) or name not in group:
+            continue
+        inner = group[name]
+        options = [f".{option}" for option in inner] if isinstance(inner, Mapping) else [""]
+        found |= {old + option: new + option for option in options}
+    return found
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,15 +63,32 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
     config
         Plain containers; left as they are.
     """
-    found = _with_current_targets(dict(config))
-    data, attention = found.get("data"), found.get("attention")
-    # The data module used to be a part inside the group, which repeated its options.
-    if isinstance(data, dict) and isinstance(data.get("module"), dict):
-        found["data"] = {**data, **data["module"]}
-        del found["data"]["module"]
+    found: dict[str, Any] = _with_current_targets(dict(config))
+    for old, new in OPTIONS.items():
+        _move(found, old.split("."), new.split("."))
+    attention = found.get("attention")
     if isinstance(attention, dict):
         found["attention"] = {"_target_": _ATTENTION, **attention}
     return found
+
+
+def _move(config: dict[str, Any], old: list[str], new: list[str]) -> None:
+    """Move one option, or the options of a group into another, which may have some already."""
+    *parents, name = old
+    group: Any = config
+    for parent in parents:
+        group = group.get(parent) if isinstance(group, dict) else None
+    if not isinstance(group, dict) or name not in group:
+        return
+    value = group.pop(name)
+    *parents, name = new
+    group = config
+    for parent in parents:
+        group = group.setdefault(parent, {})
+    if isinstance(value, dict) and isinstance(group.get(name), dict):
+        group[name].update(value)
+    else:
+        group[name] = value
 
 
 def _with_current_targets(value: Any) -> Any:

@@ -188,7 +188,7 @@ class Classification(lightning.LightningModule):
         Raises
         ------
         UserError
-            If its library check_recordables a value.
+            If its library rejects a value.
         """
         parameters = getattr(self.model, "parameter_groups", self.parameters)()
         try:

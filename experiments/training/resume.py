@@ -28,7 +28,7 @@ from experiments.saved_runs.metrics_file import read_metrics
 from experiments.saved_runs.resumable import LENGTHS, harmless_place, is_below
 from experiments.saved_runs.saved_config import changed, load_config, read_json, read_resumes
 from experiments.saved_runs.trust import check_trust
-from experiments.training.resume_checks import check_nothing_saved
+from experiments.training.lost_checkpoints import check_nothing_saved
 
 _PLACES = ("run_dir", "ckpt_path", "paths")
 _CHECKPOINTS = {"last": run_directory.LAST, "best": run_directory.BEST}

@@ -168,7 +168,11 @@ def select_backend(
     if reason is None:
         backend = requested()
         return backend, backend
-    lacking = None if strict else _no_kernel_here(requested, device, training)
+    missing = sorted(spec.features() - requested.capabilities.features)
+    if missing or requested.unsupported(spec) is not None:
+        lacking = None  # nor is there one elsewhere
+    else:
+        lacking = None if strict else _no_kernel_here(requested, device, training)
     if lacking is not None:
         native = table["native"]
         if why_unusable(native) is None:

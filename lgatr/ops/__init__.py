@@ -1,10 +1,10 @@
 """Operations on hidden states, one folder each, and the runtime that they share.
 
-Every folder has the same files: the package's text states the mathematics once; ``formula.py`` is
-the reference in plain torch; ``stage.py`` has the functions that layers call; ``cpu.py`` (with its
-C++ file) and ``triton.py`` have the passes written by hand for CPUs and for CUDA. Which of them
-runs is decided in :mod:`lgatr.ops._runtime.choice`; ``python -m lgatr`` prints the decisions for
-this machine.
+In every folder the package's text states the mathematics once; ``formula.py`` is the reference in
+plain torch; ``stage.py`` has what layers hold and call; ``cpu.py`` has the passes written by hand
+for CPUs, with a C++ file unless torch's matrix products do the work, and ``triton.py``, where there
+is one, those for CUDA. Which of them runs is decided in :mod:`lgatr.ops._runtime.choice`;
+``python -m lgatr`` prints the decisions for this machine.
 
 - L-GATr: ``linear``, ``norm``, ``product``, ``gate``, ``heads``.
 - L-GATr-slim: ``slim_linear``, ``slim_norm``, ``slim_glu``, ``slim_heads``.

@@ -16,8 +16,8 @@ from experiments.cli import CONFIG_DIR
 from support import ROOT
 
 PACKAGES = ("lgatr", "experiments", "data", "benchmarks")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SUFFIXES = {".py", ".md", ".yaml", ".rst", ".ipynb"}
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SUFFIXES = {".py", ".md", ".yaml", ".rst", ".ipynb", ".cpp", ".h"}
 SOURCES = [
     *PAGES,
     *(
@@ -30,7 +30,7 @@ SOURCES = [
     ROOT / "Makefile",
 ]
 # What docs/extending.md builds is tested where it is built.
-ELSEWHERE = re.compile(r"my_jets|by_event|deep_sets")
+ELSEWHERE = re.compile(r"my_jets|by_event|deep_sets|\bNAME\b")
 FILE = re.compile(r"(?<![\w/.<~-])((?:lgatr|experiments|tests|examples|config|docs)/[\w./-]+\.\w+)")
 DOTTED = re.compile(rf"`(?:[^`<\n]*<)?~?\.?((?:{'|'.join(PACKAGES)})\.[\w.]*\w)(?:>|\(\))?`")
 OPTION = re.compile(r"`((?:[a-z_]+\.)+[a-z_]+)(?:=[^`]*)?`")

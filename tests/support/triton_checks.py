@@ -145,6 +145,7 @@ HEADS = [
     (3, 2, 3, (True, False, False), 0.01),
     (4, 3, 0, (False, True), 0.01),
     (6, 4, 5, (True,), None),
+    (2, 3, 2, (True,), 1.5),
 ]
 
 
@@ -158,7 +159,7 @@ def test_heads(groups, channels, scalars, metric, epsilon, size):
 
     def plain(z, v, b):
         parts = (t.unflatten(-1, (len(metric), per_part, -1)) for t in (z, v, b))
-        return sector_heads(Sectors(*parts), metric, epsilon is not None).flatten(1, 2)
+        return sector_heads(Sectors(*parts), metric, epsilon).flatten(1, 2)
 
     expected = plain(*reference)
     kernels = triton_kernels.Heads(groups, w, scalars, per_part, metric, epsilon)

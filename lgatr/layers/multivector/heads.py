@@ -84,7 +84,7 @@ def project_unfused(
     grouped = Sectors(*(by_head(rows) for rows in y))
     if norm is not None:
         grouped = norm(grouped)
-    return sector_heads(grouped, metric, normalise=False).unbind(-3)
+    return sector_heads(grouped, metric, epsilon=None).unbind(-3)
 
 
 def join_unfused(linear: EquiLinear, heads: Tensor, mv_channels: int) -> Sectors:

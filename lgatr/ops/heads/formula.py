@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 from lgatr.algebra import PAIR_METRIC
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, constant
-from lgatr.ops.norm.formula import inverse_norm
+from lgatr.ops.norm.formula import EPSILON, inverse_norm
 
 # sector_heads multiplies the first vector row like the scalars, all later rows with the opposite.
 assert PAIR_METRIC == (1, 1) + (-1,) * (len(PAIR_METRIC) - 2)
 
 
-def sector_heads(x: Sectors, metric: tuple[bool, ...], normalise: bool = True) -> Tensor:
+def sector_heads(x: Sectors, metric: tuple[bool, ...], epsilon: float | None = EPSILON) -> Tensor:
     """Normalise every head and flatten it for a dot-product attention backend.
 
     Parameters
@@ -24,8 +24,8 @@ def sector_heads(x: Sectors, metric: tuple[bool, ...], normalise: bool = True) -
         parts such as queries, keys and values.
     metric
         For each part whether it gets the signs of the inner product.
-    normalise
-        If False, heads are only flattened.
+    epsilon
+        Floor of the mean squared norm; None leaves heads as they are, but for the flattening.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def sector_heads(x: Sectors, metric: tuple[bool, ...], normalise: bool = True) -
     c = x.mv_channels
     signs = [s for part in metric for s in [1.0] * c + [-1.0 if part else 1.0] * c]
     flipped = [s for part in metric for s in [-1.0 if part else 1.0] * c + [1.0] * c]
-    factor = inverse_norm(x) if normalise else x.z.new_ones(())
+    factor = x.z.new_ones(()) if epsilon is None else inverse_norm(x, epsilon)
     first, later = (
         factor * constant(tuple(table), factor.device, factor.dtype).view(-1, 1, 2 * c)
         for table in (signs, flipped)
@@ -42,7 +42,7 @@ def sector_heads(x: Sectors, metric: tuple[bool, ...], normalise: bool = True) -
     parts = [x.z[..., : 2 * c] * first]
     if x.s_channels:
         s = x.scalars
-        parts.append(F.layer_norm(s, s.shape[-1:]) if normalise else s)
+        parts.append(s if epsilon is None else F.layer_norm(s, s.shape[-1:]))
     if torch.compiler.is_compiling():
         # One view instead of rows: inductor of torch 2.13 writes the stacked gradient of three
         # rows in place of an operand that it still reads.

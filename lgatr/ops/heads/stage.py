@@ -54,7 +54,7 @@ class ToHeads(Stage):
     def plain(self, *inputs: Tensor | None) -> Tensors:
         parts = len(self.metric), self.heads, -1
         y = Sectors(*(x.unflatten(-1, parts) for x in self.linear(*inputs)))
-        return sector_heads(y, self.metric, self.epsilon is not None).unbind(-3)
+        return sector_heads(y, self.metric, self.epsilon).unbind(-3)
 
 
 @dataclass(frozen=True, eq=False)

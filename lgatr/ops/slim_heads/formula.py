@@ -7,10 +7,12 @@ from torch import Tensor
 
 from lgatr.algebra import METRIC
 from lgatr.layout import constant
-from lgatr.ops.slim_norm.formula import inverse_rms
+from lgatr.ops.slim_norm.formula import EPSILON, inverse_rms
 
 
-def vector_heads(vectors: Tensor, scalars: Tensor, metric: tuple[bool, ...]) -> Tensor:
+def vector_heads(
+    vectors: Tensor, scalars: Tensor, metric: tuple[bool, ...], epsilon: float = EPSILON
+) -> Tensor:
     """Normalise every head and flatten it for a dot-product attention backend.
 
     Parameters
@@ -19,13 +21,15 @@ def vector_heads(vectors: Tensor, scalars: Tensor, metric: tuple[bool, ...]) -> 
         ``(..., 4, P, H, c)`` and ``(..., P, H, cs)``.
     metric
         For each part whether it gets the signs of the inner product.
+    epsilon
+        Added to the mean square.
 
     Returns
     -------
     ``(..., P, H, D)``.
     """
     components = vectors.movedim(-4, -2)
-    factor = inverse_rms(components, scalars)
+    factor = inverse_rms(components, scalars, epsilon)
     signs = tuple(-1.0 if part else 1.0 for part in metric)
     spatial = factor * constant(signs, factor.device, factor.dtype).view(-1, 1, 1)
     rows = [

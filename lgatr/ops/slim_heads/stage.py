@@ -46,7 +46,7 @@ class SlimToHeads(Stage):
     def plain(self, *inputs: Tensor | None) -> Tensors:
         parts = len(self.metric), self.heads, -1
         v, s = (x.unflatten(-1, parts) for x in inputs if x is not None)
-        return vector_heads(v, s, self.metric).unbind(-3)
+        return vector_heads(v, s, self.metric, self.epsilon).unbind(-3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +68,15 @@ class SlimFromHeads(Stage):
         return vectors_from_heads(heads, self.channels)
 
 
-def linear_to_heads(heads: int, metric: tuple[bool, ...], channels: tuple[int, int]) -> Fused:
+def linear_to_heads(
+    heads: int, metric: tuple[bool, ...], channels: tuple[int, int], epsilon: float = EPSILON
+) -> Fused:
     """A linear map, then :class:`SlimToHeads`, as one stage.
 
     Its inputs are vectors, scalars, and :class:`~lgatr.ops.slim_linear.formula.VectorMatrices` with
     outputs ordered (part, head, channel).
     """
-    to_heads = SlimToHeads(heads, metric, EPSILON, channels)
+    to_heads = SlimToHeads(heads, metric, epsilon, channels)
     return Fused(SLIM_LINEAR, to_heads, 5, "unused", between=2)
 
 

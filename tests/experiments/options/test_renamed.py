@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.cli import CONFIG_DIR
+from experiments.options import renamed
 from experiments.options.renamed import MODULES, current_option, current_target, upgraded
 from experiments.options.signatures import find
 from experiments.saved_runs.saved_config import load_config
@@ -84,6 +85,14 @@ def as_before(config: dict) -> dict:
 def test_a_kept_configuration_reads_as_of_today():
     assert as_before(present()) != present()
     assert upgraded(as_before(present())) == present() == upgraded(present())
+
+
+def test_one_option_may_move(monkeypatch):
+    monkeypatch.setattr(renamed, "OPTIONS", {"data.batch_size": "data.jets_per_batch"})
+    assert current_option("data.batch_size") == "data.jets_per_batch"
+    found = renamed.former_options({"batch_size": 3, "seed": 1}, "data")
+    assert found == {"data.batch_size": "data.jets_per_batch"}
+    assert upgraded({"data": {"batch_size": 3}}) == {"data": {"jets_per_batch": 3}}
 
 
 def test_changes_of_earlier_resumptions_count(tmp_path):

@@ -36,11 +36,11 @@ def norm(leading, channels=5, scalars=3, gains=True, size=1.0):
     return SlimNorm(EPSILON), inputs
 
 
-def heads(leading, c=4, s=3, metric=(True, False, False), bias=True):
+def heads(leading, c=4, s=3, metric=(True, False, False), bias=True, epsilon=0.01):
     groups = 2 * len(metric)
     matrices = [random(groups * c, 5), random(groups * s, 7), random(groups * s) if bias else None]
 
-    return linear_to_heads(2, metric, (c, s)), [*states(leading, 5, 7), *matrices]
+    return linear_to_heads(2, metric, (c, s), epsilon), [*states(leading, 5, 7), *matrices]
 
 
 def from_heads(leading, c=4, s=3, bias=True):
@@ -62,6 +62,7 @@ CASES = {
     "norm, small": lambda leading: norm(leading, size=1e-3),
     "norm, no scalars": lambda leading: norm(leading, scalars=0),
     "heads": heads,
+    "heads, another epsilon": lambda leading: heads(leading, epsilon=3.0),
     "heads, no bias": lambda leading: heads(leading, bias=False),
     "heads, eight channels": lambda leading: heads(leading, c=8, metric=(True,)),
     "heads, odd channels": lambda leading: heads(leading, c=3, s=1, metric=(False, True)),

@@ -119,6 +119,9 @@ CASES = {
     "heads, no bias": lambda: (
         heads(), [*state(2, 3), *matrices(3 * 2 * 4, 4, 3 * 2 * 7, 7, False)],
     ),
+    "heads, another floor": lambda: (
+        heads(epsilon=9.0), [*state(2, 3), *matrices(3 * 2 * 4, 4, 3 * 2 * 7, 7)],
+    ),
     "heads, one part": lambda: (heads((True,)), [*state(2, 3), *matrices(8, 4, 14, 7)]),
     "heads, no scalars": lambda: (
         heads((False, True), scalars=0), [*state(2, 0), *matrices(16, 4, 16, 4)],

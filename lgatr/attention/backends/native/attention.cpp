@@ -29,7 +29,7 @@ constexpr Index block = 64;  // queries at a time
 // Of products of sizes, which may exceed an Index.
 typedef unsigned __int128 Wide;
 
-// As laid out by ctypes in native_arguments.py: (tokens, H, D), numbers of a head side by side.
+// As laid out by ctypes in lgatr/ops/_runtime/arguments.py: (tokens, H, D), numbers of a head side by side.
 struct Heads {
     T* data;
     Index token, head;

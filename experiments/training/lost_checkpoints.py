@@ -1,4 +1,4 @@
-"""Check that the files of a run agree on its number of steps."""
+"""Refuse to restart a run whose checkpoints were lost."""
 
 from __future__ import annotations
 
