@@ -14,10 +14,12 @@ import time
 import numpy as np
 import pytest
 
+from data import convert as conversion
 from data.convert import main as convert
 from data.errors import DataError
 from data.formats import find_format, jetclass, packed, read_jets
-from data.formats.registry import SPLITS
+from data.formats.registry import SPLITS, Format
+from data.jets import Jets
 from experiments.cli import ROOT
 from support.jetfiles import random_jets, random_particles, write_npz, write_quark_gluon, write_root
 from support.killed_conversions import contents
@@ -202,6 +204,25 @@ def test_packed_files_are_the_same_bytes(source, tmp_path):
             packed.write(file, {"train": jets}, {"seed": 1}, compress=compress)
             time.sleep(1.1 if file is files[0] else 0)  # times in HDF5 are in seconds
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_folder_of_other_names_is_read_again_when_it_changed(tmp_path, monkeypatch):
+    """As a format of somebody's own may have it."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "jets.txt").write_text("1")
+
+    class Own:
+        NAME = "own"
+
+        def read(path, split, limit=None):
+            momenta, labels = random_jets(5, int((path / "jets.txt").read_text()))
+            return Jets(momenta[:, 0], np.arange(6), labels, split, ("light", "top"))
+
+    monkeypatch.setattr(conversion, "find_format", lambda source: Format(Own))
+    source, target = tmp_path / "source", tmp_path / "jets.h5"
+    assert conversion.convert(source, target) == 15 and conversion.convert(source, target) == 0
+    (source / "jets.txt").write_text("2")
+    assert conversion.convert(source, target) == 15
 
 
 @pytest.mark.slow

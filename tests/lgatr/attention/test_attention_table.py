@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lgatr.attention import AttentionSpec, Packing, backends, select_backend
+from lgatr.attention import AttentionSpec, Causal, MaskMod, Packing, backends, select_backend
 from lgatr.attention import measured_choice as choice
 from lgatr.attention.__main__ import main
 from lgatr.attention.pattern.features import FEATURES, examples
@@ -45,6 +45,15 @@ def test_every_example_runs_natively():
         planner, executor = select_backend("native", spec, CPU, torch.float32)
         out = executor.attend(q, k, v, spec, planner.plan(spec, CPU))
         assert out.shape == q.shape and out.isfinite().all(), name
+
+
+def test_a_mask_without_a_kernel_anywhere_is_refused_on_every_device():
+    """A CPU only stands in for what the backend can do on another device."""
+    pytest.importorskip("xformers", reason="xFormers is not installed")
+    packing = Packing.from_lengths([3, 2])
+    for mask in (MaskMod(lambda b, h, q, k: q != k), ~Causal()):
+        with pytest.raises(ValueError, match="attention=xformers: no kernel for.*mask_mod"):
+            select_backend("xformers", AttentionSpec(packing, mask=mask), CPU, torch.float32)
 
 
 def test_main_prints_the_table(capsys):
