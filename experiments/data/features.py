@@ -73,7 +73,7 @@ def _clipped(name: str, k: Kinematics) -> Tensor:
     return _column(name, k).clamp(0.0, 1.0)
 
 
-FEATURES: dict[str, Callable[[Kinematics], Tensor]] = {
+JET_FEATURES: dict[str, Callable[[Kinematics], Tensor]] = {
     "log_pt": lambda k: 0.7 * (_pt(k.particle).log() - 1.7),
     "log_energy": lambda k: 0.7 * (k.particle[:, 0].log() - 2.0),
     "log_pt_relative": lambda k: 0.7 * ((_pt(k.particle) / _pt(k.jet)).log() + 4.7),
@@ -119,10 +119,10 @@ def feature_names(names: Sequence[str]) -> tuple[str, ...]:
     ValueError
         If a name is unknown.
     """
-    unknown = [name for name in names if name not in FEATURES and name not in SETS]
+    unknown = [name for name in names if name not in JET_FEATURES and name not in SETS]
     if unknown:
         raise ValueError(
-            f"no feature {', '.join(unknown)}; there are {', '.join(FEATURES)}, "
+            f"no feature {', '.join(unknown)}; there are {', '.join(JET_FEATURES)}, "
             f"and the sets {', '.join(SETS)}"
         )
     found = [feature for name in names for feature in SETS.get(name, (name,))]
@@ -131,7 +131,7 @@ def feature_names(names: Sequence[str]) -> tuple[str, ...]:
 
 def features_of(kinematics: Kinematics, names: Sequence[str]) -> Tensor:
     """Compute features by name (no sets), ``(T, features)``."""
-    return torch.stack([FEATURES[name](kinematics) for name in names], dim=1)
+    return torch.stack([JET_FEATURES[name](kinematics) for name in names], dim=1)
 
 
 def compute_features(

@@ -13,11 +13,11 @@ import torch
 from data.jets import Jets
 from experiments.data.augmentations import AUGMENTATIONS, augment, check_augmentations
 from experiments.data.batch import EventBatch
-from experiments.data.features import FEATURES, SETS, compute_features, feature_names
+from experiments.data.features import JET_FEATURES, SETS, compute_features, feature_names
 from experiments.options.markers import OneOf
 from lgatr import Packing
 
-Feature = Annotated[str, OneOf((*FEATURES, *SETS))]
+Feature = Annotated[str, OneOf((*JET_FEATURES, *SETS))]
 Augmentation = Annotated[str, OneOf(AUGMENTATIONS)]
 
 

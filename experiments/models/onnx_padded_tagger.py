@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from data.columns import PARTICLES
-from experiments.data.features import FEATURES, SETS, Kinematics
+from experiments.data.features import JET_FEATURES, SETS, Kinematics
 from experiments.errors import UserError
 from experiments.models.baselines.lorentznet import LorentzNet, minkowski_product, signed_log
 from experiments.models.baselines.part import ParticleTransformer
@@ -62,7 +62,7 @@ def features_of_padded(
         jets.flatten(0, 1),
         {name: column.flatten() for name, column in zip(given, columns, strict=True)},
     )
-    found = torch.stack([FEATURES[name](kinematics) for name in names], dim=1)
+    found = torch.stack([JET_FEATURES[name](kinematics) for name in names], dim=1)
     return torch.where(real.unsqueeze(-1), found.unflatten(0, real.shape), 0.0)
 
 

@@ -14,7 +14,7 @@ from lgatr.ops._runtime.stage import Stage
 from lgatr.ops._runtime.tuning import Tuned
 from lgatr.ops.gate.stage import Gate, GatedLinear
 from lgatr.ops.heads.formula import sector_heads, sectors_from_heads
-from lgatr.ops.linear.stage import LINEAR as LINEAR_STAGE
+from lgatr.ops.linear.stage import LINEAR_STAGE
 from lgatr.ops.norm.formula import EPSILON
 from lgatr.ops.norm.formula import layer_norm as plain_norm
 from lgatr.ops.product.formula import product_by_table

@@ -22,7 +22,7 @@ class Capabilities:
     Parameters
     ----------
     features
-        Names out of :data:`lgatr.attention.pattern.features.FEATURES`.
+        Names out of :data:`lgatr.attention.pattern.features.PATTERN_FEATURES`.
     devices
         Device types with a kernel.
     dtypes

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.backends.dropout import draw_seed, drop_threshold, keep_mask
-from lgatr.attention.pattern.features import FEATURES
+from lgatr.attention.pattern.features import PATTERN_FEATURES
 from lgatr.attention.pattern.masks import Mask
 from lgatr.attention.pattern.masks.block_mask import BlockMaskMod
 from lgatr.attention.pattern.positions import Positions
@@ -265,7 +265,7 @@ class FlexBackend(Backend):
     name = "flex"
     priority = -5
     capabilities = Capabilities(
-        features=frozenset(FEATURES),
+        features=frozenset(PATTERN_FEATURES),
         devices=frozenset({"cuda", "cpu"}),
         training_devices=frozenset({"cuda"}),
         dtypes=frozenset({torch.float32, torch.bfloat16, torch.float16}),

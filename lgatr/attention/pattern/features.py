@@ -27,7 +27,7 @@ from lgatr.attention.pattern.scores import (
 )
 from lgatr.attention.pattern.spec import AttentionSpec
 
-FEATURES: dict[str, str] = {
+PATTERN_FEATURES: dict[str, str] = {
     "dense": "batches of equally many items",
     "packed": "events of different lengths end to end",
     "cross": "keys of other events than the queries'",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lgatr.attention.pattern.features import FEATURES
+from lgatr.attention.pattern.features import PATTERN_FEATURES
 from lgatr.attention.registry import backends
 
 Row = tuple[str, ...]
@@ -51,7 +51,7 @@ def rows() -> tuple[Row, list[Row]]:
             written,
             *("x" if feature in backends()[n].capabilities.features else "" for n in names),
         )
-        for feature, written in FEATURES.items()
+        for feature, written in PATTERN_FEATURES.items()
     ]
     return header, body
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lgatr.layers.slim.base import SlimLayer
 from lgatr.layout import SlimState
 from lgatr.ops.slim_linear.formula import VectorMatrices, vector_linear
-from lgatr.ops.slim_linear.stage import SLIM_LINEAR
+from lgatr.ops.slim_linear.stage import SLIM_LINEAR_STAGE
 from lgatr.utils.arguments import check_counts, check_flags
 
 INITIALIZATIONS = {"default": 1.0, "small": 0.1}
@@ -104,7 +104,7 @@ class SlimLinear(SlimLayer):
         """The layer on hidden states."""
         matrices = self.matrices
         if matrices.s is not None:
-            return SlimState(*SLIM_LINEAR(*x, *matrices))
+            return SlimState(*SLIM_LINEAR_STAGE(*x, *matrices))
         # Without parameters for scalars, the zeros that come out already go in.
         scalars = x.scalars.new_zeros(*x.scalars.shape[:-1], self.out_s_channels)
         return SlimState(*vector_linear(x.vectors, scalars, *matrices))

@@ -52,7 +52,7 @@ class Linear(Stage):
         return linear_map(*inputs[:3], *self.formula(*inputs[3:]))  # type: ignore[arg-type]
 
 
-LINEAR = Linear()
+LINEAR_STAGE = Linear()
 """The map by given matrices."""
 
 

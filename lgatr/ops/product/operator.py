@@ -15,7 +15,7 @@ from lgatr.layout import Sectors
 from lgatr.ops._runtime.choice import CPP, TRITON, Operation
 from lgatr.ops.product.formula import product_by_matrices
 
-PRODUCT = Operation(__package__, "product", CPP, TRITON)
+PRODUCT_OPERATION = Operation(__package__, "product", CPP, TRITON)
 
 _LIBRARY = torch.library.Library("lgatr", "FRAGMENT")
 _STATE = "Tensor z{0}, Tensor v{0}, Tensor b{0}"
@@ -29,7 +29,7 @@ _LIBRARY.define(
 
 
 def _product(*factors: Tensor) -> tuple[Tensor, ...]:
-    passes = PRODUCT.choose(factors[0]) if factors[0].numel() else None
+    passes = PRODUCT_OPERATION.choose(factors[0]) if factors[0].numel() else None
     if passes is not None:
         outputs, _ = passes.forward(None, *factors)
     else:
@@ -39,7 +39,7 @@ def _product(*factors: Tensor) -> tuple[Tensor, ...]:
 
 def _gradients(*tensors: Tensor) -> tuple[Tensor, ...]:
     factors, grads = tensors[:6], tensors[6:]
-    passes = PRODUCT.choose(factors[0]) if factors[0].numel() else None
+    passes = PRODUCT_OPERATION.choose(factors[0]) if factors[0].numel() else None
     if passes is not None and passes.backward is not None:
         return tuple(passes.backward(None, factors, (), (), grads))
     with torch.enable_grad():

@@ -26,7 +26,7 @@ def _formula(x: Sectors, y: Sectors) -> Sectors:
 class Product(Stage):
     """Inputs are z, v and b of both factors; outputs those of the product."""
 
-    operation = operator.PRODUCT
+    operation = operator.PRODUCT_OPERATION
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
         return _formula(Sectors(*inputs[:3]), Sectors(*inputs[3:]))  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ def halves(joined: Optionals) -> tuple[Sectors, Sectors]:
     return Sectors(*left), Sectors(*right)
 
 
-PRODUCT = Product()
+_PRODUCT_STAGE = Product()
 
 
 def sector_product(x: Sectors, y: Sectors, bivector: bool = True) -> Sectors:
@@ -63,7 +63,7 @@ def sector_product(x: Sectors, y: Sectors, bivector: bool = True) -> Sectors:
     bivector
         If False, the bivectors of the result are set to zero.
     """
-    out = Sectors(*PRODUCT(*x, *y))
+    out = Sectors(*_PRODUCT_STAGE(*x, *y))
     return out if bivector else out._replace(b=torch.zeros_like(out.b))
 
 

@@ -10,7 +10,7 @@ from lgatr.ops._runtime.choice import CPP, Operation
 from lgatr.ops._runtime.function_values import Function
 from lgatr.ops._runtime.stage import Fused, Stage, Tensors
 from lgatr.ops.slim_glu.formula import gated_units
-from lgatr.ops.slim_linear.stage import SLIM_LINEAR
+from lgatr.ops.slim_linear.stage import SLIM_LINEAR_STAGE
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,4 +37,4 @@ def linear_glu(glu: SlimGLU) -> Fused:
     Its inputs are vectors, scalars, and :class:`~lgatr.ops.slim_linear.formula.VectorMatrices` to
     ``3 O`` vector and ``2 P`` scalar channels.
     """
-    return Fused(SLIM_LINEAR, glu, 5, "kept", between=2)
+    return Fused(SLIM_LINEAR_STAGE, glu, 5, "kept", between=2)

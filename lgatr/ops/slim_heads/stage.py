@@ -10,7 +10,7 @@ from torch import Tensor
 from lgatr.ops._runtime.choice import CPP, Operation
 from lgatr.ops._runtime.stage import Fused, Stage, Tensors
 from lgatr.ops.slim_heads.formula import vector_heads, vectors_from_heads
-from lgatr.ops.slim_linear.stage import SLIM_LINEAR
+from lgatr.ops.slim_linear.stage import SLIM_LINEAR_STAGE
 from lgatr.ops.slim_norm.formula import EPSILON
 
 
@@ -77,7 +77,7 @@ def linear_to_heads(
     outputs ordered (part, head, channel).
     """
     to_heads = SlimToHeads(heads, metric, epsilon, channels)
-    return Fused(SLIM_LINEAR, to_heads, 5, "unused", between=2)
+    return Fused(SLIM_LINEAR_STAGE, to_heads, 5, "unused", between=2)
 
 
 def linear_of_heads(channels: int) -> Fused:
@@ -85,4 +85,4 @@ def linear_of_heads(channels: int) -> Fused:
 
     Its inputs are the heads ``(..., H, D)`` and matrices, with one for the scalars.
     """
-    return Fused(SlimFromHeads(channels), SLIM_LINEAR, 1, "recomputed", between=2)
+    return Fused(SlimFromHeads(channels), SLIM_LINEAR_STAGE, 1, "recomputed", between=2)

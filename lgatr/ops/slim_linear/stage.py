@@ -18,4 +18,4 @@ class SlimLinear(Stage):
         return vector_linear(*inputs)  # type: ignore[arg-type]
 
 
-SLIM_LINEAR = SlimLinear()
+SLIM_LINEAR_STAGE = SlimLinear()

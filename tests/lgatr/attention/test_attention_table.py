@@ -12,7 +12,7 @@ import torch
 from lgatr.attention import AttentionSpec, Causal, MaskMod, Packing, backends, select_backend
 from lgatr.attention import measured_choice as choice
 from lgatr.attention.__main__ import main
-from lgatr.attention.pattern.features import FEATURES, examples
+from lgatr.attention.pattern.features import PATTERN_FEATURES, examples
 from lgatr.attention.tools.event_lengths import read_lengths
 from lgatr.attention.tools.table import markdown, properties
 from support import jetfiles, networks
@@ -22,16 +22,16 @@ CPU = torch.device("cpu")
 
 def test_the_table_names_everything():
     page = markdown()
-    for name in (*backends(), *FEATURES):
+    for name in (*backends(), *PATTERN_FEATURES):
         assert f"| {name} |" in page
 
 
 def test_features_exist_and_examples_need_what_they_say():
     for backend in backends().values():
-        assert backend.capabilities.features <= set(FEATURES)
+        assert backend.capabilities.features <= set(PATTERN_FEATURES)
     for name, make in examples().items():
         assert name in make().features()
-    assert set(FEATURES) - set(examples()) == {"dense", "mask", "partial"}
+    assert set(PATTERN_FEATURES) - set(examples()) == {"dense", "mask", "partial"}
 
 
 def test_every_example_runs_natively():

@@ -15,7 +15,7 @@ from lgatr.ops._runtime.stage import Fused, Stage
 from lgatr.ops.gate.stage import Gate, GatedLinear
 from lgatr.ops.heads.stage import FromHeads, ToHeads
 from lgatr.ops.linear.matrices import Assembly, Placement, place, place_gradients
-from lgatr.ops.linear.stage import LINEAR, linear_of
+from lgatr.ops.linear.stage import LINEAR_STAGE, linear_of
 from lgatr.ops.norm.formula import EPSILON
 from lgatr.ops.norm.stage import Norm, NormByOutputs, linear_norm
 from lgatr.ops.product.formula import product_by_matrices, product_by_table
@@ -56,7 +56,7 @@ def gate(name="gelu", scalar_name="gelu"):
 FUNCTIONS = [get_nonlinearity(name) for name in ("gelu", "silu")]
 
 
-def heads(metric=(True, False, False), count=2, scalars=3, epsilon=0.01, linear=LINEAR):
+def heads(metric=(True, False, False), count=2, scalars=3, epsilon=0.01, linear=LINEAR_STAGE):
     return ToHeads(linear, count, metric, scalars, epsilon)
 
 
@@ -97,8 +97,8 @@ def head_tensor():
 
 
 CASES = {
-    "linear": lambda: (LINEAR, [*state(2, 3), *matrices(6, 4, 8, 7)]),
-    "linear, dense": lambda: (LINEAR, [*state(2, 3, (2, 3)), *matrices(6, 4, 8, 7, False)]),
+    "linear": lambda: (LINEAR_STAGE, [*state(2, 3), *matrices(6, 4, 8, 7)]),
+    "linear, dense": lambda: (LINEAR_STAGE, [*state(2, 3, (2, 3)), *matrices(6, 4, 8, 7, False)]),
     "norm": lambda: (norm(), [*state(3, 4), *gains(3, 4)]),
     "norm, dense": lambda: (norm(gain=0.7), [*state(3, 4, (2, 3)), *gains(3, 4)]),
     "norm, no gains": lambda: (norm(), [*state(3, 4), None, None]),
@@ -134,17 +134,18 @@ CASES = {
     ),
     "from heads": lambda: (from_heads(), [head_tensor()]),
     "from heads, linear": lambda: (
-        Fused(from_heads(), LINEAR, 1, "recomputed"), [head_tensor(), *matrices(4, 12, 8, 27)],
+        Fused(from_heads(), LINEAR_STAGE, 1, "recomputed"),
+        [head_tensor(), *matrices(4, 12, 8, 27)],
     ),
     "linear, norm": lambda: (
-        Fused(LINEAR, norm(NormByOutputs), 7, "unused"),
+        Fused(LINEAR_STAGE, norm(NormByOutputs), 7, "unused"),
         [*state(2, 3), *matrices(6, 4, 10, 7), None, None],
     ),
     "gate, linear": lambda: (
-        GatedLinear(Gate(*FUNCTIONS), LINEAR), [*state(2, 3), *matrices(6, 4, 10, 7)],
+        GatedLinear(Gate(*FUNCTIONS), LINEAR_STAGE), [*state(2, 3), *matrices(6, 4, 10, 7)],
     ),
     "linear, product": lambda: (
-        Fused(LINEAR, ProductOfHalves(), 7, "kept"), [*state(2, 3), *matrices(8, 4, 8, 7)],
+        Fused(LINEAR_STAGE, ProductOfHalves(), 7, "kept"), [*state(2, 3), *matrices(8, 4, 8, 7)],
     ),
     "linear map": lambda: with_map(lambda linear: linear),
     "linear map of the full group, no bias": lambda: with_map(
@@ -221,7 +222,7 @@ def test_equal_scalars_have_exactly_their_mean(count):
     z, v, b = (t.detach().float() for t in state(2, count))
     maps = [torch.eye(4 + count), torch.eye(4), torch.eye(4), None]
     z[:, 4:] = torch.rand(TOKENS, 1)
-    (head,) = ToHeads(LINEAR, 1, (True,), count, 0.01)(z, v, b, *maps)
+    (head,) = ToHeads(LINEAR_STAGE, 1, (True,), count, 0.01)(z, v, b, *maps)
     assert not head.flatten(1)[:, 4 : 4 + count].any()
 
 

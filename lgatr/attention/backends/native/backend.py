@@ -33,7 +33,7 @@ from lgatr.attention.backends.native.packed import (
     packed_attention,
 )
 from lgatr.attention.backends.native.scored import ScoreChanges, scored_attention
-from lgatr.attention.pattern.features import FEATURES
+from lgatr.attention.pattern.features import PATTERN_FEATURES
 from lgatr.attention.pattern.masks import Band, DenseMask
 from lgatr.attention.pattern.packing import BoundedPacking, Packing
 from lgatr.attention.pattern.scores import DenseBias
@@ -105,7 +105,7 @@ class NativeBackend(Backend):
 
     name = "native"
     capabilities = Capabilities(
-        features=frozenset(FEATURES),
+        features=frozenset(PATTERN_FEATURES),
         devices=frozenset({"cpu", "cuda", "mps"}),
         dtypes=frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16}),
     )
