@@ -6,15 +6,28 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RETRY_SECONDS = 0.05
 _AGAIN = "start again with the same command"
 _IMPORTS = "<frozen importlib._bootstrap>"
+_LONGEST_IMPORT = 20.0  # seconds
+
+
+class _Postponed(NamedTuple):
+    """A signal that came during an import: until when it waits, and when it comes again."""
+
+    signum: int
+    end: float
+    next: float
+
+
+_postponed: _Postponed | None = None
 
 _pending: signal.Signals | None = None
 _deferring = 0
@@ -36,8 +49,7 @@ def _handle(signum: int, frame: FrameType | None) -> None:
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
         return
-    if _is_importing(frame):
-        _send_later(signum)  # a module that is half imported fails in any way
+    if _postpone(signum, frame):
         return
     again = _pending is not None
     _pending = signal.Signals(signum)
@@ -45,6 +57,25 @@ def _handle(signum: int, frame: FrameType | None) -> None:
         raise Interrupted(signum)
     if sys.stderr.isatty():
         print(f"{_pending.name}: saving first; once more ends at once", file=sys.stderr)
+
+
+def _postpone(signum: int, frame: FrameType | None) -> bool:
+    """Whether the first signal comes again when a module has been imported, or a while later.
+
+    A module that is half imported fails in any way.
+    """
+    global _postponed
+    now = time.monotonic()
+    due, _postponed = _postponed, None
+    if not _is_importing(frame):
+        return False
+    if due is None:
+        due = _Postponed(signum, now + _LONGEST_IMPORT, now)
+    elif now < due.next or now > due.end:
+        return False  # asked for once more, or whatever runs there does not end
+    _postponed = due._replace(next=now + _RETRY_SECONDS)
+    _send_later(signum)
+    return True
 
 
 def _is_importing(frame: FrameType | None) -> bool:
@@ -152,19 +183,24 @@ def one_line_interrupts(text: str = _AGAIN) -> Iterator[None]:
     text
         What the user is told to do, until :func:`advise` says better.
     """
-    global _pending
+    global _pending, _postponed
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     hook, sys.unraisablehook = sys.unraisablehook, _retry
-    _pending = None
+    _pending = _postponed = None
     advise(text)
     install()
     try:
-        yield
+        try:
+            yield
+        finally:
+            if _postponed is not None:
+                raise Interrupted(_postponed.signum)  # the import has failed, or was the last
     except (Interrupted, KeyboardInterrupt) as error:
         caught = error.signal if isinstance(error, Interrupted) else signal.SIGINT
         print(f"stopped by {caught.name}; {_advice}", file=sys.stderr)
         raise SystemExit(128 + caught) from None
     finally:
+        _postponed = None
         sys.unraisablehook = hook
         if _owner == os.getpid():
             for signum, handler in before.items():

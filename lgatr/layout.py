@@ -82,8 +82,13 @@ class SlimState(NamedTuple):
 
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """A small table of the algebra as a tensor, made once per device and dtype."""
-    # Traced programs hold the numbers themselves; those of fake tensors are no numbers.
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    # Traced programs hold the numbers themselves; those of fake tensors are no numbers, and those
+    # made inside a transformation of torch.func end with it.
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    ):
         return torch.tensor(values, device=device, dtype=dtype)
     return _cached_constant(values, device, dtype)
 

@@ -25,7 +25,7 @@ from data.jets import IntArray, Jets, concatenate
 from data.reading import Snapshot, reading
 from experiments.data.batch import EventBatch
 from experiments.data.preparation import Preparation
-from experiments.data.workers import ignore_first_sigterm, private_generator
+from experiments.data.workers import ended_workers, ignore_first_sigterm, private_generator
 
 _ENDLESS_LENGTH = 1 << 40  # batches; Lightning sums lengths over ranks in 64 bits
 _HINT = "or leave out such files by data.skip_corrupt=true"
@@ -328,16 +328,10 @@ class StreamLoader(DataLoader[EventBatch]):
 
     def __iter__(self) -> Any:
         self._delivered = self.stream.start
-        batches = super().__iter__()
-        try:
+        with ended_workers(super().__iter__()) as batches:
             for batch in batches:
                 self._delivered += 1
                 yield batch
-        finally:
-            # Now: the garbage collector ends their queues first, and then waits 20 s for workers.
-            stop = getattr(batches, "_shutdown_workers", None)
-            if stop is not None:
-                stop()
 
     def state_dict(self) -> dict[str, int]:
         """Number of batches delivered since the start of training."""

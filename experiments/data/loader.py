@@ -12,7 +12,7 @@ from data.jets import IntArray, Jets
 from experiments.data.batch import EventBatch
 from experiments.data.preparation import Preparation
 from experiments.data.sampler import BatchSampler
-from experiments.data.workers import ignore_first_sigterm, private_generator
+from experiments.data.workers import ended_workers, ignore_first_sigterm, private_generator
 
 
 class JetDataset(Dataset[EventBatch]):
@@ -74,9 +74,10 @@ class ResumableLoader(DataLoader[EventBatch]):
     def __iter__(self) -> Any:
         # Workers run ahead of training: count the batches that were delivered.
         self._epoch, self._delivered = self.batches.epoch, self.batches.start
-        for batch in super().__iter__():
-            self._delivered += 1
-            yield batch
+        with ended_workers(super().__iter__()) as batches:
+            for batch in batches:
+                self._delivered += 1
+                yield batch
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and the number of batches delivered in it."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Generator
+
+_running: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _restore_default(*_: Any) -> None:
@@ -28,3 +34,30 @@ def private_generator() -> Generator:
     that each draws would change its dropout.
     """
     return Generator()
+
+
+@contextmanager
+def ended_workers(batches: Any) -> Iterator[Any]:
+    """The iterator of a data loader, whose workers end with the block, or with the program.
+
+    Left to the garbage collector, their queues may be gone first, and workers are waited for in
+    vain for 20 seconds; left to the end of the program, which sends them one SIGTERM, for good.
+    """
+    stop = getattr(batches, "_shutdown_workers", None)
+    if stop is None:  # no workers
+        yield batches
+        return
+    if not _running:
+        atexit.unregister(_end_all)
+        atexit.register(_end_all)  # last, so that it comes first
+    _running.add(batches)
+    try:
+        yield batches
+    finally:
+        if not batches._persistent_workers:  # which are used in the next pass
+            stop()
+
+
+def _end_all() -> None:
+    for batches in list(_running):
+        batches._shutdown_workers()

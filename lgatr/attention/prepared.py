@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.backends.base import Backend
+from lgatr.attention.backends.native import NativeBackend
 from lgatr.attention.pattern.packing import BoundedPacking
 from lgatr.attention.pattern.shapes import check_formats
 from lgatr.attention.pattern.spec import AttentionSpec
-from lgatr.attention.registry import CHOSEN, backends, remember, select_backend
+from lgatr.attention.registry import NATIVE_RUNS, backends, select_backend
 from lgatr.utils.autocast import full_precision
 from lgatr.utils.inputs import FLOATS
 
@@ -193,13 +194,14 @@ def _chosen(
     width: int | None,
 ) -> tuple[Backend, Backend]:
     """:func:`select_backend`, which small batches should not wait for in every forward pass."""
-    if torch.compiler.is_compiling():
-        return select_backend(name, spec, device, dtype, strict=strict, width=width)
-    request = name, spec.features(), device, dtype, width, torch.is_grad_enabled()
-    found = CHOSEN.get(request)
-    if found is None:
-        found = select_backend(name, spec, device, dtype, strict=strict, width=width)
-        remember(request, found)
+    known = None
+    if name == "native" and not torch.compiler.is_compiling():
+        known = spec.features(), device.type, dtype, torch.is_grad_enabled()
+        if known in NATIVE_RUNS and backends()[name] is NativeBackend:
+            return NativeBackend(), NativeBackend()
+    found = select_backend(name, spec, device, dtype, strict=strict, width=width)
+    if known is not None and type(found[0]) is type(found[1]) is NativeBackend:
+        NATIVE_RUNS.add(known)
     return found
 
 

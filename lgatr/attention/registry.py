@@ -24,9 +24,9 @@ APPROXIMATIONS = {
 """Attention of linear cost that the equivariant networks refuse, and why."""
 
 
-CHOSEN: dict[tuple[Any, ...], tuple[Backend, Backend]] = {}
-"""What :func:`select_backend` returned, for requests whose answer never changes; see
-:func:`remember`."""
+NATIVE_RUNS: set[tuple[Any, ...]] = set()
+"""Features, device type, format, and whether there are gradients, of patterns that
+:class:`NativeBackend` was found to run. It depends on nothing else, and has no state."""
 
 
 class AttentionFallbackWarning(UserWarning):
@@ -54,27 +54,6 @@ def backends() -> dict[str, type[Backend]]:
 def choices() -> tuple[str, ...]:
     """Names that may be requested."""
     return ("auto", *sorted(backends()))
-
-
-def remember(request: tuple[Any, ...], found: tuple[Backend, Backend]) -> None:
-    """Put a choice into :data:`CHOSEN`, if it depends on nothing else.
-
-    Parameters
-    ----------
-    request
-        Name of the backend, features of the pattern, device, format, width of the heads, and
-        whether there are gradients.
-    found
-        What was chosen.
-    """
-    planner, executor = found
-    cls = type(planner)
-    by_features = all(
-        getattr(cls, method).__func__ is getattr(Backend, method).__func__
-        for method in ("why_unusable", "unsupported")
-    )
-    if planner is executor and request[0] == cls.name and by_features:
-        CHOSEN[request] = found
 
 
 def may_be_traced(name: str, strict: bool) -> bool:

@@ -38,8 +38,8 @@ class Layer(nn.Module):
 
     fused: ClassVar[tuple[str, ...]] = ()
     """Inner layers (or lists of them) that :meth:`forward_hidden` does not call, since it runs them
-    in one operation with others. If one has a hook, or is not the one that the layer was built
-    with, :meth:`forward_unfused` runs instead."""
+    in one operation with others. If one has a hook, or is not the one that was there at the end of
+    the constructor (:meth:`_seal_fused`), :meth:`forward_unfused` runs instead."""
 
     forward_hidden: Callable[..., Any]
     """The layer on hidden states. Defined by every layer."""
@@ -47,36 +47,84 @@ class Layer(nn.Module):
     forward_unfused: Callable[..., Any]
     """The same, up to rounding, calling each inner layer. Defined by layers with ``fused`` ones."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._built: dict[str, tuple[nn.Module, ...]] = {}
-        self._is_changed = False
+    _seal: tuple[object, dict[str, int]] | None = None
+    _is_changed = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "forward_hidden" in vars(cls) and "forward_unfused" not in vars(cls):
+            cls.fused = ()  # a computation of its own, which decides what it calls
+
+    def _seal_fused(self) -> None:
+        """Remember the fused layers, at the end of a constructor; others are called from then on.
+
+        They carry the seal themselves, so that copies of the layer stay sealed, and layers that
+        were replaced are not kept.
+        """
+        token, counts = object(), {}
+        for name in self.fused:
+            found = _with_items(self._modules.get(name))
+            counts[name] = len(found)
+            for index, layer in enumerate(found):
+                layer.__dict__["_sealed_as"] = (token, name, index)
+        self._seal = token, counts
+
+    def _is_as_built(self) -> bool:
+        """Whether the fused layers are those that were there when the layer was built."""
+        if self._seal is None:
+            return False
+        token, counts = self._seal
+        for name, count in counts.items():
+            found = _with_items(self._modules.get(name))
+            if len(found) != count:
+                return False
+            for index, layer in enumerate(found):
+                sealed = layer.__dict__.get("_sealed_as")
+                if sealed is None or sealed[0] is not token or sealed[1:] != (name, index):
+                    return False
+        return True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.fused and isinstance(value, nn.Module):
-            found = _with_items(value)
-            self._is_changed |= self._built.setdefault(name, found) != found
         super().__setattr__(name, value)
+        self._note_change(name)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self._note_change(name)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """That of :class:`torch.nn.Module`."""
+        super().add_module(name, module)
+        self._note_change(name)
+
+    def _note_change(self, name: str) -> None:
+        # For compiled programs, which should not compare objects.
+        if name in self.fused and self._seal is not None:
+            self.__dict__["_is_changed"] = not self._is_as_built()
 
     def run(self, *inputs: Any) -> Any:
         """The layer on hidden states, with inner layers fused if that makes no difference."""
-        if self.fused and (self._is_changed or not is_compiling() and self.calls_inner_layers()):
+        if self.fused and (
+            self._is_changed or not is_compiling() and self.must_call_inner_layers()
+        ):
             return self.forward_unfused(*inputs)
         return self.forward_hidden(*inputs)
 
-    def calls_inner_layers(self) -> bool:
-        """Whether somebody looks at inner layers that would be fused, or has replaced one."""
-        for name in self.fused:
-            layer = self._modules.get(name)
-            if layer is not None:
-                found = _with_items(layer)
-                if found != self._built[name] or any(map(has_hooks, found)):
-                    return True
-        return False
+    def must_call_inner_layers(self) -> bool:
+        """Whether somebody looks at inner layers that would be fused, or has changed them."""
+        if not self._is_as_built():
+            return True
+        return any(
+            has_hooks(layer)
+            for name in self.fused
+            for layer in _with_items(self._modules.get(name))
+        )
 
 
-def _with_items(layer: nn.Module) -> tuple[nn.Module, ...]:
-    """A layer; a list of layers and those in it."""
+def _with_items(layer: nn.Module | None) -> tuple[nn.Module, ...]:
+    """A layer; a list of layers and those in it; nothing."""
+    if layer is None:
+        return ()
     return (layer, *layer) if isinstance(layer, nn.ModuleList) else (layer,)
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lgatr.algebra import GRADES, INVOLUTION_SIGNS, NUM_BLADES, NUM_GRADES, REVERSE_SIGNS
 from lgatr.layout import Sectors, constant, from_sectors, to_sectors
-from lgatr.ops.linear.matrices import Weights
-from lgatr.ops.linear.stage import linear_of
+from lgatr.ops.linear.matrices import Assembly, Weights
+from lgatr.ops.linear.stage import Linear
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.inputs import check_multivectors, check_real
 
@@ -55,8 +55,8 @@ def equi_linear(
             f"coeffs has shape {tuple(coeffs.shape)}; {x.shape[-2]} input channels need "
             f"(out, {x.shape[-2]}, {' or '.join(map(str, expected))})"
         )
-    weights = Weights(coeffs)
-    return from_sectors(Sectors(*linear_of(weights)(*to_sectors(x), *weights)))[0]
+    stage = Linear(Assembly())
+    return from_sectors(Sectors(*stage(*to_sectors(x), *Weights(coeffs))))[0]
 
 
 def grade_project(x: Tensor) -> Tensor:

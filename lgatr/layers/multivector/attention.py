@@ -16,6 +16,7 @@ from lgatr.layers.multivector.base import checked_sectors
 from lgatr.layers.multivector.config import SelfAttentionConfig, SelfAttentionSetting, resolved
 from lgatr.layers.multivector.dropout import GradeDropout
 from lgatr.layers.multivector.heads import (
+    Heads,
     join,
     join_unfused,
     project,
@@ -27,14 +28,15 @@ from lgatr.layers.multivector.norm import EquiLayerNorm
 from lgatr.layout import Sectors, concat_channels, to_public, to_sectors
 from lgatr.ops.heads.formula import split_heads
 from lgatr.ops.heads.stage import ToHeads, linear_of_heads
+from lgatr.ops.linear.matrices import Assembly
+from lgatr.ops.linear.stage import Linear
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
 from lgatr.utils.inputs import check_multivectors, check_scalars
 
 _QKV = (True, False, False)
 """Which of queries, keys and values get the signs of the inner product."""
-_NO_METRIC = (False, False, False)
-"""As users get them, who put in the signs themselves."""
+_NO_METRIC = (False, False, False)  # for users, who put in the signs themselves
 
 
 _UNUSED = ("out_mv_channels",)
@@ -69,13 +71,21 @@ class _QKVLayer(Layer):
 
     def heads_of(
         self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
-    ) -> tuple[Tensor, ...]:
+    ) -> Heads:
         """Heads of queries, keys and values; ``metric`` as in :func:`to_heads`, or no signs."""
         raise NotImplementedError
 
-    def forward_hidden(
-        self, x: Sectors, additional_qk: Sectors | None = None
-    ) -> tuple[Tensor, ...]:
+    def unfused_heads_of(
+        self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
+    ) -> Heads:
+        """:meth:`heads_of`, with each inner layer called."""
+        raise NotImplementedError
+
+    def forward_unfused(self, x: Sectors, additional_qk: Sectors | None = None) -> Heads:
+        """:meth:`forward_hidden`, with each inner layer called."""
+        return self.unfused_heads_of(x, additional_qk, _QKV)
+
+    def forward_hidden(self, x: Sectors, additional_qk: Sectors | None = None) -> Heads:
         """Heads ``(..., T, H, D)`` of queries (with the metric's signs), keys and values."""
         return self.heads_of(x, additional_qk, _QKV)
 
@@ -104,7 +114,8 @@ class _QKVLayer(Layer):
         multi-query), then their scalars ``(..., H, T, cs)`` or None.
         """
         given = multivectors, scalars, additional_qk_features_mv, additional_qk_features_s
-        heads = self.heads_of(*self.checked_sectors(*given), _NO_METRIC)
+        make = self.unfused_heads_of if self.must_call_inner_layers() else self.heads_of
+        heads = make(*self.checked_sectors(*given), _NO_METRIC)
         (q, qs), (k, ks), (v, vs) = (to_public(split_heads(x, self.mv_channels)) for x in heads)
         q, k, v = (x.transpose(-4, -3) for x in (q, k, v))
         qs, ks, vs = (None if x is None else x.transpose(-3, -2) for x in (qs, ks, vs))
@@ -162,20 +173,21 @@ class QKVModule(_QKVLayer):
         self._stages: dict[tuple[bool, ...], ToHeads] = {
             metric: to_heads(self.in_linear, self.heads, metric) for metric in (_QKV, _NO_METRIC)
         }
+        self._seal_fused()
 
     def heads_of(
         self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
-    ) -> tuple[Tensor, ...]:
+    ) -> Heads:
         """All three from one linear map."""
         x = x if additional_qk is None else concat_channels(x, additional_qk)
         return project(self._stages[metric], self.in_linear, x)
 
-    def forward_unfused(
-        self, x: Sectors, additional_qk: Sectors | None = None
-    ) -> tuple[Tensor, ...]:
-        """:meth:`forward_hidden`, with each inner layer called."""
+    def unfused_heads_of(
+        self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
+    ) -> Heads:
+        """All three from one linear layer."""
         x = x if additional_qk is None else concat_channels(x, additional_qk)
-        return project_unfused(self.in_linear, self.norm_qkv, x, self.heads, _QKV)
+        return project_unfused(self.in_linear, self.norm_qkv, x, self.heads, metric)
 
 
 class MultiQueryQKVModule(_QKVLayer):
@@ -208,10 +220,11 @@ class MultiQueryQKVModule(_QKVLayer):
         self._keys, self._values = (
             to_heads(linear, 1, (False,)) for linear in (self.k_linear, self.v_linear)
         )
+        self._seal_fused()
 
     def heads_of(
         self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
-    ) -> tuple[Tensor, ...]:
+    ) -> Heads:
         """Each from a linear map of its own; keys and values have one head."""
         qk = x if additional_qk is None else concat_channels(x, additional_qk)
         return (
@@ -220,15 +233,15 @@ class MultiQueryQKVModule(_QKVLayer):
             *project(self._values, self.v_linear, x),
         )
 
-    def forward_unfused(
-        self, x: Sectors, additional_qk: Sectors | None = None
-    ) -> tuple[Tensor, ...]:
-        """:meth:`forward_hidden`, with each inner layer called; the norm for each of the three."""
+    def unfused_heads_of(
+        self, x: Sectors, additional_qk: Sectors | None, metric: tuple[bool, ...]
+    ) -> Heads:
+        """Each from its linear layer; the norm for each of the three."""
         qk = x if additional_qk is None else concat_channels(x, additional_qk)
         return (
-            *project_unfused(self.q_linear, self.norm_qkv, qk, self.heads, _QKV[:1]),
-            *project_unfused(self.k_linear, self.norm_qkv, qk, 1, _QKV[1:2]),
-            *project_unfused(self.v_linear, self.norm_qkv, x, 1, _QKV[2:]),
+            *project_unfused(self.q_linear, self.norm_qkv, qk, self.heads, metric[:1]),
+            *project_unfused(self.k_linear, self.norm_qkv, qk, 1, metric[1:2]),
+            *project_unfused(self.v_linear, self.norm_qkv, x, 1, metric[2:]),
         )
 
 
@@ -273,9 +286,8 @@ class SelfAttention(Layer):
         )
         self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.head_scale else None
         self.dropout = GradeDropout(setting.dropout_prob) if setting.dropout_prob else None
-        self._join = linear_of_heads(
-            self.mv_channels, self.out_linear.grouped(in_groups=self.heads)
-        )
+        self._join = linear_of_heads(self.mv_channels, Linear(Assembly(in_groups=self.heads)))
+        self._seal_fused()
 
     def forward_hidden(
         self, x: Sectors, attend: Attend, additional_qk: Sectors | None = None

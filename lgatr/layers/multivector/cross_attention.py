@@ -26,6 +26,8 @@ from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layers.multivector.norm import EquiLayerNorm
 from lgatr.layout import Sectors, to_public
 from lgatr.ops.heads.stage import linear_of_heads
+from lgatr.ops.linear.matrices import Assembly
+from lgatr.ops.linear.stage import Linear
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.utils.config import cast_config
 
@@ -98,7 +100,8 @@ class CrossAttention(Layer):
         normalise = self.norm is not None
         self._queries = to_heads(self.q_linear, self.heads, _Q, normalise)
         self._keys_values = to_heads(self.kv_linear, self.kv_heads, _KV, normalise)
-        self._join = linear_of_heads(mv, self.out_linear.grouped(in_groups=self.heads))
+        self._join = linear_of_heads(mv, Linear(Assembly(in_groups=self.heads)))
+        self._seal_fused()
 
     def forward_hidden(self, x: Sectors, condition: Sectors, attend: Attend) -> Sectors:
         """The layer on hidden states.

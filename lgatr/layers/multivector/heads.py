@@ -14,7 +14,12 @@ from lgatr.layout import Sectors
 from lgatr.ops._runtime.stage import Fused
 from lgatr.ops.heads.formula import sector_heads, split_heads
 from lgatr.ops.heads.stage import ToHeads, of_head_rows, of_rows
+from lgatr.ops.linear.matrices import Assembly
+from lgatr.ops.linear.stage import Linear
 from lgatr.ops.norm.formula import EPSILON
+
+Heads = tuple[Tensor, ...]
+"""Heads ``(..., T, H, D)`` of each part, such as queries, keys and values."""
 
 
 def to_heads(
@@ -35,7 +40,7 @@ def to_heads(
         Whether each head is normalised.
     """
     parts, groups = len(metric), len(metric) * heads
-    grouped = linear.grouped(out_groups=groups, parts=parts)
+    grouped = Linear(Assembly(out_groups=groups, parts=parts))
     scalars = linear.out_s_channels // groups
     return ToHeads(grouped, heads, metric, scalars, EPSILON if normalise else None)
 

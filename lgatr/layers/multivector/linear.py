@@ -11,8 +11,8 @@ from torch import nn
 
 from lgatr.layers.multivector.base import MultivectorLayer
 from lgatr.layout import Sectors
-from lgatr.ops.linear.matrices import Weights
-from lgatr.ops.linear.stage import Linear, linear_of
+from lgatr.ops.linear.matrices import Assembly, Weights
+from lgatr.ops.linear.stage import Linear
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
 from lgatr.primitives.linear import num_linear_maps
 from lgatr.utils.arguments import check_counts, check_flags
@@ -106,6 +106,7 @@ class EquiLinear(MultivectorLayer):
                 "(in_mv_channels) or scalars (in_s_channels)"
             )
         primitives = primitives_config(primitives)
+        self.stage = Linear(Assembly())
         self.in_mv_channels: int = in_mv_channels
         self.in_s_channels: int = in_s_channels
         self.out_mv_channels, self.out_s_channels = out_mv_channels, out_s_channels
@@ -125,7 +126,6 @@ class EquiLinear(MultivectorLayer):
             if in_s_channels and out_s_channels
             else None
         )
-        self.stage = self.grouped()
         self.reset_parameters(initialization)
         # Without channels there is nothing to learn, and no gradient for parallel training.
         for parameter in self.parameters():
@@ -204,16 +204,6 @@ class EquiLinear(MultivectorLayer):
 
         by_input = scale.repeat_interleave(weight.shape[1] // heads).unsqueeze(-1)
         return Weights(weight * by_input, scaled(s2mvs), scaled(mvs2s), scaled(s2s), *biases)
-
-    def grouped(self, out_groups: int = 1, in_groups: int = 1, parts: int = 0) -> Linear:
-        """The map for channels in groups, such as attention heads.
-
-        Parameters
-        ----------
-        out_groups, in_groups, parts
-            See :class:`~lgatr.ops.linear.matrices.Assembly`.
-        """
-        return linear_of(self.weights(), out_groups=out_groups, in_groups=in_groups, parts=parts)
 
     def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
@@ -36,6 +38,16 @@ class ScalarGatedNonlinearity(PointwiseLayer):
         mixed = nonlinearity == "gelu_lgatr1"
         function = get_nonlinearity("gelu" if mixed else nonlinearity)
         self.stage = Gate(function, get_nonlinearity("gelu_exact") if mixed else function)
+
+    @property
+    def function(self) -> Callable[[Tensor], Tensor]:
+        """Of the scalars of multivectors."""
+        return self.stage.function
+
+    @property
+    def scalar_function(self) -> Callable[[Tensor], Tensor]:
+        """Of the auxiliary scalars."""
+        return self.stage.scalar_function
 
     def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""
@@ -97,6 +109,7 @@ class GeometricBilinear(MultivectorLayer):
         self.norm = EquiLayerNorm()
         self._product = bilinear(self.linear_left.stage, self.linear_right.stage)
         self._normalised = linear_norm(self.linear_out.stage, self.norm.stage)
+        self._seal_fused()
 
     def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""
@@ -107,8 +120,8 @@ class GeometricBilinear(MultivectorLayer):
     def forward_unfused(self, x: Sectors) -> Sectors:
         """:meth:`forward_hidden`, with each inner layer called."""
         product = sector_product(self.linear_left(x), self.linear_right(x))
-        y: Sectors = self.norm(self.linear_out(self._completed(product, x)))
-        return y
+        y: Sectors = self.linear_out(self._completed(product, x))
+        return y if self.norm is None else self.norm(y)
 
     def _completed(self, product: Sectors, x: Sectors) -> Sectors:
         """The product without bivectors if so configured, and with the auxiliary scalars of x."""
@@ -171,6 +184,7 @@ class GeoMLP(MultivectorLayer):
             if isinstance(gate, ScalarGatedNonlinearity) and isinstance(linear, EquiLinear)
         }
         """A gate and the linear layer behind it as one stage, by the index of the gate."""
+        self._seal_fused()
 
     def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states; each gate runs with the linear layer behind it."""

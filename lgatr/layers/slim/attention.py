@@ -138,6 +138,7 @@ class SlimSelfAttention(SlimAttention):
         self.norm = SlimRMSNorm(v, s, elementwise_affine=False)
         self.dropout = None if dropout_prob is None else SlimDropout(dropout_prob)
         self._heads, self.join = linear_to_heads(num_heads, _QKV, (v, s)), linear_of_heads(v)
+        self._seal_fused()
 
     def forward_hidden(self, x: SlimState, attend: Attend) -> SlimState:
         """The layer on hidden states, which are normalised, with prepared attention."""

@@ -69,6 +69,7 @@ class SlimCrossAttention(SlimAttention):
         self._queries = linear_to_heads(num_heads, _Q, (v, s))
         self._keys_values = linear_to_heads(num_heads, _KV, (v, s))
         self.join = linear_of_heads(v)
+        self._seal_fused()
 
     def forward_hidden(self, x: SlimState, condition: SlimState, attend: Attend) -> SlimState:
         """The layer on hidden states.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable
+
+from torch import Tensor, nn
 
 from lgatr.layers.slim.base import SlimLayer
 from lgatr.layers.slim.dropout import SlimDropout
@@ -49,6 +51,17 @@ class SlimGLU(SlimLayer):
         functions = get_nonlinearity(nonlinearity_v or nonlinearity), get_nonlinearity(nonlinearity)
         self.stage = glu.SlimGLU(*functions)
         self._linear_stage = glu.linear_glu(self.stage)
+        self._seal_fused()
+
+    @property
+    def function(self) -> Callable[[Tensor], Tensor]:
+        """f."""
+        return self.stage.function
+
+    @property
+    def function_v(self) -> Callable[[Tensor], Tensor]:
+        """f_v."""
+        return self.stage.function_v
 
     def forward_hidden(self, x: SlimState) -> SlimState:
         """The layer on hidden states."""

@@ -15,7 +15,7 @@ from lgatr.ops._runtime.matmul import input_gradient, products
 from lgatr.ops._runtime.scratch import scratch
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops.heads.parts import ROWS, joined
-from lgatr.ops.linear.matrices import place, place_gradients
+from lgatr.ops.linear.matrices import place, place_gradients, placement_of
 from lgatr.ops.norm.formula import SCALAR_EPSILON, floor_factor
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def to_heads(
     settings: ToHeads, z: Tensor, v: Tensor, b: Tensor, *inputs: Tensor | None
 ) -> tuple[Tensors, Tensors]:
     """Forward pass; keeps the factors of multivectors and scalars, and assembled matrices."""
-    placement = settings.linear.placement
+    placement = placement_of(settings.linear.formula, inputs)
     found = list(inputs) if placement is None else [*place(placement, inputs), None]
     of_z, of_v, of_b, bias = found[:4]
     assert of_z is not None and of_v is not None and of_b is not None
@@ -79,7 +79,7 @@ def to_heads_gradients(
 ) -> Optionals:
     """Backward pass."""
     states = [x for x in inputs[:3] if x is not None]
-    placement = settings.linear.placement
+    placement = placement_of(settings.linear.formula, inputs[3:])
     matrices = kept[2:] if placement is not None else [m for m in inputs[3:6] if m is not None]
     has_bias = len(placement.out_shapes) > 3 if placement is not None else inputs[6] is not None
     heads, grad = joined(outputs), joined(grads)

@@ -47,8 +47,8 @@ def to_heads_gradients(
 ) -> Optionals:
     """Backward pass likewise."""
     given = inputs[3:]
-    placement = settings.linear.placement
-    matrices = kept[2:] if placement is not None else [m for m in given[:3] if m is not None]
+    by_parameters = settings.linear.formula is not None
+    matrices = kept[2:] if by_parameters else [m for m in given[:3] if m is not None]
     heads, grad = joined(outputs), joined(grads)
     n, s, t = settings.groups, settings.scalars, len(heads)
     w = len(matrices[1]) // n

@@ -9,7 +9,7 @@ from torch import Tensor
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.matmul import as_rows, input_gradient, products, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.ops.linear.matrices import gradients_of_map, place
+from lgatr.ops.linear.matrices import gradients_of_map, place, placement_of
 
 if TYPE_CHECKING:
     from lgatr.ops.linear.stage import Linear
@@ -19,11 +19,12 @@ def linear(
     settings: Linear, z: Tensor, v: Tensor, b: Tensor, *given: Tensor | None
 ) -> tuple[Tensors, Tensors]:
     """Forward pass of :class:`~lgatr.ops.linear.stage.Linear`."""
-    if settings.placement is None:
+    placement = placement_of(settings.formula, given)
+    if placement is None:
         of_z, of_v, of_b, bias = given
         kept: Tensors = ()
     else:
-        of_z, of_v, of_b, *rest = place(settings.placement, given)
+        of_z, of_v, of_b, *rest = place(placement, given)
         bias, kept = rest[0] if rest else None, (of_z, of_v, of_b)
     assert of_z is not None and of_v is not None and of_b is not None
     # Not as rows: a view of rows would be another kind of input for compiled blocks.
@@ -36,14 +37,15 @@ def linear_gradients(
 ) -> Optionals:
     """Backward pass."""
     given = inputs[3:]
-    matrices = kept if settings.placement is not None else given[:3]
+    placement = placement_of(settings.formula, given)
+    matrices = given[:3] if placement is None else kept
     of_states, of_matrices = [], []
     for x, matrix, grad in zip(inputs[:3], matrices, grads, strict=True):
         assert x is not None and matrix is not None
         rows = as_rows(grad)
         of_states.append(input_gradient(rows, matrix).view(x.shape))
         of_matrices.append(weight_gradient(rows, as_rows(x)))
-    return *of_states, *gradients_of_map(settings.placement, given, of_matrices, grads[0])
+    return *of_states, *gradients_of_map(placement, given, of_matrices, grads[0])
 
 
 LINEAR = Passes(linear, linear_gradients)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -105,6 +105,7 @@ class Assembly:
     out_groups: int = 1
     in_groups: int = 1
     parts: int = 0
+    count: ClassVar[int] = len(Weights._fields)
 
     def __call__(self, *parameters: Tensor | None) -> tuple[Tensor | None, ...]:
         """The matrices and the bias."""
@@ -113,7 +114,7 @@ class Assembly:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Two maps as one with the outputs of both, sector by sector; a bias if both have one.
+    """Two maps as one with the outputs of both, sector by sector.
 
     Parameters
     ----------
@@ -124,15 +125,28 @@ class SideBySide:
     left: Formula
     right: Formula
 
+    @property
+    def count(self) -> int:
+        """Number of parameters."""
+        return self.left.count + self.right.count
+
     def __call__(self, *parameters: Tensor | None) -> tuple[Tensor | None, ...]:
         """The matrices and the bias."""
-        count = len(parameters) // 2
-        pairs = zip(self.left(*parameters[:count]), self.right(*parameters[count:]), strict=True)
-        return tuple(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
+        *first, left = self.left(*parameters[: self.left.count])
+        *second, right = self.right(*parameters[self.left.count :])
+        matrices = [torch.cat([a, b]) for a, b in zip(first, second, strict=True)]  # type: ignore[list-item]
+        if left is None and right is None:
+            return *matrices, None
+        assert first[0] is not None and second[0] is not None
+        left, right = (
+            z.new_zeros(len(z)) if bias is None else bias
+            for z, bias in ((first[0], left), (second[0], right))
+        )
+        return *matrices, torch.cat([left, right])
 
 
-Formula = Callable[..., tuple[Tensor | None, ...]]
-"""From parameters to matrices: an :class:`Assembly`, or two :class:`SideBySide`."""
+Formula = Assembly | SideBySide
+"""From parameters to matrices."""
 
 
 def _assembled(
@@ -203,10 +217,9 @@ class Placement:
 
     def __init__(
         self,
-        formula: Formula,
+        formula: Callable[..., tuple[Tensor | None, ...]],
         shapes: tuple[torch.Size | None, ...],
     ) -> None:
-        self.formula, self.shapes = formula, shapes
         # Ask the map itself: it gets the number of each entry, and shows where that arrives.
         self.sizes = [0 if s is None else s.numel() for s in shapes]
         numbers = torch.arange(1, sum(self.sizes) + 1, dtype=torch.float64, device="cpu").split(
@@ -221,9 +234,6 @@ class Placement:
         # Where each entry arrives: at most twice, since a bivector is in both rows of its pair.
         self.target, self.target_sign = self._backwards(sum(self.sizes))
         self._tables: dict[tuple[torch.device, torch.dtype], Tables] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return shared_placement, (self.formula, self.shapes)  # copies of a layer share its tables
 
     def _backwards(self, count: int) -> tuple[Tensor, Tensor]:
         places = self.source.nonzero().flatten()
@@ -243,7 +253,7 @@ class Placement:
         """Source and sign, then target and sign, on a device and in the format of the numbers."""
         found = self._tables.get((device, dtype))
         if found is None:
-            with torch.inference_mode(False):  # as above
+            with torch.inference_mode(False):  # a later training step may use them
                 found = (
                     (self.source.to(device), self.sign.to(device, dtype)),
                     (self.target.to(device), self.target_sign.to(device, dtype)),
@@ -252,9 +262,15 @@ class Placement:
         return found
 
 
+def placement_of(formula: Formula | None, parameters: Sequence[Tensor | None]) -> Placement | None:
+    """What a formula does with the entries of parameters of these shapes; None without one."""
+    if formula is None:
+        return None
+    return _placement(formula, *[None if x is None else x.shape for x in parameters])
+
+
 @lru_cache(maxsize=256)
-def shared_placement(formula: Formula, shapes: tuple[torch.Size | None, ...]) -> Placement:
-    """The :class:`Placement`, made once for all layers of the same shapes."""
+def _placement(formula: Formula, *shapes: torch.Size | None) -> Placement:
     with torch.inference_mode(False):  # a later training step may use it
         return Placement(formula, shapes)
 

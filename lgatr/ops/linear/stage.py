@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from lgatr.ops._runtime.choice import TORCH, TRITON, Operation
 from lgatr.ops._runtime.stage import Stage, Tensors
 from lgatr.ops.linear.formula import linear_map
-from lgatr.ops.linear.matrices import Assembly, Formula, Placement, SideBySide, shared_placement
+from lgatr.ops.linear.matrices import Formula, SideBySide
 
 
 class Linear(Stage):
@@ -24,27 +20,15 @@ class Linear(Stage):
     ----------
     formula
         From parameters to matrices.
-    shapes
-        Of the parameters; None for those that are None.
     """
 
     operation = Operation(__package__, "linear", TORCH, TRITON)
 
-    def __init__(
-        self, formula: Formula | None = None, shapes: tuple[torch.Size | None, ...] = ()
-    ) -> None:
-        self.formula, self.shapes = formula, shapes
+    def __init__(self, formula: Formula | None = None) -> None:
+        self.formula = formula
         self.num_kept = 0 if formula is None else 3
-
-    @property
-    def count(self) -> int:
+        self.count = 3 + (4 if formula is None else formula.count)
         """Number of inputs, those of the state included."""
-        return 3 + (4 if self.formula is None else len(self.shapes))
-
-    @cached_property
-    def placement(self) -> Placement | None:
-        """What the formula does with the entries of the parameters; None without a formula."""
-        return None if self.formula is None else shared_placement(self.formula, self.shapes)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
         if self.formula is None:
@@ -56,21 +40,7 @@ LINEAR_STAGE = Linear()
 """The map by given matrices."""
 
 
-def linear_of(parameters: tuple[Tensor | None, ...], **groups: Any) -> Linear:
-    """The map by :class:`~lgatr.ops.linear.matrices.Weights` of these shapes.
-
-    Parameters
-    ----------
-    parameters
-        The weights, or others of the same shapes.
-    **groups
-        See :class:`~lgatr.ops.linear.matrices.Assembly`.
-    """
-    shapes = tuple(None if x is None else x.shape for x in parameters)
-    return Linear(Assembly(**groups), shapes)
-
-
 def side_by_side(left: Linear, right: Linear) -> Linear:
     """Two maps by their parameters as one, whose inputs are those of both."""
     assert left.formula is not None and right.formula is not None
-    return Linear(SideBySide(left.formula, right.formula), (*left.shapes, *right.shapes))
+    return Linear(SideBySide(left.formula, right.formula))

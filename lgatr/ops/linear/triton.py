@@ -25,7 +25,7 @@ from lgatr.ops._runtime.matmul import as_rows, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
-from lgatr.ops.linear.matrices import gradients_of_map, place
+from lgatr.ops.linear.matrices import gradients_of_map, place, placement_of
 from lgatr.ops.linear.triton_matrices import look_up
 
 if TYPE_CHECKING:
@@ -208,11 +208,12 @@ def matrices_of(
     settings: Linear, given: Optionals
 ) -> tuple[Matrices, Tensor | None, tuple[Tensor, ...]]:
     """Matrices and bias of a linear stage, and which of them are kept for its gradient."""
-    if settings.placement is None:
+    placement = placement_of(settings.formula, given)
+    if placement is None:
         of_z, of_v, of_b, bias = given
         assert of_z is not None and of_v is not None and of_b is not None
         return (of_z, of_v, of_b), bias, ()
-    of_z, of_v, of_b, *rest = place(settings.placement, given, _look_up)
+    of_z, of_v, of_b, *rest = place(placement, given, _look_up)
     found = of_z, of_v, of_b
     return found, rest[0] if rest else None, found
 
@@ -231,7 +232,7 @@ def linear_gradients(
 ) -> Optionals:
     """Backward pass likewise."""
     given = inputs[3:]
-    matrices = kept if settings.placement is not None else given[:3]
+    matrices = given[:3] if settings.formula is None else kept
     of_z, of_v, of_b = (None if m is None else m.t() for m in matrices)
     assert of_z is not None and of_v is not None and of_b is not None
     grad = Sectors(*grads)
@@ -247,7 +248,8 @@ def of_parameters(
     settings: Linear, given: Optionals, of_matrices: list[Tensor], grad: Tensor
 ) -> Optionals:
     """The gradients of ``given``, from those of the matrices and of the first output."""
-    return gradients_of_map(settings.placement, given, of_matrices, grad, _look_up)
+    placement = placement_of(settings.formula, given)
+    return gradients_of_map(placement, given, of_matrices, grad, _look_up)
 
 
 LINEAR = Passes(linear, linear_gradients)

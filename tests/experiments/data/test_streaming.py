@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -18,6 +21,7 @@ from data.jets import Jets
 from experiments.data.chunk_stream import JetStream, Shards, StreamLoader
 from experiments.data.preparation import Preparation
 from experiments.data.streaming_datamodule import StreamedData
+from support import ROOT
 
 COUNTS = (23, 40, 17)
 TOTAL = sum(COUNTS)
@@ -205,6 +209,25 @@ class TestDamage:
     def test_too_many_workers(self, folder):
         with pytest.raises(DataError, match="lower data.chunk_size"):
             take(stream(folder, rank=0, world_size=40), 1)
+
+
+def test_a_program_ends_in_the_middle_of_a_pass(folder):
+    """Workers ignore the one SIGTERM that they are sent at its end."""
+    program = (
+        "from pathlib import Path\n"
+        "from data.formats import Format, packed\n"
+        "from experiments.data.chunk_stream import JetStream, Shards, StreamLoader\n"
+        "from experiments.data.preparation import Preparation\n"
+        f"shards = Shards.find(Format(packed), Path({str(folder)!r}), 'train', False)\n"
+        "stream = JetStream(shards, Preparation(('charge',)), 4, 5, 3, 1, 0, 1, False)\n"
+        "batches = iter(StreamLoader(stream, 2))\n"
+        "next(batches)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0
 
 
 def data(folder, **options):

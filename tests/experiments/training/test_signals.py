@@ -93,25 +93,38 @@ def test_forked_processes_die_as_usual():
     assert (done.stdout, done.stderr, done.returncode) == ("-15\n", "", 0)
 
 
-def test_a_module_that_is_imported_is_finished_first(tmp_path):
+@pytest.mark.parametrize(
+    ("end_of_import", "afterwards", "printed"),
+    [
+        ("", "time.sleep(60)", "imported\n"),
+        ("", "pass", "imported\n"),
+        ("raise ValueError", "pass", ""),
+        # Work that an import does is ended by the second signal.
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", "pass", ""),
+    ],
+    ids=["work", "end", "failure", "again"],
+)
+def test_a_module_that_is_imported_is_finished_first(end_of_import, afterwards, printed, tmp_path):
     """Half of one fails in any way, or swallows what ends the program."""
     (tmp_path / "slow.py").write_text(
         "import os, signal, time\n"
         "try:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    time.sleep(0.2)\n"
+        "    sum(range(10**6))\n"
         "except BaseException:\n"
         "    print('swallowed')\n"
+        f"{end_of_import}\n"
     )
     program = (
         "import time\nfrom data.command import program\n"
-        "with program():\n    import slow\n    print('imported', flush=True)\n    time.sleep(60)\n"
+        "with program():\n    import slow\n    print('imported', flush=True)\n"
+        f"    {afterwards}\n"
     )
     env = {**environment(), "PYTHONPATH": f"{ROOT}:{tmp_path}"}
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path
     )
-    assert (done.stdout, done.returncode) == ("imported\n", 128 + signal.SIGTERM)
+    assert (done.stdout, done.returncode) == (printed, 128 + signal.SIGTERM)
     assert done.stderr == "stopped by SIGTERM; start again with the same command\n"
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-
 import pytest
 import torch
 
-from lgatr.layers import EquiLayerNorm, EquiLinear
+from lgatr.layers import EquiLayerNorm
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.ops._runtime.stage import Fused, Stage
 from lgatr.ops.gate.stage import Gate, GatedLinear
 from lgatr.ops.heads.stage import FromHeads, ToHeads
-from lgatr.ops.linear.matrices import Assembly, Placement, place, place_gradients
-from lgatr.ops.linear.stage import LINEAR_STAGE, linear_of
+from lgatr.ops.linear.matrices import Assembly, Placement, SideBySide, place, place_gradients
+from lgatr.ops.linear.stage import LINEAR_STAGE, Linear
 from lgatr.ops.norm.formula import EPSILON
 from lgatr.ops.norm.stage import Norm, NormByOutputs, linear_norm
 from lgatr.ops.product.formula import product_by_matrices, product_by_table
@@ -78,7 +75,7 @@ def mapped(*sizes, groups=(1, 1), parts=0, **options):
     """The stage of a linear map by its parameters, and these."""
     found = parameters(*sizes, **options)
     out_groups, in_groups = groups
-    return linear_of(found, out_groups=out_groups, in_groups=in_groups, parts=parts), found
+    return Linear(Assembly(out_groups, in_groups, parts)), found
 
 
 def with_map(make, *sizes, **options):
@@ -323,10 +320,11 @@ class TestPlacement:
         ):
             torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
 
-    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-    def test_copies_of_a_layer_share_their_tables(self, copied):
-        layer = EquiLinear(3, 4, in_s_channels=2, out_s_channels=5)
-        assert copied(layer).stage.placement is layer.stage.placement
+    def test_a_bias_of_one_side_alone_is_kept(self):
+        left, right = (parameters(mv=(2, 6), s=(3, 0)) for _ in range(2))
+        right[4] = None
+        found = SideBySide(Assembly(), Assembly())(*left, *right)[3]
+        assert torch.equal(found[:12], Assembly()(*left)[3]) and not found[12:].any()
 
     def test_entries_that_arrive_nowhere_have_no_gradient(self):
         placement = Placement(lambda x: (x[:2],), (torch.Size([4]),))
