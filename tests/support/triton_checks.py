@@ -145,7 +145,7 @@ HEADS = [
     (3, 2, 3, (True, False, False), 0.01),
     (4, 3, 0, (False, True), 0.01),
     (6, 4, 5, (True,), None),
-    (2, 3, 2, (True,), 1.5),
+    (2, 3, 4, (True,), 1.5),
 ]
 
 

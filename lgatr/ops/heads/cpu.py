@@ -15,7 +15,7 @@ from lgatr.ops._runtime.matmul import input_gradient, products
 from lgatr.ops._runtime.scratch import scratch
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops.heads.parts import ROWS, joined
-from lgatr.ops.linear.matrices import place, place_gradients, placement_of
+from lgatr.ops.linear.placement import place, place_gradients, placement_of
 from lgatr.ops.norm.formula import SCALAR_EPSILON, floor_factor
 
 if TYPE_CHECKING:

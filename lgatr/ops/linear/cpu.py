@@ -9,7 +9,7 @@ from torch import Tensor
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.matmul import as_rows, input_gradient, products, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.ops.linear.matrices import gradients_of_map, place, placement_of
+from lgatr.ops.linear.placement import gradients_of_map, place, placement_of
 
 if TYPE_CHECKING:
     from lgatr.ops.linear.stage import Linear

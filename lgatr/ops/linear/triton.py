@@ -25,7 +25,7 @@ from lgatr.ops._runtime.matmul import as_rows, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
-from lgatr.ops.linear.matrices import gradients_of_map, place, placement_of
+from lgatr.ops.linear.placement import gradients_of_map, place, placement_of
 from lgatr.ops.linear.triton_matrices import look_up
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def gated_product(
 
 
 def _look_up(parts: list[Tensor], table: Tensor, signs: Tensor, first: int) -> Tensor:
-    """:func:`lgatr.ops.linear.matrices.look_up` by one launch."""
+    """:func:`lgatr.ops.linear.placement.look_up` by one launch."""
     return look_up(torch.cat(parts), table, signs, first)
 
 

@@ -1,6 +1,6 @@
 """Parameters into matrices on CUDA: one launch forward, one backward.
 
-See :class:`lgatr.ops.linear.matrices.Placement`. The tables are small, so what costs is the number
+See :class:`lgatr.ops.linear.placement.Placement`. The tables are small, so what costs is the number
 of launches: looking up, signs, zeros and sums are four with torch's operations.
 """
 

@@ -11,7 +11,8 @@ from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.ops._runtime.stage import Fused, Stage
 from lgatr.ops.gate.stage import Gate, GatedLinear
 from lgatr.ops.heads.stage import FromHeads, ToHeads
-from lgatr.ops.linear.matrices import Assembly, Placement, SideBySide, place, place_gradients
+from lgatr.ops.linear.matrices import Assembly, SideBySide
+from lgatr.ops.linear.placement import Placement, place, place_gradients
 from lgatr.ops.linear.stage import LINEAR_STAGE, Linear
 from lgatr.ops.norm.formula import EPSILON
 from lgatr.ops.norm.stage import Norm, NormByOutputs, linear_norm
