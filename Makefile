@@ -1,4 +1,4 @@
-# Two commands that do all their own set-up: `make toptagging` and `make test`; `make test-all` is CI's.
+# Two commands that do all their own set-up: `make toptagging` and `make test`; `make test-all` runs all tests.
 # Another torch: make TORCH=torch==2.11.0 toptagging    Another Python: make PYTHON=python3.12 test
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
