@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from lgatr.attention import AttentionSpec, Causal, MaskMod, Packing, backends, select_backend
+from lgatr.attention import (
+    AttentionSpec,
+    Causal,
+    MaskMod,
+    Packing,
+    backends,
+    prepare_attention,
+    select_backend,
+)
 from lgatr.attention import measured_choice as choice
 from lgatr.attention.__main__ import main
 from lgatr.attention.pattern.features import PATTERN_FEATURES, examples
@@ -54,6 +62,21 @@ def test_a_mask_without_a_kernel_anywhere_is_refused_on_every_device():
     for mask in (MaskMod(lambda b, h, q, k: q != k), ~Causal()):
         with pytest.raises(ValueError, match="attention=xformers: no kernel for.*mask_mod"):
             select_backend("xformers", AttentionSpec(packing, mask=mask), CPU, torch.float32)
+
+
+def test_another_native_backend_is_taken_at_once(monkeypatch):
+    """What was found to run is remembered, and may be registered anew."""
+    options = {"packing": Packing.from_lengths([3, 2]), "backend": "native"}
+    first, second = (prepare_attention(CPU, torch.float32, **options).backend for _ in range(2))
+    assert first is not second, "what a backend keeps belongs to one forward pass"
+
+    class Own(type(first)):
+        pass
+
+    monkeypatch.setitem(backends(), "native", Own)
+    assert type(prepare_attention(CPU, torch.float32, **options).backend) is Own
+    monkeypatch.undo()
+    assert type(prepare_attention(CPU, torch.float32, **options).backend) is type(first)
 
 
 def test_main_prints_the_table(capsys):
