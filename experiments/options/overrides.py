@@ -107,17 +107,19 @@ def read(text: str, groups: Mapping[str, Sequence[str]], options: Sequence[str])
         raise UserError(f"{text}: options are written NAME=VALUE{advice}")
     override = _parsed(text)
     name = override.key_or_group
-    is_group = name in groups and override.package is None and override.type is not OverrideType.DEL
+    is_group = name in groups and override.type is not OverrideType.DEL
+    # A group may stand in another place, too: model@model.tagger is not model.
+    place = name if override.package is None else f"{name}@{override.package}"
     values = _values(override)
     if is_group:
         for choice in values:
             known = groups[name]
             if choice not in known and not choice.startswith("glob("):
                 raise UserError(
-                    f"{name}={choice}: unknown; choose from {', '.join(known)}"
+                    f"{place}={choice}: unknown; choose from {', '.join(known)}"
                     f"{did_you_mean(choice, known)}"
                 )
-        return Given(text, name, values, True)
+        return Given(text, place, values, override.package is None)
     first = name.partition(".")[0].partition("/")[0]
     if first not in (*groups, *options, "hydra"):
         leaf = did_you_mean(name, [*groups, *options])
@@ -125,7 +127,7 @@ def read(text: str, groups: Mapping[str, Sequence[str]], options: Sequence[str])
     ours = first != "hydra" and override.package is None
     if ours and override.type in (OverrideType.CHANGE, OverrideType.ADD):
         text = f"++{text.lstrip('+')}"
-    return Given(text, name, values, False)
+    return Given(text, place, values, False)
 
 
 def check_repeated(given: Sequence[Given]) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from experiments.cli import CONFIG_DIR, quiet_libraries
-from experiments.errors import OptionErrors
+from experiments.errors import OptionErrors, UserError
+from experiments.options import overrides
 from experiments.options.check import check_options
 from experiments.options.command_line import checked
 from experiments.options.schema import Schema
@@ -312,3 +313,15 @@ def test_data_is_not_read(monkeypatch):
 
     monkeypatch.setattr(datamodule, "read_jets", forbidden)
     check_run(composed("experiment=toptagging"))
+
+
+def test_a_group_in_another_place_is_an_option_of_its_own():
+    groups = {"model": ["finetune", "lgatr_slim"]}
+    both = [
+        overrides.read(text, groups, ["model"])
+        for text in ("model=finetune", "model@model.tagger=lgatr_slim")
+    ]
+    overrides.check_repeated(both)
+    assert [given.name for given in both] == ["model", "model@model.tagger"]
+    with pytest.raises(UserError, match="model@model.tagger=slim: unknown; choose from"):
+        overrides.read("model@model.tagger=slim", groups, ["model"])
