@@ -12,7 +12,7 @@ from triton.compiler import ASTSource  # noqa: E402
 from lgatr.ops._runtime.triton import FUSED  # noqa: E402
 from lgatr.ops.gate import triton as triton_gate  # noqa: E402
 from lgatr.ops.heads import triton_kernels  # noqa: E402
-from lgatr.ops.linear import triton as triton_linear  # noqa: E402
+from lgatr.ops.linear import triton_kernels as triton_linear_kernels  # noqa: E402
 from lgatr.ops.linear import triton_matrices as triton_placement  # noqa: E402
 from lgatr.ops.norm import triton as triton_norm  # noqa: E402
 from lgatr.ops.product import triton as triton_products  # noqa: E402
@@ -22,8 +22,8 @@ NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S":
 HEADS = {"METRIC": 1, "NORM": True, "BLOCK_N": 32, "BLOCK_C": 4, "BLOCK_S": 8}
 BARE = {"METRIC": 0, "NORM": False, "BLOCK_N": 8, "BLOCK_C": 2, "BLOCK_S": 0}
 BLOCKS = {"BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_O": 64}
-LINEAR = {"HAS_BIAS": False, "GATED": False, "TURNED": True, "TF32": False, **BLOCKS}
-GATED = {"HAS_BIAS": True, "GATED": True, "TURNED": False, "TF32": True, **BLOCKS}
+LINEAR = {"HAS_BIAS": False, "GATED": False, "TURNED": True, "PARTS": 2, **BLOCKS}
+GATED = {"HAS_BIAS": True, "GATED": True, "TURNED": False, "PARTS": 0, **BLOCKS}
 MOVE = {"BLOCK_N": 8, "BLOCK_Z": 16, "BLOCK_W": 8}
 KERNELS = [
     (triton_products._product_kernel, {"BLOCK": 256}),
@@ -40,8 +40,8 @@ KERNELS = [
     (triton_kernels._move_kernel, {"BACK": False, **MOVE}),
     (triton_gate._gate_kernel, {"BLOCK": 256}),
     (triton_gate._gradient_kernel, {"BLOCK": 256}),
-    (triton_linear._linear_kernel, LINEAR),
-    (triton_linear._linear_kernel, GATED),
+    (triton_linear_kernels.linear_kernel, LINEAR),
+    (triton_linear_kernels.linear_kernel, GATED),
     (triton_placement._placement_kernel, {"ROWS": 2, "BLOCK": 256}),
 ]
 

@@ -66,6 +66,8 @@ class Stage(ABC):
     operation: ClassVar[Operation | None] = None
     needs_outputs: ClassVar[bool] = False
     """Whether the backward pass looks at the outputs; else they are not kept for it."""
+    under_autocast: ClassVar[bool] = False
+    """Whether the passes know what autocast asks for; else the formula runs under it."""
     num_kept: int = 0
     """Tensors that the forward pass keeps, where the stage is the first of a :class:`Fused`."""
 
@@ -110,7 +112,10 @@ class Stage(ABC):
             return self.without_passes(*inputs)
         if (
             _needs_plain_formula()
-            or torch.is_autocast_enabled("cpu" if first.is_cpu else first.device.type)
+            or (
+                torch.is_autocast_enabled("cpu" if first.is_cpu else first.device.type)
+                and not self.under_autocast
+            )
             or first.numel() == 0
         ):
             return self.plain(*inputs)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, flat
 from lgatr.ops._runtime.choice import Passes
-from lgatr.ops._runtime.matmul import as_rows, input_gradient, products, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops.heads.parts import ROWS, joined
 from lgatr.ops.heads.triton_kernels import Heads
@@ -33,11 +32,7 @@ def to_heads(
     n, t, w = settings.groups, len(z), len(matrices[1]) // settings.groups
     heads = z.new_empty(t, n, ROWS * w + settings.scalars)
     factors, scales = z.new_empty(t, n), z.new_empty(t, n)
-    x = z, v.flatten(0, 1), b.flatten(0, 1)
-    rows = products(x, matrices, (bias, None, None))
-    y = Sectors(
-        rows[0], rows[1].unflatten(0, (NUM_VECTORS, -1)), rows[2].unflatten(0, (NUM_BIVECTORS, -1))
-    )
+    y = linear.product(Sectors(z, v, b), matrices, bias)
     _kernels(settings, w).forward(y, heads, factors, scales, SCALAR_EPSILON)
     return heads.unflatten(1, (-1, settings.heads)).unbind(1), (factors, scales, *kept)
 
@@ -60,13 +55,10 @@ def to_heads_gradients(
     epsilon = settings.epsilon
     limit = 0.0 if epsilon is None else floor_factor(epsilon, heads.dtype)
     _kernels(settings, w).backward(heads, grad, d, (kept[0], kept[1]), limit)
-    gradients, of_matrices = [], []
-    for g, x, m in zip(d, inputs[:3], matrices, strict=True):
-        assert x is not None
-        rows = as_rows(g)
-        gradients.append(input_gradient(rows, m).view(x.shape))
-        of_matrices.append(weight_gradient(rows, as_rows(x)))
-    return *gradients, *linear.of_parameters(settings.linear, given, of_matrices, d.z)
+    of_z, of_v, of_b = (m.t() for m in matrices)
+    x = Sectors(*inputs[:3])  # type: ignore[arg-type]
+    gradients = linear.product(d, (of_z, of_v, of_b), None)
+    return *gradients, *linear.of_parameters(settings.linear, given, d, x)
 
 
 def from_heads(settings: FromHeads, heads: Tensor) -> tuple[Tensors, Tensors]:

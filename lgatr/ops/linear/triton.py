@@ -1,10 +1,11 @@
 """Equivariant linear maps on CUDA: all eight rows of a state in one launch.
 
-The three products of a map are small: some ten operations for each byte, in three launches. One
-launch takes them all, a program for some tokens, one row and some of its outputs, and multiplies by
-the gates of a nonlinearity while it reads, so that the gated state is never written. Whether that
-beats the library's products and the separate gate depends on GPU and channels: both are among the
-candidates that :mod:`lgatr.ops._runtime.tuning` measures.
+The three products of a map are small: some ten operations for each byte, in three launches of a
+library. One launch takes them all, a program for some tokens, one row and some of its outputs, and
+multiplies by the gates of a nonlinearity while it reads, so that the gated state is never written.
+So it is with the gradients of the three matrices: one launch for parts of the tokens, one that adds
+them up in a fixed order. Whether a launch for the products beats the library's depends on GPU and
+channels: both are among the candidates that :mod:`lgatr.ops._runtime.tuning` measures.
 
 Legend: T tokens, C multivector channels, S scalar channels, I and O numbers of a row in and out.
 """
@@ -16,81 +17,44 @@ from typing import TYPE_CHECKING
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, flat, unflat
 from lgatr.ops._runtime.choice import Passes
-from lgatr.ops._runtime.matmul import as_rows, weight_gradient
+from lgatr.ops._runtime.products import products_of
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
-from lgatr.ops.linear.placement import gradients_of_map, place, placement_of
+from lgatr.ops.linear.placement import place, place_gradients, placement_of
+from lgatr.ops.linear.triton_kernels import linear_kernel, sum_kernel, weights_kernel
 from lgatr.ops.linear.triton_matrices import look_up
 
 if TYPE_CHECKING:
     from lgatr.ops.linear.stage import Linear
 
 _LIBRARY: Options = {"BLOCK_T": 0}
-"""Stands for the products of the library; first, so taken where nothing can be measured."""
-# Other blocks were never much faster on an H200; each candidate costs seconds of compilation.
-_CANDIDATES = (_LIBRARY, {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4})
+"""Stands for the products of the library."""
+# Each candidate costs seconds of compilation. The first is taken where nothing can be measured.
+_CANDIDATES = (
+    {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4},
+    {"BLOCK_T": 128, "BLOCK_O": 64, "num_warps": 8},
+    {"BLOCK_T": 64, "BLOCK_O": 32, "num_warps": 4},
+    _LIBRARY,
+)
 _PLAIN, _GATED = Tuned("linear", _CANDIDATES), Tuned("gated linear", _CANDIDATES)
+_WEIGHTS = Tuned(
+    "linear weights",
+    (
+        {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4},
+        {"BLOCK_T": 32, "BLOCK_O": 64, "num_warps": 4},
+    ),
+)
+_CHUNK = 512
+"""Tokens of one partial gradient of the matrices."""
 _ROWS = 1 + NUM_VECTORS + NUM_BIVECTORS
-_BLOCK_K = 32
+_BLOCK_K, _SUM_BLOCK = 32, 128
 
 Matrices = tuple[Tensor, Tensor, Tensor]
-
-
-@triton.jit(do_not_specialize=["tokens"])
-def _linear_kernel(
-    z, v, b, gates, activated, of_z, of_v, of_b, bias, oz, ov, ob,
-    z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
-    tokens, channels, outputs, out_width, width, s_channels,
-    HAS_BIAS: tl.constexpr, GATED: tl.constexpr, TURNED: tl.constexpr, TF32: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
-):  # fmt: skip
-    """Some outputs of one row of some tokens."""
-    row = tl.program_id(1).to(tl.int64)
-    if row == 0:
-        x, x_t, matrix, count = z, z_t, of_z, width + s_channels
-        out, out_t, wide = oz, oz_t, outputs
-    elif row < 5:
-        x, x_t, matrix, count = v + (row - 1) * v_i, v_t, of_v, width
-        out, out_t, wide = ov + (row - 1) * ov_i, ov_t, out_width
-    else:
-        x, x_t, matrix, count = b + (row - 5) * b_i, b_t, of_b, width
-        out, out_t, wide = ob + (row - 5) * ob_i, ob_t, out_width
-    o = tl.program_id(2) * BLOCK_O + tl.arange(0, BLOCK_O)
-    if tl.program_id(2) * BLOCK_O < wide:
-        t = tl.program_id(0).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
-        in_t, in_o = (t < tokens)[:, None], (o < wide)[None, :]
-        total = tl.zeros([BLOCK_T, BLOCK_O], tl.float32)
-        for start in range(0, count, BLOCK_K):
-            k = start + tl.arange(0, BLOCK_K)
-            in_k = k < count
-            if GATED:
-                # Both halves of a pair have one gate; auxiliary scalars come with theirs applied.
-                paired = in_t & (k < width)[None, :]
-                part = tl.load(x + t[:, None] * x_t + k[None, :], mask=paired, other=0.0)
-                place = t[:, None] * channels + (k % channels)[None, :]
-                part *= tl.load(gates + place, mask=paired, other=0.0)
-                place = t[:, None] * s_channels + (k - width)[None, :]
-                alone = in_t & ((k >= width) & in_k)[None, :]
-                part += tl.load(activated + place, mask=alone, other=0.0)
-            else:
-                place = t[:, None] * x_t + k[None, :]
-                part = tl.load(x + place, mask=in_t & in_k[None, :], other=0.0)
-            if TURNED:
-                place = k[:, None] * wide + o[None, :]
-            else:
-                place = k[:, None] + o[None, :] * count
-            weights = tl.load(matrix + place, mask=in_k[:, None] & in_o, other=0.0)
-            total = tl.dot(part, weights, total, input_precision="tf32" if TF32 else "ieee")
-        if HAS_BIAS:
-            if row == 0:
-                total += tl.load(bias + o, mask=o < wide, other=0.0)[None, :]
-        tl.store(out + t[:, None] * out_t + o[None, :], total, mask=in_t & in_o)
 
 
 def _launch(
@@ -108,11 +72,11 @@ def _launch(
     if turned and not all(m.t().is_contiguous() for m in matrices):
         raise ValueError("matrices must lie row by row, or be transposed views of such")
     tiles = triton.cdiv(outputs, options["BLOCK_O"])
-    _linear_kernel[(triton.cdiv(tokens, options["BLOCK_T"]), _ROWS, tiles)](
+    linear_kernel[(triton.cdiv(tokens, options["BLOCK_T"]), _ROWS, tiles)](
         *x, gates, scalars, *matrices, bias, *out, *strides(x, out),
         tokens, max(width // 2, 1), outputs, out.v.shape[-1], width, x.z.shape[-1] - width,
         HAS_BIAS=bias is not None, GATED=gates is not None, TURNED=turned,
-        TF32=torch.backends.cuda.matmul.allow_tf32, BLOCK_K=_BLOCK_K, **options, **FUSED,
+        PARTS=products_of("cuda"), BLOCK_K=_BLOCK_K, **options, **FUSED,
     )  # fmt: skip
 
 
@@ -199,9 +163,65 @@ def gated_product(
     return out
 
 
+def weight_gradients(grad: Sectors, x: Sectors, with_bias: bool) -> list[Tensor]:
+    """The gradients of the three matrices, and of the bias if there is one.
+
+    Parameters
+    ----------
+    grad
+        Of the outputs, flat as for :func:`product`.
+    x
+        The state that was mapped, likewise.
+
+    Returns
+    -------
+    ``(O, I)`` of each sector, and ``(O_z,)``; they lie one after the other in memory.
+    """
+    tokens, (z_out, z_in) = len(x.z), (grad.z.shape[-1], x.z.shape[-1])
+    v_out, v_in = grad.v.shape[-1], x.v.shape[-1]
+    pieces = max(triton.cdiv(tokens, _CHUNK), 1)
+    of_z, of_v, of_bias = z_out * z_in, v_out * v_in, z_out if with_bias else 0
+    partial = grad.z.new_empty(pieces * (of_z + 7 * of_v + of_bias))
+    parts = partial.split([pieces * n for n in (of_z, 4 * of_v, 3 * of_v, of_bias)])
+    out = grad.z.new_empty(of_z + 2 * of_v + of_bias)
+    block_i = min(64, max(16, triton.next_power_of_2(max(z_in, v_in))))
+
+    def launch(options: Options) -> None:
+        tiles = [
+            triton.cdiv(o, options["BLOCK_O"]) * triton.cdiv(i, block_i)
+            for o, i in ((z_out, z_in), (v_out, v_in))
+        ]
+        weights_kernel[(pieces, _ROWS, max(tiles))](
+            *grad, *x, *parts, *strides(grad, x), tokens, _CHUNK, z_out, z_in, v_out, v_in,
+            HAS_BIAS=with_bias, PARTS=products_of("cuda"), BLOCK_I=block_i, **options, **FUSED,
+        )  # fmt: skip
+
+    _WEIGHTS(grad.z, (z_out, z_in, v_out, v_in), launch)
+    blocks = triton.cdiv(max(of_z, of_v, of_bias), _SUM_BLOCK)
+    sum_kernel[(blocks, 4 if with_bias else 3)](
+        partial, out, pieces, of_z, of_v, of_bias, BLOCK=_SUM_BLOCK, STEP=16
+    )
+    found = out.split([of_z, of_v, of_v, of_bias])
+    shapes = (z_out, z_in), (v_out, v_in), (v_out, v_in)
+    matrices = [part.view(shape) for part, shape in zip(found, shapes, strict=False)]
+    return [*matrices, found[3]] if with_bias else matrices
+
+
 def _look_up(parts: list[Tensor], table: Tensor, signs: Tensor, first: int) -> Tensor:
     """:func:`lgatr.ops.linear.placement.look_up` by one launch."""
-    return look_up(torch.cat(parts), table, signs, first)
+    return look_up(_joined(parts), table, signs, first)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Parts one after the other: a view where they lie so."""
+    storage, place = parts[0].untyped_storage().data_ptr(), parts[0].storage_offset()
+    total = 0
+    for part in parts:
+        inside = part.untyped_storage().data_ptr() == storage
+        if not (inside and part.storage_offset() == place + total):
+            return torch.cat(parts)
+        total += part.numel()
+    return parts[0].as_strided((total,), (1,))
 
 
 def matrices_of(
@@ -237,19 +257,17 @@ def linear_gradients(
     assert of_z is not None and of_v is not None and of_b is not None
     grad = Sectors(*grads)
     of_states = unflat(product(flat(grad), (of_z, of_v, of_b), None), grad)
-    of_matrices = []
-    for x, g in zip(inputs[:3], grads, strict=True):
-        assert x is not None
-        of_matrices.append(weight_gradient(as_rows(g), as_rows(x)))
-    return *of_states, *of_parameters(settings, given, of_matrices, grads[0])
+    return *of_states, *of_parameters(settings, given, grad, Sectors(*inputs[:3]))  # type: ignore[arg-type]
 
 
-def of_parameters(
-    settings: Linear, given: Optionals, of_matrices: list[Tensor], grad: Tensor
-) -> Optionals:
-    """The gradients of ``given``, from those of the matrices and of the first output."""
+def of_parameters(settings: Linear, given: Optionals, grad: Sectors, x: Sectors) -> Optionals:
+    """The gradients of ``given``, from that of the outputs and the state that was mapped."""
     placement = placement_of(settings.formula, given)
-    return gradients_of_map(placement, given, of_matrices, grad, _look_up)
+    with_bias = given[3] is not None if placement is None else len(placement.out_shapes) > 3
+    found = weight_gradients(flat(grad), flat(x), with_bias)
+    if placement is None:
+        return found if with_bias else [*found, None]
+    return place_gradients(placement, given, found, _look_up)
 
 
 LINEAR = Passes(linear, linear_gradients)

@@ -32,6 +32,7 @@ from lgatr.attention.backends.native.packed import (
     events_stage,
     packed_attention,
 )
+from lgatr.attention.backends.native.packed_events import LONGEST, PackedEvents, packed_events
 from lgatr.attention.backends.native.scored import ScoreChanges, scored_attention
 from lgatr.attention.pattern.features import PATTERN_FEATURES
 from lgatr.attention.pattern.masks import Band, DenseMask
@@ -81,8 +82,8 @@ class NativePlan(NamedTuple):
 
     places: Tensor | None
     """Indices of the keys in their storage; None if they lie end to end."""
-    stage: EventsStage | None
-    """The CPU kernel, if it computes the pattern in one call."""
+    stage: EventsStage | PackedEvents | None
+    """The kernel of this library, if it computes the pattern in one call."""
 
 
 def _stage_on_cpu(spec: AttentionSpec, device: torch.device) -> EventsStage | None:
@@ -100,6 +101,20 @@ def _stage_on_cpu(spec: AttentionSpec, device: torch.device) -> EventsStage | No
     return events_stage(queries.lengths, keys.lengths, causal, spec.scale)
 
 
+def _stage_on_cuda(spec: AttentionSpec, device: torch.device) -> PackedEvents | None:
+    """The kernels in Triton, if they compute the pattern, and faster than torch's kernel does."""
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return None
+
+    def formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return NativeBackend._scored(q, k, v, spec, False)[0]
+
+    stage = packed_events(spec, formula)
+    if stage is None or (spec.score is None and stage.keys.max_length > LONGEST):
+        return None
+    return stage
+
+
 class NativeBackend(Backend):
     """PyTorch's attention and this library's own kernels, for every pattern and device."""
 
@@ -111,9 +126,10 @@ class NativeBackend(Backend):
     )
 
     def plan(self, spec: AttentionSpec, device: torch.device) -> NativePlan:
-        """Indices of stored keys, and the CPU kernel where the pattern allows it."""
+        """Indices of stored keys, and a kernel of this library where the pattern allows it."""
         places = None if spec.storage is None else spec.storage.index().to(device)
-        return NativePlan(places, _stage_on_cpu(spec, device))
+        stage = _stage_on_cpu(spec, device) or _stage_on_cuda(spec, device)
+        return NativePlan(places, stage)
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: NativePlan

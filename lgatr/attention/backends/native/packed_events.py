@@ -1,0 +1,146 @@
+"""Packed attention on CUDA by the kernels in :mod:`.triton_events`: which patterns, and the stage.
+
+Legend: T query tokens, U key tokens, B events, H heads, D head width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgatr.attention.pattern.masks import Band
+from lgatr.attention.pattern.packing import Packing
+from lgatr.attention.pattern.scores import ALiBi, ScoreMod, SoftCap
+from lgatr.attention.pattern.spec import AttentionSpec
+from lgatr.ops._runtime.choice import TRITON
+from lgatr.ops._runtime.products import products_of
+from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
+
+FORMATS = (torch.float32, torch.bfloat16, torch.float16)
+WIDEST = 128
+"""Head width: a tile of queries and one of keys must fit the registers and the shared memory."""
+
+LONGEST = 1024
+"""Longest event for which these kernels are faster than torch's, which is for long sequences."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTerms:
+    """Changes of the scores that the kernels know, in this order.
+
+    Parameters
+    ----------
+    cap
+        Of :class:`~lgatr.attention.SoftCap`, or None.
+    slopes
+        Of :class:`~lgatr.attention.ALiBi`, or None.
+    """
+
+    cap: float | None = None
+    slopes: Tensor | None = None
+
+    @classmethod
+    def of(cls, score: ScoreMod | None) -> ScoreTerms | None:
+        """The terms of a modification, or None if the kernels do not know it."""
+        parts = () if score is None else getattr(score, "parts", (score,))
+        cap: float | None = None
+        slopes: Tensor | None = None
+        for part in parts:
+            first = cap is None and slopes is None
+            if type(part) is SoftCap and not isinstance(part.cap, Tensor) and first:
+                cap = float(part.cap)
+            elif type(part) is ALiBi and slopes is None and not part.slopes.requires_grad:
+                slopes = part.slopes
+            else:
+                return None
+        return cls(cap, slopes)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedEvents(Stage):
+    """Attention inside events; inputs q ``(T, H, D)``, k and v ``(U, H, D)``, on CUDA.
+
+    Parameters
+    ----------
+    formula
+        The plain formula.
+    queries, keys
+        The events.
+    band
+        Which keys are seen, or None for all.
+    terms
+        Changes of the scores.
+    scale
+        Of the scores; None means :math:`1 / \\sqrt{D}`.
+    products
+        How float32 numbers are multiplied; see :mod:`lgatr.ops._runtime.products`.
+    """
+
+    formula: Callable[..., Tensor]
+    queries: Packing
+    keys: Packing
+    band: Band | None
+    terms: ScoreTerms
+    scale: float | None
+    products: int
+    needs_outputs = True
+    under_autocast = True
+
+    def runs_on(self, x: Tensor) -> bool:
+        """CUDA tensors of the kernels' formats, where Triton is installed."""
+        return x.is_cuda and x.dtype in FORMATS and TRITON.problem(torch.float32) is None
+
+    def accepts(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
+        """Whether the kernels take tensors of these shapes and formats."""
+        return (
+            q.shape[1:] == k.shape[1:] == v.shape[1:]
+            and q.dtype == k.dtype == v.dtype
+            and 0 < q.shape[2] <= WIDEST
+            and self.passes(q) is not None
+        )
+
+    def plain(self, *inputs: Tensor | None) -> Tensors:
+        return (self.formula(*inputs),)
+
+    def scale_of(self, q: Tensor) -> float:
+        """The factor of the scores of these queries."""
+        return 1.0 / math.sqrt(q.shape[-1]) if self.scale is None else float(self.scale)
+
+    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        from lgatr.attention.backends.native.triton_launch import attention
+
+        q, k, v = _side_by_side(inputs)
+        out, lse = attention(self, q, k, v)
+        return (out,), (lse,)
+
+    def backward(
+        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        from lgatr.attention.backends.native.triton_launch import attention_gradients
+
+        q, k, v, out, grad = _side_by_side((*inputs, *outputs, *grads))
+        return attention_gradients(self, q, k, v, out, grad, kept[0])
+
+
+def packed_events(spec: AttentionSpec, formula: Callable[..., Tensor]) -> PackedEvents | None:
+    """The stage for a pattern of packed events, or None if the kernels do not compute it."""
+    queries, keys = spec.packing, spec.key_packing
+    if queries is None or keys is None or spec.dropout > 0.0:
+        return None
+    band = None if spec.mask is None else spec.mask.band()
+    if spec.mask is not None and band is None:
+        return None
+    terms = ScoreTerms.of(spec.score)
+    if terms is None:
+        return None
+    return PackedEvents(formula, queries, keys, band, terms, spec.scale, products_of("cuda"))
+
+
+def _side_by_side(inputs: Optionals) -> list[Tensor]:
+    """With stride 1 in the last dimension."""
+    given = [x for x in inputs if x is not None]
+    return [x if x.stride(-1) == 1 else x.contiguous() for x in given]

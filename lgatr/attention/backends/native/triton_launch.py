@@ -1,0 +1,132 @@
+"""Launches of the kernels for packed events on CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import triton
+from torch import Tensor
+
+from lgatr.attention.backends.native import triton_events as kernels
+from lgatr.ops._runtime.products import AS_THEY_ARE
+from lgatr.ops._runtime.tuning import Options, Tuned
+
+if TYPE_CHECKING:
+    from lgatr.attention.backends.native.packed_events import PackedEvents
+
+_FORWARD = Tuned(
+    "attention of events",
+    (
+        {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 2, "num_stages": 1},
+        {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 4, "num_stages": 1},
+    ),
+)
+_BACKWARD = Tuned(
+    "attention of events, gradient",
+    (
+        {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 4, "num_stages": 1},
+        {"BLOCK_M": 32, "BLOCK_N": 64, "num_warps": 4, "num_stages": 1},
+    ),
+)
+_UNLIMITED = 1 << 30
+_SMALLEST = 16  # what tensor cores multiply at least
+
+
+def columns(width: int) -> tuple[int, int]:
+    """Head width as two powers of two, the second 0 if one suffices: 72 is 64 and 16."""
+    first = max(_SMALLEST, 1 << (width.bit_length() - 1))
+    rest = width - first
+    return first, max(_SMALLEST, triton.next_power_of_2(rest)) if rest > 0 else 0
+
+
+def _shared(settings: PackedEvents, q: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of both kernels: numbers, and constants."""
+    band, terms = settings.band, settings.terms
+    left, right = (None, None) if band is None else (band.left, band.right)
+    numbers = (
+        settings.scale_of(q), terms.cap or 0.0,
+        _UNLIMITED if left is None else left, _UNLIMITED if right is None else right,
+    )  # fmt: skip
+    d0, d1 = columns(q.shape[2])
+    constants = {
+        "BAND": band is not None, "BOTTOM_RIGHT": band is not None and band.bottom_right,
+        "CAP": terms.cap is not None, "ALIBI": terms.slopes is not None,
+        "PARTS": settings.products if q.dtype == torch.float32 else AS_THEY_ARE,
+        "heads": q.shape[1], "width": q.shape[2], "D0": d0, "D1": d1,
+    }  # fmt: skip
+    return numbers, constants
+
+
+def _events(settings: PackedEvents, q: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Offsets of queries and keys, and slopes, on the device of ``q``."""
+    slopes = settings.terms.slopes
+    return (
+        settings.queries.ptr.to(q.device),
+        settings.keys.ptr.to(q.device),
+        None if slopes is None else slopes.to(q.device, torch.float32).contiguous(),
+    )
+
+
+def _sizes(settings: PackedEvents, constants: dict[str, Any], q: Tensor) -> tuple[int, ...]:
+    """What the best launch options depend on."""
+    longest = triton.next_power_of_2(settings.keys.max_length)
+    return q.shape[1], q.shape[2], constants["PARTS"], q.element_size(), min(longest, 1024)
+
+
+def attention(settings: PackedEvents, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs ``(T, H, D)`` and their log-sum-exps ``(T, H)``."""
+    out = q.new_empty(q.shape)
+    lse = torch.empty(q.shape[:2], device=q.device, dtype=torch.float32)
+    numbers, constants = _shared(settings, q)
+    q_ptr, k_ptr, slopes = _events(settings, q)
+    events, heads = settings.queries.num_events, q.shape[1]
+
+    def launch(options: Options) -> None:
+        tiles = triton.cdiv(settings.queries.max_length, options["BLOCK_M"])
+        kernels.forward_kernel[(events * heads, tiles)](
+            q, k, v, out, lse, q_ptr, k_ptr, slopes, *_tokens(q, k, v, out), *numbers,
+            **_heads("qkvo", q, k, v, out), **constants, **options,
+        )  # fmt: skip
+
+    _FORWARD(q, _sizes(settings, constants, q), launch)
+    return out, lse
+
+
+def attention_gradients(
+    settings: PackedEvents, q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, lse: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients of queries, keys and values, given that of the outputs."""
+    if len(q) == len(k):  # side by side, as they came from one projection
+        gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
+    else:
+        gradients = tuple(x.new_empty(x.shape) for x in (q, k, v))
+    numbers, constants = _shared(settings, q)
+    q_ptr, k_ptr, slopes = _events(settings, q)
+    events, heads = settings.queries.num_events, q.shape[1]
+    names, tensors = ("q", "k", "v", "o", "g", "oq", "ok", "ov"), (q, k, v, out, grad, *gradients)
+    longest_q, longest_k = settings.queries.max_length, settings.keys.max_length
+
+    def launch(options: Options) -> None:
+        key_tiles = triton.cdiv(longest_k, options["BLOCK_N"])
+        # Where all keys of every event are in one tile, no program is for queries alone.
+        query_tiles = triton.cdiv(longest_q, options["BLOCK_M"]) if key_tiles > 1 else 0
+        kernels.gradient_kernel[(events * heads, key_tiles + query_tiles)](
+            q, k, v, out, grad, lse, *gradients, q_ptr, k_ptr, slopes,
+            *_tokens(*tensors), *numbers, key_tiles,
+            **_heads(names, *tensors), **constants, **options,
+        )  # fmt: skip
+
+    _BACKWARD(q, _sizes(settings, constants, q), launch)
+    return gradients
+
+
+def _tokens(*tensors: Tensor) -> list[int]:
+    """Strides of tokens."""
+    return [x.stride(0) for x in tensors]
+
+
+def _heads(names: Iterable[str], *tensors: Tensor) -> dict[str, int]:
+    """Strides of heads; constants, so that the compiler knows how far they are aligned."""
+    return {f"{name}_h": x.stride(1) for name, x in zip(names, tensors, strict=True)}

@@ -1,0 +1,140 @@
+"""Kernels of equivariant linear maps on CUDA.
+
+All eight rows of a state are in one launch, each with the matrix of its sector. Products are those
+of :mod:`lgatr.ops._runtime.triton_split`.
+
+Legend: T tokens, I and O numbers of a row in and out.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from lgatr.ops._runtime.triton_split import add_product, split, turned
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def linear_kernel(
+    z, v, b, gates, activated, of_z, of_v, of_b, bias, oz, ov, ob,
+    z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
+    tokens, channels, outputs, out_width, width, s_channels,
+    HAS_BIAS: tl.constexpr, GATED: tl.constexpr, TURNED: tl.constexpr, PARTS: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
+):  # fmt: skip
+    """Some outputs of one row of some tokens."""
+    row = tl.program_id(1).to(tl.int64)
+    if row == 0:
+        x, x_t, matrix, count = z, z_t, of_z, width + s_channels
+        out, out_t, wide = oz, oz_t, outputs
+    elif row < 5:
+        x, x_t, matrix, count = v + (row - 1) * v_i, v_t, of_v, width
+        out, out_t, wide = ov + (row - 1) * ov_i, ov_t, out_width
+    else:
+        x, x_t, matrix, count = b + (row - 5) * b_i, b_t, of_b, width
+        out, out_t, wide = ob + (row - 5) * ob_i, ob_t, out_width
+    o = tl.program_id(2) * BLOCK_O + tl.arange(0, BLOCK_O)
+    if tl.program_id(2) * BLOCK_O < wide:
+        t = tl.program_id(0).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
+        in_t, in_o = (t < tokens)[:, None], (o < wide)[None, :]
+        total = tl.zeros([BLOCK_T, BLOCK_O], tl.float32)
+        for start in range(0, count, BLOCK_K):
+            k = start + tl.arange(0, BLOCK_K)
+            in_k = k < count
+            if GATED:
+                # Both halves of a pair have one gate; auxiliary scalars come with theirs applied.
+                paired = in_t & (k < width)[None, :]
+                part = tl.load(x + t[:, None] * x_t + k[None, :], mask=paired, other=0.0)
+                place = t[:, None] * channels + (k % channels)[None, :]
+                part *= tl.load(gates + place, mask=paired, other=0.0)
+                place = t[:, None] * s_channels + (k - width)[None, :]
+                alone = in_t & ((k >= width) & in_k)[None, :]
+                part += tl.load(activated + place, mask=alone, other=0.0)
+            else:
+                place = t[:, None] * x_t + k[None, :]
+                part = tl.load(x + place, mask=in_t & in_k[None, :], other=0.0)
+            if TURNED:
+                place = k[:, None] * wide + o[None, :]
+            else:
+                place = k[:, None] + o[None, :] * count
+            weights = tl.load(matrix + place, mask=in_k[:, None] & in_o, other=0.0)
+            total = add_product(split(part, PARTS), split(weights, PARTS), total, PARTS)
+        if HAS_BIAS:
+            if row == 0:
+                total += tl.load(bias + o, mask=o < wide, other=0.0)[None, :]
+        tl.store(out + t[:, None] * out_t + o[None, :], total, mask=in_t & in_o)
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def weights_kernel(
+    gz, gv, gb, z, v, b, of_z, of_v, of_b, of_bias,
+    gz_t, gv_i, gv_t, gb_i, gb_t, z_t, v_i, v_t, b_i, b_t,
+    tokens, chunk, z_out, z_in, v_out, v_in,
+    HAS_BIAS: tl.constexpr, PARTS: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
+):  # fmt: skip
+    """Gradient of a tile of one matrix by one row of a chunk of tokens.
+
+    A matrix has one such gradient for each chunk, and for each row of its sector.
+    """
+    piece, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    if row == 0:
+        g, g_t, x, x_t, outputs, inputs = gz, gz_t, z, z_t, z_out, z_in
+        found = of_z + piece.to(tl.int64) * z_out * z_in
+    elif row < 5:
+        g, g_t, x, x_t = gv + (row - 1) * gv_i, gv_t, v + (row - 1) * v_i, v_t
+        outputs, inputs = v_out, v_in
+        found = of_v + (4 * piece + row - 1) * v_out * v_in
+    else:
+        g, g_t, x, x_t = gb + (row - 5) * gb_i, gb_t, b + (row - 5) * b_i, b_t
+        outputs, inputs = v_out, v_in
+        found = of_b + (3 * piece + row - 5) * v_out * v_in
+    across = tl.cdiv(inputs, BLOCK_I)
+    first_o = tl.program_id(2) // across * BLOCK_O
+    if first_o < outputs:
+        o = first_o + tl.arange(0, BLOCK_O)
+        i = tl.program_id(2) % across * BLOCK_I + tl.arange(0, BLOCK_I)
+        total = tl.zeros([BLOCK_O, BLOCK_I], tl.float32)
+        sums = tl.zeros([BLOCK_O], tl.float32)
+        end = tl.minimum((piece + 1) * chunk, tokens)
+        for start in range(piece * chunk, end, BLOCK_T):
+            t = (start + tl.arange(0, BLOCK_T)).to(tl.int64)
+            mask = (t < end)[:, None] & (o < outputs)[None, :]
+            grad = tl.load(g + t[:, None] * g_t + o[None, :], mask=mask, other=0.0)
+            mask = (t < end)[:, None] & (i < inputs)[None, :]
+            part = tl.load(x + t[:, None] * x_t + i[None, :], mask=mask, other=0.0)
+            total = add_product(turned(split(grad, PARTS)), split(part, PARTS), total, PARTS)
+            if HAS_BIAS:
+                sums += tl.sum(grad, 0)
+        place = o[:, None] * inputs + i[None, :]
+        tl.store(found + place, total, mask=(o < outputs)[:, None] & (i < inputs)[None, :])
+        if HAS_BIAS:
+            if (row == 0) & (tl.program_id(2) % across == 0):
+                tl.store(of_bias + piece * z_out + o, sums, mask=o < outputs)
+
+
+@triton.jit
+def sum_kernel(partial, out, pieces, of_z, of_v, of_bias, BLOCK: tl.constexpr, STEP: tl.constexpr):
+    """The sums of the gradients of all matrices over their chunks and rows, in order.
+
+    Gradients of z, v, b and the bias follow each other in ``partial`` and in ``out``; ``of_z``,
+    ``of_v`` (also of b) and ``of_bias`` are their sizes.
+    """
+    sector = tl.program_id(1)
+    if sector == 0:
+        size, count, start, to = of_z, pieces, 0, 0
+    elif sector == 1:
+        size, count, start, to = of_v, 4 * pieces, pieces * of_z, of_z
+    elif sector == 2:
+        size, count, start, to = of_v, 3 * pieces, pieces * (of_z + 4 * of_v), of_z + of_v
+    else:
+        size, count, start, to = of_bias, pieces, pieces * (of_z + 7 * of_v), of_z + 2 * of_v
+    if tl.program_id(0) * BLOCK < size:
+        e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        total = tl.zeros([BLOCK], tl.float32)
+        for first in range(0, count, STEP):
+            r = first + tl.arange(0, STEP)
+            place = start + r.to(tl.int64)[:, None] * size + e[None, :]
+            mask = (r < count)[:, None] & (e < size)[None, :]
+            total += tl.sum(tl.load(partial + place, mask=mask, other=0.0), 0)
+        tl.store(out + to + e, total, mask=e < size)
