@@ -212,16 +212,16 @@ def _look_up(parts: list[Tensor], table: Tensor, signs: Tensor, first: int) -> T
     return look_up(_joined(parts), table, signs, first)
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    """Parts one after the other: a view where they lie so."""
+def _joined(parts: list[Tensor]) -> list[Tensor]:
+    """Parts that lie one after the other as one."""
     storage, place = parts[0].untyped_storage().data_ptr(), parts[0].storage_offset()
     total = 0
     for part in parts:
         inside = part.untyped_storage().data_ptr() == storage
         if not (inside and part.storage_offset() == place + total):
-            return torch.cat(parts)
+            return parts
         total += part.numel()
-    return parts[0].as_strided((total,), (1,))
+    return [parts[0].as_strided((total,), (1,))]
 
 
 def matrices_of(

@@ -1,10 +1,13 @@
 """Parameters into matrices on CUDA: one launch forward, one backward.
 
 See :class:`lgatr.ops.linear.placement.Placement`. The tables are small, so what costs is the number
-of launches: looking up, signs, zeros and sums are four with torch's operations.
+of launches: joining, looking up, signs and sums are five with torch's operations.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 import triton
@@ -16,28 +19,28 @@ _BLOCK = 256
 
 @triton.jit
 def _placement_kernel(
-    entries, table, signs, out, count, first,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    parts, starts, table, signs, out, count, first,
+    NUM_PARTS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = i < count
-    place = tl.load(table + i, mask=mask, other=0) - first
-    sign = tl.load(signs + i, mask=mask, other=0.0)
-    total = sign * tl.load(entries + place, mask=sign != 0.0, other=0.0)
-    for r in tl.static_range(1, ROWS):
-        place = tl.load(table + r * count + i, mask=mask, other=0) - first
+    total = tl.zeros([BLOCK], tl.float32).to(out.dtype.element_ty)
+    for r in tl.static_range(ROWS):
         sign = tl.load(signs + r * count + i, mask=mask, other=0.0)
-        total += sign * tl.load(entries + place, mask=sign != 0.0, other=0.0)
+        place = tl.load(table + r * count + i, mask=mask, other=0) - first
+        for p in tl.static_range(NUM_PARTS):
+            inside = (place >= starts[p]) & (place < starts[p + 1]) & (sign != 0.0)
+            total += sign * tl.load(parts[p] + (place - starts[p]), mask=inside, other=0.0)
     tl.store(out + i, total, mask=mask)
 
 
-def look_up(entries: Tensor, table: Tensor, signs: Tensor, first: int) -> Tensor:
+def look_up(parts: Sequence[Tensor], table: Tensor, signs: Tensor, first: int) -> Tensor:
     """Signed sums of entries.
 
     Parameters
     ----------
-    entries
-        ``(E,)``.
+    parts
+        The entries, each part ``(n,)``; they are counted through.
     table, signs
         ``(R, N)``: the places of the R entries that are added up, and their signs; where a sign
         is zero the place counts for nothing.
@@ -49,11 +52,14 @@ def look_up(entries: Tensor, table: Tensor, signs: Tensor, first: int) -> Tensor
     ``(N,)``.
     """
     rows, count = table.shape
-    out = torch.empty(count, device=entries.device, dtype=entries.dtype)
+    like = parts[0]
+    out = torch.empty(count, device=like.device, dtype=like.dtype)
     if count:
+        starts = (0, *accumulate(part.numel() for part in parts))
         _placement_kernel[(triton.cdiv(count, _BLOCK),)](
-            entries, table, signs, out, count, first, ROWS=rows, BLOCK=_BLOCK
-        )
+            tuple(parts), starts, table, signs, out, count, first,
+            NUM_PARTS=len(parts), ROWS=rows, BLOCK=_BLOCK,
+        )  # fmt: skip
     return out
 
 
