@@ -16,6 +16,9 @@ from lgatr.ops.linear import triton_kernels as triton_linear_kernels  # noqa: E4
 from lgatr.ops.linear import triton_matrices as triton_placement  # noqa: E402
 from lgatr.ops.norm import triton as triton_norm  # noqa: E402
 from lgatr.ops.product import triton as triton_products  # noqa: E402
+from lgatr.ops.slim_glu import triton as slim_glu  # noqa: E402
+from lgatr.ops.slim_heads import triton_kernels as slim_heads  # noqa: E402
+from lgatr.ops.slim_norm import triton as slim_norm  # noqa: E402
 
 GAINS = {"HAS_WEIGHT": True, "HAS_WEIGHT_S": True, "BLOCK_C": 16, "BLOCK_S": 32}
 NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S": 0}
@@ -25,6 +28,21 @@ BLOCKS = {"BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_O": 64}
 LINEAR = {"HAS_BIAS": False, "GATED": False, "TURNED": True, "PARTS": 2, **BLOCKS}
 GATED = {"HAS_BIAS": True, "GATED": True, "TURNED": False, "PARTS": 0, **BLOCKS}
 MOVE = {"BLOCK_N": 8, "BLOCK_Z": 16, "BLOCK_W": 8}
+# Channels of published slim networks, and odd ones.
+SLIM_NORM = {"C": 32, "S": 96, "GAINS": True, "BLOCK_T": 8, "BLOCK_C": 32, "BLOCK_S": 128}
+SLIM_BARE = {"C": 5, "S": 0, "GAINS": False, "BLOCK_T": 64, "BLOCK_C": 8, "BLOCK_S": 1}
+SLIM_HEADS = {"N": 24, "C": 4, "S": 12}
+SLIM_ODD = {"N": 6, "C": 3, "S": 0}
+SIGNS, ODD_SIGNS = {"METRIC": 1, "PER_PART": 8}, {"METRIC": 2, "PER_PART": 3}
+ROWS, ODD_ROWS = {"BLOCK_R": 64, "BLOCK_C": 4, "BLOCK_S": 16}, {"BLOCK_R": 128, "BLOCK_C": 4}
+ODD_ROWS["BLOCK_S"] = 1
+SLIM_GLU = {"V": 128, "S": 384, "BLOCK_T": 2, "BLOCK_V": 128, "BLOCK_S": 128}
+ODD_GLU = {"V": 3, "S": 0, "BLOCK_T": 64, "BLOCK_V": 4, "BLOCK_S": 1}
+FUNCTIONS = [
+    {**(SLIM_GLU if number else ODD_GLU), "NUMBER_V": number, "NUMBER": (number + 3) % 7}
+    for number in range(7)
+]
+INNER = {"V": 128, "BLOCK_T": 2, "BLOCK_V": 128}
 KERNELS = [
     (triton_products._product_kernel, {"BLOCK": 256}),
     (triton_products._gradient_kernel, {"BLOCK": 256}),
@@ -43,18 +61,34 @@ KERNELS = [
     (triton_linear_kernels.linear_kernel, LINEAR),
     (triton_linear_kernels.linear_kernel, GATED),
     (triton_placement._placement_kernel, {"ROWS": 2, "BLOCK": 256}),
+    (slim_norm._norm_kernel, SLIM_NORM),
+    (slim_norm._norm_kernel, SLIM_BARE),
+    (slim_norm._gradient_kernel, SLIM_NORM),
+    (slim_norm._gradient_kernel, SLIM_BARE),
+    (slim_heads._heads_kernel, {**SLIM_HEADS, **SIGNS, **ROWS, "BLOCK_D": 32}),
+    (slim_heads._heads_kernel, {**SLIM_ODD, **ODD_SIGNS, **ODD_ROWS, "BLOCK_D": 16}),
+    (slim_heads._gradient_kernel, {**SLIM_HEADS, **SIGNS, **ROWS, "APART": 8}),
+    (slim_heads._gradient_kernel, {**SLIM_ODD, **ODD_SIGNS, **ODD_ROWS, "APART": 6}),
+    (slim_heads._unpack_kernel, {**SLIM_HEADS, **ROWS}),
+    (slim_heads._unpack_kernel, {**SLIM_ODD, **ODD_ROWS}),
+    (slim_heads._pack_kernel, {**SLIM_HEADS, "BLOCK_R": 64, "BLOCK_D": 32}),
+    (slim_heads._pack_kernel, {**SLIM_ODD, "BLOCK_R": 64, "BLOCK_D": 16}),
+    *((slim_glu._glu_kernel, constants) for constants in FUNCTIONS),
+    *((slim_glu._gradient_kernel, constants) for constants in FUNCTIONS),
+    (slim_glu._inner_kernel, {**INNER, "BACK": False}),
+    (slim_glu._inner_kernel, {**INNER, "BACK": True}),
 ]
 
 
 NUMBERS = {"tokens", "channels", "scalars", "s_channels", "groups", "c", "per_part", "split", "w"}
-NUMBERS |= {"width", "outputs", "out_width", "count", "first"}
+NUMBERS |= {"width", "outputs", "out_width", "count", "first", "rows", "vector_programs"}
 REALS = {"epsilon", "epsilon_s", "gain", "layer_norm_epsilon", "limit"}
 
 
 def kind(name):
     if name == "table":
         return "*i64"
-    if name.endswith(("_t", "_i", "_o", "_k")) or name in NUMBERS:
+    if name.endswith(("_t", "_i", "_o", "_k", "_n")) or name in NUMBERS:
         return "i32"
     return "fp32" if name in REALS else "*fp32"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import triton
+
 from lgatr.layout import Sectors
 
 FUSED = {"enable_fp_fusion": True}
@@ -16,3 +18,13 @@ def strides(*states: Sectors) -> list[int]:
             raise ValueError("channels must lie side by side")
         found += [x.z.stride(0), x.v.stride(0), x.v.stride(1), x.b.stride(0), x.b.stride(1)]
     return found
+
+
+def block(count: int, most: int = 1 << 30) -> int:
+    """Lanes for so many channels: a power of two, at least one."""
+    return min(triton.next_power_of_2(max(count, 1)), most)
+
+
+def rows_of(numbers: int, width: int) -> int:
+    """Rows of a tile of about so many numbers, a power of two, ``width`` of them in a row."""
+    return max(numbers // block(width), 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lgatr.ops._runtime.choice import CPP, Operation
+from lgatr.ops._runtime.choice import CPP, TRITON, Operation
 from lgatr.ops._runtime.function_values import Function
 from lgatr.ops._runtime.stage import Fused, Stage, Tensors
 from lgatr.ops.slim_glu.formula import gated_units
@@ -23,7 +23,7 @@ class SlimGLU(Stage):
         :math:`f_v` and :math:`f` of :math:`a f_v(\langle b, c \rangle / 2)` and :math:`s f(t)`.
     """
 
-    operation = Operation(__package__, "slim_glu", CPP)
+    operation = Operation(__package__, "slim_glu", CPP, TRITON)
     function_v: Function
     function: Function
 

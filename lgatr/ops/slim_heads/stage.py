@@ -7,7 +7,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from lgatr.ops._runtime.choice import CPP, Operation
+from lgatr.ops._runtime.choice import CPP, TRITON, Operation
 from lgatr.ops._runtime.stage import Fused, Stage, Tensors
 from lgatr.ops.slim_heads.formula import vector_heads, vectors_from_heads
 from lgatr.ops.slim_linear.stage import SLIM_LINEAR_STAGE
@@ -31,7 +31,7 @@ class SlimToHeads(Stage):
         Vector and scalar channels c and s of a head.
     """
 
-    operation = Operation(__package__, "slim_to_heads", CPP)
+    operation = Operation(__package__, "slim_to_heads", CPP, TRITON)
     needs_outputs = True
     heads: int
     metric: tuple[bool, ...]
@@ -59,7 +59,7 @@ class SlimFromHeads(Stage):
         Vector channels c of a head.
     """
 
-    operation = Operation(__package__, "slim_from_heads", CPP)
+    operation = Operation(__package__, "slim_from_heads", CPP, TRITON)
     channels: int
 
     def plain(self, *inputs: Tensor | None) -> Tensors:

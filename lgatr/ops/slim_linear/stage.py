@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lgatr.ops._runtime.choice import TORCH, Operation
+from lgatr.ops._runtime.choice import TORCH, TRITON, Operation
 from lgatr.ops._runtime.stage import Stage, Tensors
 from lgatr.ops.slim_linear.formula import vector_linear
 
@@ -12,7 +12,7 @@ from lgatr.ops.slim_linear.formula import vector_linear
 class SlimLinear(Stage):
     """Inputs ``v (T, 4, I)``, ``s (T, J)``, their matrices ``(O, I)`` and ``(P, J)``, the bias."""
 
-    operation = Operation(__package__, "slim_linear", TORCH)
+    operation = Operation(__package__, "slim_linear", TORCH, TRITON)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
         return vector_linear(*inputs)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lgatr.ops._runtime.choice import CPP, Operation
+from lgatr.ops._runtime.choice import CPP, TRITON, Operation
 from lgatr.ops._runtime.stage import Stage, Tensors
 from lgatr.ops.slim_norm.formula import rms_norm
 
@@ -21,7 +21,7 @@ class SlimNorm(Stage):
         Added to the mean square.
     """
 
-    operation = Operation(__package__, "slim_norm", CPP)
+    operation = Operation(__package__, "slim_norm", CPP, TRITON)
     epsilon: float
 
     def plain(self, *inputs: Tensor | None) -> Tensors:

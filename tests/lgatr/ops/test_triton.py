@@ -31,8 +31,9 @@ def run(checks: str, slow: bool, **environment: str) -> None:
 
 
 @pytest.mark.parametrize("slow", SLOW)
-def test_the_kernels_equal_the_plain_formulas(slow):
-    run("triton_checks", slow, **({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}))
+@pytest.mark.parametrize("checks", ["triton_checks", "triton_slim_checks"])
+def test_the_kernels_equal_the_plain_formulas(checks, slow):
+    run(checks, slow, **({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}))
 
 
 @pytest.mark.slow
