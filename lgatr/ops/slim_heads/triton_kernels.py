@@ -26,6 +26,8 @@ _CANDIDATES = (
 _FORWARD, _BACKWARD = Tuned("slim heads", _CANDIDATES), Tuned("slim heads gradient", _CANDIDATES)
 _UNPACK, _PACK = Tuned("slim heads apart", _CANDIDATES), Tuned("slim heads joined", _CANDIDATES)
 
+_WIDE = 4
+"""Numbers that one instruction loads."""
 MOST_PARTS = 3
 """Parts whose gradients may lie in memory of their own."""
 
@@ -107,17 +109,22 @@ def _heads_kernel(
 def _gradient_kernel(
     heads, grad, grad_2, grad_3, factors, of_v, of_s, rows, g_t, g_n,
     N: tl.constexpr, C: tl.constexpr, S: tl.constexpr,
-    METRIC: tl.constexpr, PER_PART: tl.constexpr, APART: tl.constexpr,
+    METRIC: tl.constexpr, PER_PART: tl.constexpr, APART: tl.constexpr, UNIT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """``APART`` heads of each of the gradients, which lie in memory of their own."""
+    """``APART`` heads of each of the gradients, which lie in memory of their own.
+
+    Strides are in units of ``UNIT`` numbers, and so are the places of the gradients: from such
+    constants the compiler learns how wide it may load.
+    """
     r, t, n = _rows(N, BLOCK_R)
     inside = r < rows
     i, j = tl.arange(0, BLOCK_C)[None, :], tl.arange(0, BLOCK_S)[None, :]
     mask, mask_s = inside[:, None] & (i < C), inside[:, None] & (j < S)
     part = n // APART
     grads = tl.where(part == 0, grad, tl.where(part == 1, grad_2, grad_3))
-    grads = (grads + t * g_t + (n % APART) * g_n)[:, None]
+    grads = tl.multiple_of(grads, 4 * UNIT)
+    grads = (grads + (t * g_t + (n % APART) * g_n) * UNIT)[:, None]
     place = heads + (r * (4 * C + S))[:, None]
     x, g = _load4(place, i, mask, C), _load4(grads, i, mask, C)
     y = tl.load(place + 4 * C + j, mask=mask_s, other=0.0)
@@ -141,14 +148,14 @@ def _gradient_kernel(
 @triton.jit(do_not_specialize=["rows"])
 def _unpack_kernel(
     heads, v, s, rows, h_t, h_n,
-    N: tl.constexpr, C: tl.constexpr, S: tl.constexpr,
+    N: tl.constexpr, C: tl.constexpr, S: tl.constexpr, UNIT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     r, t, n = _rows(N, BLOCK_R)
     inside = (r < rows)[:, None]
     i, j = tl.arange(0, BLOCK_C)[None, :], tl.arange(0, BLOCK_S)[None, :]
     mask, mask_s = inside & (i < C), inside & (j < S)
-    place = heads + (t * h_t + n * h_n)[:, None]
+    place = heads + ((t * h_t + n * h_n) * UNIT)[:, None]
     at = (t * (4 * N * C) + n * C)[:, None] + i
     _store4(v, at, mask, N * C, _load4(place, i, mask, C))
     y = tl.load(place + 4 * C + j, mask=mask_s, other=0.0)
@@ -164,6 +171,14 @@ def _pack_kernel(
     inside, d = (r < rows)[:, None], tl.arange(0, BLOCK_D)[None, :]
     x = _flat(v, s, r, t, n, d, inside, N, C, S)
     tl.store(heads + (r * (4 * C + S))[:, None] + d, x, mask=inside & (d < 4 * C + S))
+
+
+def _strides(*parts: Tensor) -> tuple[tuple[int, int], dict[str, int]]:
+    """By token and by head, in units of four numbers where that is possible; and the unit."""
+    token, head, _ = parts[0].stride()
+    places = (part.data_ptr() // part.element_size() for part in parts)
+    unit = 1 if any(number % _WIDE for number in (token, head, *places)) else _WIDE
+    return (token // unit, head // unit), {"UNIT": unit}
 
 
 class Heads:
@@ -230,16 +245,17 @@ class Heads:
             Of :meth:`forward`; what is written.
         """
         places = [*grads, *(grads[-1] for _ in range(MOST_PARTS - len(grads)))]
+        strides, unit = _strides(*grads)
         self._launch(
             _gradient_kernel, _BACKWARD, heads, *places, factors, of_v, of_s, self.rows,
-            *grads[0].stride()[:2], APART=self.groups // len(grads), **self._signs, **self._apart,
+            *strides, APART=self.groups // len(grads), **unit, **self._signs, **self._apart,
         )  # fmt: skip
 
     def unpack(self, heads: Tensor, v: Tensor, s: Tensor) -> None:
         """Heads ``(T, N, D)`` with the last stride 1 to vectors and scalars, as they are."""
-        self._launch(
-            _unpack_kernel, _UNPACK, heads, v, s, self.rows, *heads.stride()[:2], **self._apart
-        )
+        strides, unit = _strides(heads)
+        given = heads, v, s, self.rows, *strides
+        self._launch(_unpack_kernel, _UNPACK, *given, **unit, **self._apart)
 
     def pack(self, v: Tensor, s: Tensor, heads: Tensor) -> None:
         """Undo :meth:`unpack`, into contiguous heads."""
