@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +20,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from benchmarks.number_formats import FORMATS, Format, number_format
 from data.command import Parser, program
 from data.formats import read_jets
 from experiments.data.batch import EventBatch
@@ -31,45 +30,10 @@ from experiments.metrics.tagging import tagging_metrics
 from experiments.models.onnx_export import load_tagger
 from experiments.models.onnx_padded_tagger import PaddedTagger
 from experiments.saved_runs import run_directory
-from lgatr import Packing, naive_amp
+from lgatr import Packing
 from lgatr.testing import random_lorentz
 
 RAPIDITIES = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0)
-
-
-class Format(NamedTuple):
-    """How numbers are kept."""
-
-    dtype: torch.dtype
-    autocast: torch.dtype | None = None
-    naive: bool = False
-    tf32: bool = False
-
-
-FORMATS = {
-    "float64": Format(torch.float64),
-    "float32": Format(torch.float32),
-    "TF32": Format(torch.float32, tf32=True),
-    "bf16 autocast": Format(torch.float32, torch.bfloat16),
-    "fp16 autocast": Format(torch.float32, torch.float16),
-    "bf16 autocast, naive_amp": Format(torch.float32, torch.bfloat16, naive=True),
-    "fp16 autocast, naive_amp": Format(torch.float32, torch.float16, naive=True),
-}
-
-
-@contextmanager
-def number_format(format: Format, device: str) -> Iterator[None]:
-    """Autocast, naive mode and TF32 as the format says, for the block alone."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = format.tf32
-    try:
-        with (
-            torch.autocast(device, format.autocast or torch.bfloat16, bool(format.autocast)),
-            naive_amp(format.naive),
-        ):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 class Inputs(NamedTuple):
