@@ -26,7 +26,7 @@ MISSING = {"reason": "Triton is not installed: pip install triton", "exc_type": 
 triton_norm = pytest.importorskip("lgatr.ops.norm.triton", **MISSING)
 triton_gate = pytest.importorskip("lgatr.ops.gate.triton", **MISSING)
 triton_kernels = pytest.importorskip("lgatr.ops.heads.triton_kernels", **MISSING)
-triton_linear = pytest.importorskip("lgatr.ops.linear.triton", **MISSING)
+triton_linear = pytest.importorskip("lgatr.ops.linear.triton_products", **MISSING)
 triton_placement = pytest.importorskip("lgatr.ops.linear.triton_matrices", **MISSING)
 triton_products = pytest.importorskip("lgatr.ops.product.triton", **MISSING)
 

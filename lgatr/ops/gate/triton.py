@@ -20,6 +20,7 @@ from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
 from lgatr.ops.linear import triton as linear
+from lgatr.ops.linear.triton_products import gated_product
 
 if TYPE_CHECKING:
     from lgatr.ops.gate.stage import Gate, GatedLinear
@@ -150,7 +151,7 @@ def gated_linear(settings: GatedLinear, *inputs: Tensor | None) -> tuple[Tensors
     state, functions = Sectors(z, v, b), settings.gate
     x = flat(state)
     w = x.v.shape[-1]
-    out = linear.gated_product(
+    out = gated_product(
         x,
         functions.function(x.z[:, : w // 2]).contiguous(),
         functions.scalar_function(x.z[:, w:]).contiguous(),

@@ -12,6 +12,7 @@ from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops.heads.parts import ROWS, joined
 from lgatr.ops.heads.triton_kernels import Heads
 from lgatr.ops.linear import triton as linear
+from lgatr.ops.linear.triton_products import product
 from lgatr.ops.norm.formula import SCALAR_EPSILON, floor_factor
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def to_heads(
     n, t, w = settings.groups, len(z), len(matrices[1]) // settings.groups
     heads = z.new_empty(t, n, ROWS * w + settings.scalars)
     factors, scales = z.new_empty(t, n), z.new_empty(t, n)
-    y = linear.product(Sectors(z, v, b), matrices, bias)
+    y = product(Sectors(z, v, b), matrices, bias)
     _kernels(settings, w).forward(y, heads, factors, scales, SCALAR_EPSILON)
     return heads.unflatten(1, (-1, settings.heads)).unbind(1), (factors, scales, *kept)
 
@@ -57,7 +58,7 @@ def to_heads_gradients(
     _kernels(settings, w).backward(heads, grad, d, (kept[0], kept[1]), limit)
     of_z, of_v, of_b = (m.t() for m in matrices)
     x = Sectors(*inputs[:3])  # type: ignore[arg-type]
-    gradients = linear.product(d, (of_z, of_v, of_b), None)
+    gradients = product(d, (of_z, of_v, of_b), None)
     return *gradients, *linear.of_parameters(settings.linear, given, d, x)
 
 

@@ -1,7 +1,7 @@
 """Kernels of equivariant linear maps on CUDA.
 
-All eight rows of a state are in one launch, each with the matrix of its sector. Products are those
-of :mod:`lgatr.ops._runtime.triton_split`.
+All rows of a state, eight or five, are in one launch, each with the matrix of its sector. Products
+are those of :mod:`lgatr.ops._runtime.triton_split`.
 
 Legend: T tokens, I and O numbers of a row in and out.
 """
@@ -114,7 +114,9 @@ def weights_kernel(
 
 
 @triton.jit
-def sum_kernel(partial, out, pieces, of_z, of_v, of_bias, BLOCK: tl.constexpr, STEP: tl.constexpr):
+def sum_kernel(
+    partial, out, pieces, b_rows, of_z, of_v, of_bias, BLOCK: tl.constexpr, STEP: tl.constexpr
+):  # fmt: skip
     """The sums of the gradients of all matrices over their chunks and rows, in order.
 
     Gradients of z, v, b and the bias follow each other in ``partial`` and in ``out``; ``of_z``,
@@ -126,9 +128,10 @@ def sum_kernel(partial, out, pieces, of_z, of_v, of_bias, BLOCK: tl.constexpr, S
     elif sector == 1:
         size, count, start, to = of_v, 4 * pieces, pieces * of_z, of_z
     elif sector == 2:
-        size, count, start, to = of_v, 3 * pieces, pieces * (of_z + 4 * of_v), of_z + of_v
+        size, count, start, to = of_v, b_rows * pieces, pieces * (of_z + 4 * of_v), of_z + of_v
     else:
-        size, count, start, to = of_bias, pieces, pieces * (of_z + 7 * of_v), of_z + 2 * of_v
+        size, count, to = of_bias, pieces, of_z + 2 * of_v
+        start = pieces * (of_z + (4 + b_rows) * of_v)
     if tl.program_id(0) * BLOCK < size:
         e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         total = tl.zeros([BLOCK], tl.float32)

@@ -1,52 +1,57 @@
-"""The linear map of four-vectors and scalars on CUDA, by the library's matrix products."""
+"""The linear map of four-vectors and scalars on CUDA.
+
+By the products of multivector states, whose scalar sector the scalars are, and without bivectors:
+vectors and scalars are one launch.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
+from lgatr.layout import Sectors
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.matmul import as_rows
 from lgatr.ops._runtime.stage import Optionals, Tensors
+from lgatr.ops.linear.triton_products import product, weight_gradients
 
 if TYPE_CHECKING:
     from lgatr.ops.slim_linear.stage import SlimLinear
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x @ weight.T + bias`` of rows ``(T, I)``; ``weight (O, I)`` may be a transposed view."""
-    if bias is None:
-        return torch.mm(x, weight.t())
-    return torch.addmm(bias, x, weight.t())
+def _state(v: Tensor, s: Tensor) -> Sectors:
+    """``v (..., 4, C)`` and ``s (..., S)`` as the rows of a state without bivectors."""
+    rows = v.flatten(0, -3).movedim(-2, 0) if v.dim() > 2 else v.unsqueeze(1)
+    return Sectors(as_rows(s), rows, v.new_empty(0, *rows.shape[1:]))
 
 
-def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """``grad.T @ x`` of rows ``(T, O)`` and ``(T, I)``."""
-    return torch.mm(grad.t(), x)
+def _product(
+    v: Tensor, s: Tensor, of_v: Tensor, of_s: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    out = v.new_empty(*v.shape[:-1], len(of_v)), s.new_empty(*s.shape[:-1], len(of_s))
+    product(_state(v, s), (of_s, of_v, of_v), bias, _state(*out))
+    return out
 
 
 def slim_linear(
     settings: SlimLinear, v: Tensor, s: Tensor, of_v: Tensor, of_s: Tensor, bias: Tensor | None
 ) -> tuple[Tensors, Tensors]:
     """Forward pass."""
-    out_v, out_s = product(as_rows(v), of_v, None), product(as_rows(s), of_s, bias)
-    return (out_v.view(*v.shape[:-1], len(of_v)), out_s.view(*s.shape[:-1], len(of_s))), ()
+    return _product(v.contiguous(), s.contiguous(), of_v, of_s, bias), ()
 
 
 def slim_linear_gradients(
     settings: SlimLinear, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
 ) -> Optionals:
     """Backward pass."""
-    of_states, of_matrices = [], []
-    for x, matrix, grad in zip(inputs[:2], inputs[2:4], grads, strict=True):
-        assert x is not None and matrix is not None
-        rows = as_rows(grad)
-        of_states.append(product(rows, matrix.t(), None).view(x.shape))
-        of_matrices.append(weight_gradient(rows, as_rows(x)))
-    of_bias = None if inputs[4] is None else as_rows(grads[1]).sum(0)
-    return *of_states, *of_matrices, of_bias
+    v, s, of_v, of_s, bias = inputs
+    assert v is not None and s is not None and of_v is not None and of_s is not None
+    gv, gs = (g.contiguous() for g in grads)
+    of_states = _product(gv, gs, of_v.t(), of_s.t(), None)
+    state = _state(v.contiguous(), s.contiguous())
+    to_s, to_v, _, *to_bias = weight_gradients(_state(gv, gs), state, bias is not None)
+    return *of_states, to_v, to_s, to_bias[0] if to_bias else None
 
 
 SLIM_LINEAR = Passes(slim_linear, slim_linear_gradients)

@@ -1,0 +1,209 @@
+"""Products of the rows of a state with the matrices of its sectors, on CUDA.
+
+All rows are in one launch, a program for some tokens, one row and some of its outputs. Gradients of
+the matrices are one launch for chunks of the tokens, and one that adds them up in a fixed order.
+Whether a launch for the products beats the library's depends on GPU and channels: both are among
+the candidates that :mod:`lgatr.ops._runtime.tuning` measures.
+
+Legend: T tokens, C multivector channels, S scalar channels, I and O numbers of a row in and out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import triton
+from torch import Tensor
+
+from lgatr.layout import NUM_VECTORS, Sectors
+from lgatr.ops._runtime.products import products_of
+from lgatr.ops._runtime.triton import FUSED, strides
+from lgatr.ops._runtime.tuning import Options, Tuned
+from lgatr.ops.linear.triton_kernels import linear_kernel, sum_kernel, weights_kernel
+
+_LIBRARY: Options = {"BLOCK_T": 0}
+"""Stands for the products of the library."""
+# Each candidate costs seconds of compilation. The first is taken where nothing can be measured.
+_CANDIDATES = (
+    {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4},
+    {"BLOCK_T": 128, "BLOCK_O": 64, "num_warps": 8},
+    {"BLOCK_T": 64, "BLOCK_O": 32, "num_warps": 4},
+    _LIBRARY,
+)
+_PLAIN, _GATED = Tuned("linear", _CANDIDATES), Tuned("gated linear", _CANDIDATES)
+_WEIGHTS = Tuned(
+    "linear weights",
+    (
+        {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4},
+        {"BLOCK_T": 32, "BLOCK_O": 64, "num_warps": 4},
+    ),
+)
+_CHUNK = 512
+"""Tokens of one partial gradient of the matrices."""
+_BLOCK_K, _SUM_BLOCK = 32, 128
+
+Matrices = tuple[Tensor, Tensor, Tensor]
+
+
+def _rows(x: Sectors) -> int:
+    return 1 + NUM_VECTORS + len(x.b)
+
+
+def _launch(
+    x: Sectors,
+    gates: Tensor | None,
+    scalars: Tensor | None,
+    matrices: Matrices,
+    bias: Tensor | None,
+    out: Sectors,
+    options: Options,
+) -> None:
+    tokens, width, outputs = len(x.z), x.v.shape[-1], out.z.shape[-1]
+    # Matrices lie row by row, or all are transposes of such; one of a single row lies both ways.
+    turned = not all(m.is_contiguous() for m in matrices)
+    if turned and not all(m.t().is_contiguous() for m in matrices):
+        raise ValueError("matrices must lie row by row, or be transposed views of such")
+    tiles = triton.cdiv(outputs, options["BLOCK_O"])
+    linear_kernel[(triton.cdiv(tokens, options["BLOCK_T"]), _rows(x), tiles)](
+        *x, gates, scalars, *matrices, bias, *out, *strides(x, out),
+        tokens, max(width // 2, 1), outputs, out.v.shape[-1], width, x.z.shape[-1] - width,
+        HAS_BIAS=bias is not None, GATED=gates is not None, TURNED=turned,
+        PARTS=products_of("cuda"), BLOCK_K=_BLOCK_K, **options, **FUSED,
+    )  # fmt: skip
+
+
+def _by_library(x: Sectors, matrices: Matrices, bias: Tensor | None, out: Sectors) -> None:
+    """The products as the library has them, into ``out``."""
+    if bias is None:
+        torch.mm(x.z, matrices[0].t(), out=out.z)
+    else:
+        torch.addmm(bias, x.z, matrices[0].t(), out=out.z)
+    for part, matrix, room in zip(x[1:], matrices[1:], out[1:], strict=True):
+        if len(part):
+            # Vectors of tokens instead of rows of vectors: as they lie in slim networks.
+            part, room = (y if y.is_contiguous() else y.transpose(0, 1) for y in (part, room))
+            torch.mm(part.flatten(0, 1), matrix.t(), out=room.flatten(0, 1))
+
+
+def _empty(x: Sectors, matrices: Matrices) -> Sectors:
+    z, v, b = (
+        part.new_empty(*part.shape[:-1], len(matrix))
+        for part, matrix in zip(x, matrices, strict=True)
+    )
+    return Sectors(z, v, b)
+
+
+def _sizes(x: Sectors, out: Sectors) -> tuple[int, ...]:
+    return x.z.shape[-1], x.v.shape[-1], out.z.shape[-1], out.v.shape[-1], len(x.b)
+
+
+def product(
+    x: Sectors, matrices: Matrices, bias: Tensor | None, out: Sectors | None = None
+) -> Sectors:
+    """The linear map of ``z (T, .)``, ``v (4, T, .)``, ``b (3, T, .)``, channels side by side.
+
+    Parameters
+    ----------
+    x
+        The state; ``b`` may have no rows.
+    matrices
+        ``(O, I)`` for each sector; transposed views for the gradient of the state.
+    bias
+        Of the scalar sector, or None.
+    out
+        Where to write the result; None for new tensors.
+    """
+    out = _empty(x, matrices) if out is None else out
+
+    def launch(options: Options) -> None:
+        if options["BLOCK_T"]:
+            _launch(x, None, None, matrices, bias, out, options)
+        else:
+            _by_library(x, matrices, bias, out)
+
+    if len(x.z):
+        _PLAIN(x.z, _sizes(x, out), launch)
+    return out
+
+
+def gated_product(
+    x: Sectors,
+    gates: Tensor,
+    scalars: Tensor,
+    matrices: Matrices,
+    bias: Tensor | None,
+    gate: Callable[[], Sectors],
+) -> Sectors:
+    """The linear map of a gated state, without writing that state.
+
+    Parameters
+    ----------
+    x
+        The state, flat as for :func:`product`.
+    gates
+        ``(T, C)``, of each multivector.
+    scalars
+        ``(T, S)``, auxiliary scalars after their nonlinearity.
+    matrices, bias
+        See :func:`product`.
+    gate
+        Gives the gated state, for where writing it is faster.
+    """
+    out = _empty(x, matrices)
+
+    def launch(options: Options) -> None:
+        if options["BLOCK_T"]:
+            _launch(x, gates, scalars, matrices, bias, out, options)
+        else:
+            _by_library(gate(), matrices, bias, out)
+
+    if len(x.z):
+        _GATED(x.z, _sizes(x, out), launch)
+    return out
+
+
+def weight_gradients(grad: Sectors, x: Sectors, with_bias: bool) -> list[Tensor]:
+    """The gradients of the three matrices, and of the bias if there is one.
+
+    Parameters
+    ----------
+    grad
+        Of the outputs, flat as for :func:`product`.
+    x
+        The state that was mapped, likewise.
+
+    Returns
+    -------
+    ``(O, I)`` of each sector, zeros for one without rows, and ``(O_z,)``; they lie one after the
+    other in memory.
+    """
+    tokens, (z_out, z_in) = len(x.z), (grad.z.shape[-1], x.z.shape[-1])
+    v_out, v_in = grad.v.shape[-1], x.v.shape[-1]
+    pieces, b_rows = max(triton.cdiv(tokens, _CHUNK), 1), len(x.b)
+    of_z, of_v, of_bias = z_out * z_in, v_out * v_in, z_out if with_bias else 0
+    sizes = of_z, NUM_VECTORS * of_v, b_rows * of_v, of_bias
+    partial = grad.z.new_empty(pieces * sum(sizes))
+    parts = partial.split([pieces * size for size in sizes])
+    out = grad.z.new_empty(of_z + 2 * of_v + of_bias)
+    block_i = min(64, max(16, triton.next_power_of_2(max(z_in, v_in))))
+
+    def launch(options: Options) -> None:
+        tiles = [
+            triton.cdiv(o, options["BLOCK_O"]) * triton.cdiv(i, block_i)
+            for o, i in ((z_out, z_in), (v_out, v_in))
+        ]
+        weights_kernel[(pieces, _rows(x), max(tiles))](
+            *grad, *x, *parts, *strides(grad, x), tokens, _CHUNK, z_out, z_in, v_out, v_in,
+            HAS_BIAS=with_bias, PARTS=products_of("cuda"), BLOCK_I=block_i, **options, **FUSED,
+        )  # fmt: skip
+
+    _WEIGHTS(grad.z, (z_out, z_in, v_out, v_in, b_rows), launch)
+    blocks = triton.cdiv(max(of_z, of_v, of_bias), _SUM_BLOCK)
+    sum_kernel[(blocks, 4 if with_bias else 3)](
+        partial, out, pieces, b_rows, of_z, of_v, of_bias, BLOCK=_SUM_BLOCK, STEP=16
+    )
+    found = out.split([of_z, of_v, of_v, of_bias])
+    shapes = (z_out, z_in), (v_out, v_in), (v_out, v_in)
+    matrices = [part.view(shape) for part, shape in zip(found, shapes, strict=False)]
+    return [*matrices, found[3]] if with_bias else matrices
