@@ -99,7 +99,9 @@ def equivariance(
 
     def outputs(*values: Tensor) -> Any:
         with torch.no_grad(), number_format(FORMATS[format], device.type):
-            return network.network(*values, packing=tokens.packing)
+            found = network.network(*values, packing=tokens.packing)
+        # Transformations are of the format of what they transform: none is rounded to bf16.
+        return tuple(None if x is None else x.float() for x in found)
 
     generator = torch.Generator().manual_seed(0)
     errors = [
