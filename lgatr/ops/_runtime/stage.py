@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from lgatr.ops._runtime.choice import Operation
+from lgatr.ops._runtime.products import products, same_products
 
 Tensors = tuple[Tensor, ...]
 Optionals = Sequence[Tensor | None]
@@ -66,8 +67,6 @@ class Stage(ABC):
     operation: ClassVar[Operation | None] = None
     needs_outputs: ClassVar[bool] = False
     """Whether the backward pass looks at the outputs; else they are not kept for it."""
-    under_autocast: ClassVar[bool] = False
-    """Whether the passes know what autocast asks for; else the formula runs under it."""
     num_kept: int = 0
     """Tensors that the forward pass keeps, where the stage is the first of a :class:`Fused`."""
 
@@ -112,10 +111,7 @@ class Stage(ABC):
             return self.without_passes(*inputs)
         if (
             _needs_plain_formula()
-            or (
-                torch.is_autocast_enabled("cpu" if first.is_cpu else first.device.type)
-                and not self.under_autocast
-            )
+            or (not first.is_cuda and torch.is_autocast_enabled(first.device.type))
             or first.numel() == 0
         ):
             return self.plain(*inputs)
@@ -137,6 +133,8 @@ class _Run(torch.autograd.Function):
         outputs, kept = stage.run_forward(passes, *inputs)
         seen = outputs if stage.needs_outputs else ()
         ctx.stage, ctx.passes, ctx.counts = stage, passes, (len(inputs), len(seen))
+        first = inputs[0]
+        ctx.products = products() if first is not None and first.is_cuda else None
         ctx.save_for_backward(*inputs, *seen, *kept)
         return outputs
 
@@ -148,7 +146,11 @@ class _Run(torch.autograd.Function):
         if torch.is_grad_enabled() or gradients_are_batched():
             needed = ctx.needs_input_grad[2:]
             return None, None, *_by_formula(ctx.stage, inputs, grads, needed)
-        return None, None, *ctx.stage.run_backward(ctx.passes, inputs, outputs, kept, grads)
+        run = ctx.stage.run_backward
+        if ctx.products is None:
+            return None, None, *run(ctx.passes, inputs, outputs, kept, grads)
+        with same_products(ctx.products):
+            return None, None, *run(ctx.passes, inputs, outputs, kept, grads)
 
 
 def _by_formula(

@@ -1,50 +1,103 @@
 """Products of float32 tiles on tensor cores, at the accuracy of float32.
 
-Tensor cores multiply float32 numbers only as TF32, with errors of 2^-11. A tile is therefore scaled
-by a power of two, so that its largest number lies between 1 and 2, and split into halves: the
-float16 number nearest to each entry, and the float16 number nearest to what is left. Together they
-hold 22 bits of the large entries, and small ones to 2^-25 of the largest. A product of two tiles is
-three products of halves, added up in float32; that of the two low halves is below 2^-22 and left
-out. Halves in bfloat16 need no scale, but keep 16 bits.
+Tensor cores multiply float32 numbers only as TF32, with errors of 2^-11, but numbers of 16 bits
+without any, and add the products up in float32. So a float32 number is split into a sum of such:
 
-A tile is a tuple: the high half, the low half, and the factor that undoes the scale.
+* two float16 numbers hold 22 bits, if the tensor was scaled so that its largest entries lie below
+  2^15: three products, that of both low halves is below 2^-22 and left out;
+* three bfloat16 numbers hold 24 bits of any float32 number, whatever its size: six products, the
+  other three are below 2^-24.
+
+The second needs no scale, the first half of the products and two thirds of the memory.
 """
 
 from __future__ import annotations
+
+import os
 
 import triton
 import triton.language as tl
 
 
 @triton.jit
-def split(x, PARTS: tl.constexpr):
-    """A tile for :func:`add_product`; ``PARTS`` is one of :mod:`lgatr.ops._runtime.products`."""
+def scale_up(largest):
+    """A power of two that brings numbers up to ``largest`` below 2^15."""
+    above = tl.maximum((largest.to(tl.int32, bitcast=True) & 0x7F800000) - 0x07000000, 0)
+    return (0x7F000000 - above).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def scale_down(largest):
+    """The inverse of :func:`scale_up`."""
+    above = tl.maximum((largest.to(tl.int32, bitcast=True) & 0x7F800000) - 0x07000000, 0)
+    return above.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def halves(x, PARTS: tl.constexpr):
+    """A tile of scaled numbers for :func:`add_halves`.
+
+    ``PARTS`` is one of :mod:`lgatr.ops._runtime.products`.
+    """
     if PARTS == 2:
-        bits = tl.max(tl.max(tl.abs(x), 1), 0).to(tl.int32, bitcast=True) & 0x7F800000
-        scaled = x * (0x7F000000 - bits).to(tl.float32, bitcast=True)
-        high = scaled.to(tl.float16)
-        low = (scaled - high.to(tl.float32)).to(tl.float16)
-        factor = bits.to(tl.float32, bitcast=True)
+        high = x.to(tl.float16)
+        low = (x - high.to(tl.float32)).to(tl.float16)
     else:
         high = x.to(tl.bfloat16) if PARTS == 1 else x
         low = high
-        factor = 1.0
-    return high, low, factor
+    return high, low
 
 
 @triton.jit
-def turned(a):
+def turned_halves(a):
     """The transposed tile."""
-    return tl.trans(a[0]), tl.trans(a[1]), a[2]
+    return tl.trans(a[0]), tl.trans(a[1])
 
 
 @triton.jit
-def add_product(a, b, total, PARTS: tl.constexpr):
-    """``total + a b``."""
+def add_halves(a, b, total, PARTS: tl.constexpr):
+    """``total + a b``; small products first."""
     if PARTS == 2:
-        found = tl.dot(a[1], b[0])
-        found = tl.dot(a[0], b[1], found)
-        found = tl.dot(a[0], b[0], found)
-        return total + found * (a[2] * b[2])
+        total = tl.dot(a[1], b[0], total)
+        total = tl.dot(a[0], b[1], total)
+    return tl.dot(a[0], b[0], total, input_precision="tf32")
+
+
+# Triton's interpreter would multiply the bits of bfloat16 numbers.
+_INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+
+
+@triton.jit
+def thirds(x, PARTS: tl.constexpr):
+    """A tile for :func:`add_thirds`."""
+    if PARTS == 2:
+        high = x.to(tl.bfloat16)
+        rest = x - high.to(tl.float32)
+        middle = rest.to(tl.bfloat16)
+        low = (rest - middle.to(tl.float32)).to(tl.bfloat16)
+        if _INTERPRETED:
+            high, middle = high.to(tl.float32), middle.to(tl.float32)
+            low = low.to(tl.float32)
     else:
-        return tl.dot(a[0], b[0], total, input_precision="tf32")
+        high = x.to(tl.bfloat16) if PARTS == 1 else x
+        middle = high
+        low = high
+    return high, middle, low
+
+
+@triton.jit
+def turned_thirds(a):
+    """The transposed tile."""
+    return tl.trans(a[0]), tl.trans(a[1]), tl.trans(a[2])
+
+
+@triton.jit
+def add_thirds(a, b, total, PARTS: tl.constexpr):
+    """``total + a b``; small products first."""
+    if PARTS == 2:
+        total = tl.dot(a[2], b[0], total)
+        total = tl.dot(a[0], b[2], total)
+        total = tl.dot(a[1], b[1], total)
+        total = tl.dot(a[1], b[0], total)
+        total = tl.dot(a[0], b[1], total)
+    return tl.dot(a[0], b[0], total, input_precision="tf32")

@@ -11,7 +11,34 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lgatr.ops._runtime.triton_split import add_product, split, turned
+from lgatr.ops._runtime.triton_split import add_thirds, thirds, turned_thirds
+
+
+@triton.jit
+def _added(a, b, total, row, PARTS_Z: tl.constexpr, PARTS: tl.constexpr):
+    """``total + a b``; the scalar sector, row 0, may multiply otherwise than the others."""
+    if PARTS_Z == PARTS:
+        total = add_thirds(thirds(a, PARTS), thirds(b, PARTS), total, PARTS)
+    else:
+        if row == 0:
+            total = add_thirds(thirds(a, PARTS_Z), thirds(b, PARTS_Z), total, PARTS_Z)
+        else:
+            total = add_thirds(thirds(a, PARTS), thirds(b, PARTS), total, PARTS)
+    return total
+
+
+@triton.jit
+def _added_turned(a, b, total, row, PARTS_Z: tl.constexpr, PARTS: tl.constexpr):
+    """``total + a^T b`` likewise."""
+    if PARTS_Z == PARTS:
+        total = add_thirds(turned_thirds(thirds(a, PARTS)), thirds(b, PARTS), total, PARTS)
+    else:
+        if row == 0:
+            turned = turned_thirds(thirds(a, PARTS_Z))
+            total = add_thirds(turned, thirds(b, PARTS_Z), total, PARTS_Z)
+        else:
+            total = add_thirds(turned_thirds(thirds(a, PARTS)), thirds(b, PARTS), total, PARTS)
+    return total
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -19,7 +46,8 @@ def linear_kernel(
     z, v, b, gates, activated, of_z, of_v, of_b, bias, oz, ov, ob,
     z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
     tokens, channels, outputs, out_width, width, s_channels,
-    HAS_BIAS: tl.constexpr, GATED: tl.constexpr, TURNED: tl.constexpr, PARTS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, GATED: tl.constexpr, TURNED: tl.constexpr,
+    PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
     """Some outputs of one row of some tokens."""
@@ -58,7 +86,7 @@ def linear_kernel(
             else:
                 place = k[:, None] + o[None, :] * count
             weights = tl.load(matrix + place, mask=in_k[:, None] & in_o, other=0.0)
-            total = add_product(split(part, PARTS), split(weights, PARTS), total, PARTS)
+            total = _added(part, weights, total, row, PARTS_Z, PARTS)
         if HAS_BIAS:
             if row == 0:
                 total += tl.load(bias + o, mask=o < wide, other=0.0)[None, :]
@@ -70,7 +98,7 @@ def weights_kernel(
     gz, gv, gb, z, v, b, of_z, of_v, of_b, of_bias,
     gz_t, gv_i, gv_t, gb_i, gb_t, z_t, v_i, v_t, b_i, b_t,
     tokens, chunk, z_out, z_in, v_out, v_in,
-    HAS_BIAS: tl.constexpr, PARTS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a tile of one matrix by one row of a chunk of tokens.
@@ -103,7 +131,7 @@ def weights_kernel(
             grad = tl.load(g + t[:, None] * g_t + o[None, :], mask=mask, other=0.0)
             mask = (t < end)[:, None] & (i < inputs)[None, :]
             part = tl.load(x + t[:, None] * x_t + i[None, :], mask=mask, other=0.0)
-            total = add_product(turned(split(grad, PARTS)), split(part, PARTS), total, PARTS)
+            total = _added_turned(grad, part, total, row, PARTS_Z, PARTS)
             if HAS_BIAS:
                 sums += tl.sum(grad, 0)
         place = o[:, None] * inputs + i[None, :]

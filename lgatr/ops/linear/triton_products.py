@@ -17,7 +17,7 @@ import triton
 from torch import Tensor
 
 from lgatr.layout import NUM_VECTORS, Sectors
-from lgatr.ops._runtime.products import products_of
+from lgatr.ops._runtime.products import products
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
 from lgatr.ops.linear.triton_kernels import linear_kernel, sum_kernel, weights_kernel
@@ -41,13 +41,18 @@ _WEIGHTS = Tuned(
 )
 _CHUNK = 512
 """Tokens of one partial gradient of the matrices."""
-_BLOCK_K, _SUM_BLOCK = 32, 128
+_BLOCK_K, _SUM_BLOCK = 32, 64
 
 Matrices = tuple[Tensor, Tensor, Tensor]
 
 
 def _rows(x: Sectors) -> int:
     return 1 + NUM_VECTORS + len(x.b)
+
+
+def _parts() -> dict[str, int]:
+    invariants, components = products()
+    return {"PARTS_Z": invariants, "PARTS": components}
 
 
 def _launch(
@@ -69,7 +74,7 @@ def _launch(
         *x, gates, scalars, *matrices, bias, *out, *strides(x, out),
         tokens, max(width // 2, 1), outputs, out.v.shape[-1], width, x.z.shape[-1] - width,
         HAS_BIAS=bias is not None, GATED=gates is not None, TURNED=turned,
-        PARTS=products_of("cuda"), BLOCK_K=_BLOCK_K, **options, **FUSED,
+        **_parts(), BLOCK_K=_BLOCK_K, **options, **FUSED,
     )  # fmt: skip
 
 
@@ -195,13 +200,13 @@ def weight_gradients(grad: Sectors, x: Sectors, with_bias: bool) -> list[Tensor]
         ]
         weights_kernel[(pieces, _rows(x), max(tiles))](
             *grad, *x, *parts, *strides(grad, x), tokens, _CHUNK, z_out, z_in, v_out, v_in,
-            HAS_BIAS=with_bias, PARTS=products_of("cuda"), BLOCK_I=block_i, **options, **FUSED,
+            HAS_BIAS=with_bias, **_parts(), BLOCK_I=block_i, **options, **FUSED,
         )  # fmt: skip
 
     _WEIGHTS(grad.z, (z_out, z_in, v_out, v_in, b_rows), launch)
     blocks = triton.cdiv(max(of_z, of_v, of_bias), _SUM_BLOCK)
     sum_kernel[(blocks, 4 if with_bias else 3)](
-        partial, out, pieces, b_rows, of_z, of_v, of_bias, BLOCK=_SUM_BLOCK, STEP=16
+        partial, out, pieces, b_rows, of_z, of_v, of_bias, BLOCK=_SUM_BLOCK, STEP=64
     )
     found = out.split([of_z, of_v, of_v, of_bias])
     shapes = (z_out, z_in), (v_out, v_in), (v_out, v_in)

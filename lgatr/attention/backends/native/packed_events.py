@@ -17,7 +17,6 @@ from lgatr.attention.pattern.packing import Packing
 from lgatr.attention.pattern.scores import ALiBi, ScoreMod, SoftCap
 from lgatr.attention.pattern.spec import AttentionSpec
 from lgatr.ops._runtime.choice import TRITON
-from lgatr.ops._runtime.products import products_of
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 
 FORMATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -76,8 +75,6 @@ class PackedEvents(Stage):
         Changes of the scores.
     scale
         Of the scores; None means :math:`1 / \\sqrt{D}`.
-    products
-        How float32 numbers are multiplied; see :mod:`lgatr.ops._runtime.products`.
     """
 
     formula: Callable[..., Tensor]
@@ -86,9 +83,7 @@ class PackedEvents(Stage):
     band: Band | None
     terms: ScoreTerms
     scale: float | None
-    products: int
     needs_outputs = True
-    under_autocast = True
 
     def runs_on(self, x: Tensor) -> bool:
         """CUDA tensors of the kernels' formats, where Triton is installed."""
@@ -114,8 +109,8 @@ class PackedEvents(Stage):
         from lgatr.attention.backends.native.triton_launch import attention
 
         q, k, v = _side_by_side(inputs)
-        out, lse = attention(self, q, k, v)
-        return (out,), (lse,)
+        out, *kept = attention(self, q, k, v)
+        return (out,), tuple(kept)
 
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
@@ -123,7 +118,7 @@ class PackedEvents(Stage):
         from lgatr.attention.backends.native.triton_launch import attention_gradients
 
         q, k, v, out, grad = _side_by_side((*inputs, *outputs, *grads))
-        return attention_gradients(self, q, k, v, out, grad, kept[0])
+        return attention_gradients(self, (q, k, v), out, grad, *kept)
 
 
 def packed_events(spec: AttentionSpec, formula: Callable[..., Tensor]) -> PackedEvents | None:
@@ -137,7 +132,7 @@ def packed_events(spec: AttentionSpec, formula: Callable[..., Tensor]) -> Packed
     terms = ScoreTerms.of(spec.score)
     if terms is None:
         return None
-    return PackedEvents(formula, queries, keys, band, terms, spec.scale, products_of("cuda"))
+    return PackedEvents(formula, queries, keys, band, terms, spec.scale)
 
 
 def _side_by_side(inputs: Optionals) -> list[Tensor]:

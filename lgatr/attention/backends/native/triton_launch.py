@@ -10,7 +10,7 @@ import triton
 from torch import Tensor
 
 from lgatr.attention.backends.native import triton_events as kernels
-from lgatr.ops._runtime.products import AS_THEY_ARE
+from lgatr.ops._runtime.products import AS_THEY_ARE, SPLIT, products
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 _FORWARD = Tuned(
     "attention of events",
     (
+        {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 4, "num_stages": 2},
         {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 2, "num_stages": 1},
-        {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 4, "num_stages": 1},
     ),
 )
 _BACKWARD = Tuned(
     "attention of events, gradient",
     (
-        {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 4, "num_stages": 1},
-        {"BLOCK_M": 32, "BLOCK_N": 64, "num_warps": 4, "num_stages": 1},
+        {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 1},
+        {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 2, "num_stages": 1},
     ),
 )
+_LARGEST: Options = {"BLOCK_T": 8, "BLOCK_W": 256, "num_warps": 4}
 _UNLIMITED = 1 << 30
 _SMALLEST = 16  # what tensor cores multiply at least
 
@@ -53,7 +54,7 @@ def _shared(settings: PackedEvents, q: Tensor) -> tuple[tuple[Any, ...], dict[st
     constants = {
         "BAND": band is not None, "BOTTOM_RIGHT": band is not None and band.bottom_right,
         "CAP": terms.cap is not None, "ALIBI": terms.slopes is not None,
-        "PARTS": settings.products if q.dtype == torch.float32 else AS_THEY_ARE,
+        "PARTS": products().components if q.dtype == torch.float32 else AS_THEY_ARE,
         "heads": q.shape[1], "width": q.shape[2], "D0": d0, "D1": d1,
     }  # fmt: skip
     return numbers, constants
@@ -75,34 +76,57 @@ def _sizes(settings: PackedEvents, constants: dict[str, Any], q: Tensor) -> tupl
     return q.shape[1], q.shape[2], constants["PARTS"], q.element_size(), min(longest, 1024)
 
 
-def attention(settings: PackedEvents, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs ``(T, H, D)`` and their log-sum-exps ``(T, H)``."""
+def _largest(parts: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The largest absolute values of up to three tensors, for kernels that scale them."""
+    found = torch.zeros(3, device=q.device, dtype=torch.float32)
+    if parts == SPLIT:
+        tensors = (q,) if q is k else (q, k, v)
+        blocks = triton.cdiv(max(len(x) for x in tensors), _LARGEST["BLOCK_T"])
+        kernels.largest_kernel[(blocks, len(tensors))](
+            q, k, v, found, *_tokens(q, k, v), len(q), len(k), **_heads("qkv", q, k, v),
+            heads=q.shape[1], width=q.shape[2], **_LARGEST,
+        )  # fmt: skip
+    return found
+
+
+def attention(
+    settings: PackedEvents, q: Tensor, k: Tensor, v: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs ``(T, H, D)``, their log-sum-exps ``(T, H)``, and largest numbers of the inputs."""
     out = q.new_empty(q.shape)
     lse = torch.empty(q.shape[:2], device=q.device, dtype=torch.float32)
     numbers, constants = _shared(settings, q)
+    largest = _largest(constants["PARTS"], q, k, v)
     q_ptr, k_ptr, slopes = _events(settings, q)
     events, heads = settings.queries.num_events, q.shape[1]
 
     def launch(options: Options) -> None:
         tiles = triton.cdiv(settings.queries.max_length, options["BLOCK_M"])
         kernels.forward_kernel[(events * heads, tiles)](
-            q, k, v, out, lse, q_ptr, k_ptr, slopes, *_tokens(q, k, v, out), *numbers,
+            q, k, v, out, lse, largest, q_ptr, k_ptr, slopes, *_tokens(q, k, v, out), *numbers,
             **_heads("qkvo", q, k, v, out), **constants, **options,
         )  # fmt: skip
 
     _FORWARD(q, _sizes(settings, constants, q), launch)
-    return out, lse
+    return out, lse, largest
 
 
 def attention_gradients(
-    settings: PackedEvents, q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, lse: Tensor
+    settings: PackedEvents,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    out: Tensor,
+    grad: Tensor,
+    lse: Tensor,
+    largest: Tensor,
 ) -> tuple[Tensor, ...]:
     """Gradients of queries, keys and values, given that of the outputs."""
+    q, k, v = inputs
     if len(q) == len(k):  # side by side, as they came from one projection
         gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
     else:
         gradients = tuple(x.new_empty(x.shape) for x in (q, k, v))
     numbers, constants = _shared(settings, q)
+    of_grad = _largest(constants["PARTS"], grad, grad, grad)
     q_ptr, k_ptr, slopes = _events(settings, q)
     events, heads = settings.queries.num_events, q.shape[1]
     names, tensors = ("q", "k", "v", "o", "g", "oq", "ok", "ov"), (q, k, v, out, grad, *gradients)
@@ -113,7 +137,7 @@ def attention_gradients(
         # Where all keys of every event are in one tile, no program is for queries alone.
         query_tiles = triton.cdiv(longest_q, options["BLOCK_M"]) if key_tiles > 1 else 0
         kernels.gradient_kernel[(events * heads, key_tiles + query_tiles)](
-            q, k, v, out, grad, lse, *gradients, q_ptr, k_ptr, slopes,
+            q, k, v, out, grad, lse, *gradients, largest, of_grad, q_ptr, k_ptr, slopes,
             *_tokens(*tensors), *numbers, key_tiles,
             **_heads(names, *tensors), **constants, **options,
         )  # fmt: skip
