@@ -9,7 +9,8 @@ import torch
 import triton
 from torch import Tensor
 
-from lgatr.attention.backends.native import triton_events as kernels
+from lgatr.attention.backends.native.triton_event_gradients import gradient_kernel
+from lgatr.attention.backends.native.triton_events import forward_kernel, largest_kernel
 from lgatr.ops._runtime.products import AS_THEY_ARE, SPLIT, products
 from lgatr.ops._runtime.tuning import Options, Tuned
 
@@ -82,7 +83,7 @@ def _largest(parts: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if parts == SPLIT:
         tensors = (q,) if q is k else (q, k, v)
         blocks = triton.cdiv(max(len(x) for x in tensors), _LARGEST["BLOCK_T"])
-        kernels.largest_kernel[(blocks, len(tensors))](
+        largest_kernel[(blocks, len(tensors))](
             q, k, v, found, *_tokens(q, k, v), len(q), len(k), **_heads("qkv", q, k, v),
             heads=q.shape[1], width=q.shape[2], **_LARGEST,
         )  # fmt: skip
@@ -102,7 +103,7 @@ def attention(
 
     def launch(options: Options) -> None:
         tiles = triton.cdiv(settings.queries.max_length, options["BLOCK_M"])
-        kernels.forward_kernel[(events * heads, tiles)](
+        forward_kernel[(events * heads, tiles)](
             q, k, v, out, lse, largest, q_ptr, k_ptr, slopes, *_tokens(q, k, v, out), *numbers,
             **_heads("qkvo", q, k, v, out), **constants, **options,
         )  # fmt: skip
@@ -136,7 +137,7 @@ def attention_gradients(
         key_tiles = triton.cdiv(longest_k, options["BLOCK_N"])
         # Where all keys of every event are in one tile, no program is for queries alone.
         query_tiles = triton.cdiv(longest_q, options["BLOCK_M"]) if key_tiles > 1 else 0
-        kernels.gradient_kernel[(events * heads, key_tiles + query_tiles)](
+        gradient_kernel[(events * heads, key_tiles + query_tiles)](
             q, k, v, out, grad, lse, *gradients, largest, of_grad, q_ptr, k_ptr, slopes,
             *_tokens(*tensors), *numbers, key_tiles,
             **_heads(names, *tensors), **constants, **options,

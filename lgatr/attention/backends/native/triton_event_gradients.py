@@ -1,0 +1,254 @@
+"""Gradients of attention inside packed events on CUDA; :mod:`.triton_events` describes them."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from lgatr.attention.backends.native.triton_tiles import (
+    WEIGHTS_DOWN,
+    allowed,
+    changed,
+    key_range,
+    scaled_weights,
+    scales,
+    store_tile,
+    tile,
+)
+from lgatr.ops._runtime.triton_split import add_halves, halves, turned_halves
+
+# Products of gradients and values, both below 2^15, sum up to 2^38 over a head, less their mean.
+_CHANGES_UP, _CHANGES_DOWN = tl.constexpr(2.0**-24), tl.constexpr(2.0**24)
+
+
+@triton.jit
+def _weights(s, lse, allowed):
+    """Attention weights from changed scores and log-sum-exps of queries."""
+    base = tl.where(lse == float("-inf"), 0.0, lse)
+    return tl.where(allowed, tl.exp2((s - base) * 1.4426950408889634), 0.0)
+
+
+@triton.jit
+def _slope_of_change(s, distance, slope, cap, CAP: tl.constexpr, ALIBI: tl.constexpr):
+    """Derivative of the changed score with respect to the score."""
+    if CAP:
+        if ALIBI:
+            s = s + slope * tl.abs(distance).to(tl.float32)
+        t = s / cap
+        return 1.0 - t * t
+    else:
+        return 1.0
+
+
+@triton.jit
+def _changes(ds, dp, delta, up_g, up_v, dtype: tl.constexpr, PARTS: tl.constexpr):
+    """Gradients of scores: ``ds`` times what gradients of weights differ from their mean."""
+    if PARTS == 2:
+        return halves(ds * (dp * _CHANGES_UP - (delta * up_g) * (up_v * _CHANGES_UP)), PARTS)
+    else:
+        return halves((ds * (dp - delta)).to(dtype), PARTS)
+
+
+@triton.jit
+def _down_changes(scale, down_g, down_v, PARTS: tl.constexpr):
+    """Undoes the scale of :func:`_changes`, and applies that of the scores."""
+    if PARTS == 2:
+        scale = scale * (down_v * _CHANGES_DOWN) * down_g
+    return scale
+
+
+@triton.jit
+def _inner(grad, out, row, rows, g_t, o_t, width: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr):
+    """Sum over a head of gradient times output, for each query."""
+    d = tl.arange(0, D0)
+    mask = (row < rows)[:, None] & (d < width)[None, :]
+    a = tl.load(grad + row[:, None] * g_t + d[None, :], mask=mask, other=0.0).to(tl.float32)
+    b = tl.load(out + row[:, None] * o_t + d[None, :], mask=mask, other=0.0).to(tl.float32)
+    found = tl.sum(a * b, 1)
+    if D1 > 0:
+        d = D0 + tl.arange(0, D1)
+        mask = (row < rows)[:, None] & (d < width)[None, :]
+        a = tl.load(grad + row[:, None] * g_t + d[None, :], mask=mask, other=0.0).to(tl.float32)
+        b = tl.load(out + row[:, None] * o_t + d[None, :], mask=mask, other=0.0).to(tl.float32)
+        found += tl.sum(a * b, 1)
+    return found
+
+
+@triton.jit
+def gradient_kernel(
+    q, k, v, out, grad, lse, of_q, of_k, of_v, largest, largest_g, q_ptr, k_ptr, slopes,
+    q_t, k_t, v_t, o_t, g_t, oq_t, ok_t, ov_t, scale, cap, left, right, key_tiles,
+    q_h: tl.constexpr, k_h: tl.constexpr, v_h: tl.constexpr, o_h: tl.constexpr,
+    g_h: tl.constexpr, oq_h: tl.constexpr, ok_h: tl.constexpr, ov_h: tl.constexpr,
+    heads: tl.constexpr, width: tl.constexpr,
+    BAND: tl.constexpr, BOTTOM_RIGHT: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
+    PARTS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    D0: tl.constexpr, D1: tl.constexpr,
+):  # fmt: skip
+    """A tile of keys of one head of one event; or, after ``key_tiles`` such, of its queries."""
+    h = tl.program_id(0) % heads
+    event = tl.program_id(0) // heads
+    q_start = tl.load(q_ptr + event).to(tl.int64)
+    n = tl.load(q_ptr + event + 1) - tl.load(q_ptr + event)
+    k_start = tl.load(k_ptr + event).to(tl.int64)
+    m = tl.load(k_ptr + event + 1) - tl.load(k_ptr + event)
+    q += q_start * q_t + h * q_h
+    k += k_start * k_t + h * k_h
+    v += k_start * v_t + h * v_h
+    out += q_start * o_t + h * o_h
+    grad += q_start * g_t + h * g_h
+    of_q += q_start * oq_t + h * oq_h
+    of_k += k_start * ok_t + h * ok_h
+    of_v += k_start * ov_t + h * ov_h
+    lse += q_start * heads + h
+    shift = m - n if BOTTOM_RIGHT else 0
+    slope = 0.0
+    if ALIBI:
+        slope = tl.load(slopes + h).to(tl.float32)
+    number = tl.program_id(1)
+    if number < key_tiles:
+        if number * BLOCK_N < m:
+            _key_gradients(
+                q, k, v, out, grad, lse, of_q, of_k, of_v, largest, largest_g,
+                q_t, k_t, v_t, o_t, g_t, oq_t, ok_t, ov_t,
+                number * BLOCK_N, n, m, shift, scale, slope, cap,
+                left, right, heads, width, BAND, CAP, ALIBI, PARTS, BLOCK_M, BLOCK_N, D0, D1,
+            )  # fmt: skip
+    else:
+        if m > BLOCK_N and (number - key_tiles) * BLOCK_M < n:
+            _query_gradients(
+                q, k, v, out, grad, lse, of_q, largest, largest_g, q_t, k_t, v_t, o_t, g_t, oq_t,
+                (number - key_tiles) * BLOCK_M, n, m, shift, scale, slope, cap,
+                left, right, heads, width, BAND, CAP, ALIBI, PARTS, BLOCK_M, BLOCK_N, D0, D1,
+            )  # fmt: skip
+
+
+@triton.jit
+def _key_gradients(
+    q, k, v, out, grad, lse, of_q, of_k, of_v, largest, largest_g,
+    q_t, k_t, v_t, o_t, g_t, oq_t, ok_t, ov_t,
+    start, n, m, shift, scale, slope, cap, left, right,
+    heads: tl.constexpr, width: tl.constexpr,
+    BAND: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, PARTS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
+):  # fmt: skip
+    """Gradients of a tile of keys and values; of the queries too, if these are all keys.
+
+    Scores are ``(keys, queries)``, so that what multiplies queries lies as products need it.
+    """
+    up_q, down_q = scales(largest, PARTS)
+    up_k, down_k = scales(largest + 1, PARTS)
+    up_v, down_v = scales(largest + 2, PARTS)
+    up_g, down_g = scales(largest_g, PARTS)
+    down_ds = _down_changes(scale, down_g, down_v, PARTS)
+    j = start + tl.arange(0, BLOCK_N)
+    k0 = tile(k, up_k, j, m, 0, k_t, width, PARTS, D0)
+    v0 = tile(v, up_v, j, m, 0, v_t, width, PARTS, D0)
+    dk0 = tl.zeros([BLOCK_N, D0], tl.float32)
+    dv0 = tl.zeros([BLOCK_N, D0], tl.float32)
+    if D1 > 0:
+        k1 = tile(k, up_k, j, m, D0, k_t, width, PARTS, D1)
+        v1 = tile(v, up_v, j, m, D0, v_t, width, PARTS, D1)
+        dk1 = tl.zeros([BLOCK_N, D1], tl.float32)
+        dv1 = tl.zeros([BLOCK_N, D1], tl.float32)
+    alone = m <= BLOCK_N
+    low = 0
+    high = n
+    if BAND:
+        if not alone:  # which otherwise writes zeros to queries without keys
+            low = tl.maximum(start - shift - right, 0) // BLOCK_M * BLOCK_M
+            high = tl.minimum(start + BLOCK_N - shift + left, n)
+    for first in range(low, high, BLOCK_M):
+        i = first + tl.arange(0, BLOCK_M)
+        q0 = tile(q, up_q, i, n, 0, q_t, width, PARTS, D0)
+        g0 = tile(grad, up_g, i, n, 0, g_t, width, PARTS, D0)
+        s = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
+        dp = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
+        if D1 > 0:
+            q1 = tile(q, up_q, i, n, D0, q_t, width, PARTS, D1)
+            g1 = tile(grad, up_g, i, n, D0, g_t, width, PARTS, D1)
+            s = add_halves(k1, turned_halves(q1), s, PARTS)
+            dp = add_halves(v1, turned_halves(g1), dp, PARTS)
+        s = add_halves(k0, turned_halves(q0), s, PARTS)
+        dp = add_halves(v0, turned_halves(g0), dp, PARTS)
+        d = j[:, None] - i[None, :] - shift
+        inside = (j < m)[:, None] & (i < n)[None, :]
+        s = changed(s * (scale * down_q * down_k), d, slope, cap, CAP, ALIBI)
+        sums = tl.load(lse + i * heads, mask=i < n, other=0.0)
+        p = _weights(s, sums[None, :], allowed(d, inside, left, right, BAND))
+        delta = _inner(grad, out, i, n, g_t, o_t, width, D0, D1)
+        ds = p * _slope_of_change(s, d, slope, cap, CAP, ALIBI)
+        change = _changes(ds, dp, delta[None, :], up_g, up_v, q.dtype.element_ty, PARTS)
+        weights = scaled_weights(p, q.dtype.element_ty, PARTS)
+        dv0 = add_halves(weights, g0, dv0, PARTS)
+        dk0 = add_halves(change, q0, dk0, PARTS)
+        if D1 > 0:
+            dv1 = add_halves(weights, g1, dv1, PARTS)
+            dk1 = add_halves(change, q1, dk1, PARTS)
+        if alone:
+            across = turned_halves(change)
+            dq = add_halves(across, k0, tl.zeros([BLOCK_M, D0], tl.float32), PARTS)
+            store_tile(of_q, i, n, 0, oq_t, width, dq * (down_ds * down_k), D0)
+            if D1 > 0:
+                dq1 = add_halves(across, k1, tl.zeros([BLOCK_M, D1], tl.float32), PARTS)
+                store_tile(of_q, i, n, D0, oq_t, width, dq1 * (down_ds * down_k), D1)
+    down_w = 1.0
+    if PARTS == 2:
+        down_w = down_g * WEIGHTS_DOWN
+    store_tile(of_k, j, m, 0, ok_t, width, dk0 * (down_ds * down_q), D0)
+    store_tile(of_v, j, m, 0, ov_t, width, dv0 * down_w, D0)
+    if D1 > 0:
+        store_tile(of_k, j, m, D0, ok_t, width, dk1 * (down_ds * down_q), D1)
+        store_tile(of_v, j, m, D0, ov_t, width, dv1 * down_w, D1)
+
+
+@triton.jit
+def _query_gradients(
+    q, k, v, out, grad, lse, of_q, largest, largest_g, q_t, k_t, v_t, o_t, g_t, oq_t,
+    start, n, m, shift, scale, slope, cap, left, right,
+    heads: tl.constexpr, width: tl.constexpr,
+    BAND: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, PARTS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
+):  # fmt: skip
+    """Gradient of a tile of queries, from all keys that it sees."""
+    up_q, down_q = scales(largest, PARTS)
+    up_k, down_k = scales(largest + 1, PARTS)
+    up_v, down_v = scales(largest + 2, PARTS)
+    up_g, down_g = scales(largest_g, PARTS)
+    down_ds = _down_changes(scale, down_g, down_v, PARTS)
+    i = start + tl.arange(0, BLOCK_M)
+    q0 = tile(q, up_q, i, n, 0, q_t, width, PARTS, D0)
+    g0 = tile(grad, up_g, i, n, 0, g_t, width, PARTS, D0)
+    dq0 = tl.zeros([BLOCK_M, D0], tl.float32)
+    if D1 > 0:
+        q1 = tile(q, up_q, i, n, D0, q_t, width, PARTS, D1)
+        g1 = tile(grad, up_g, i, n, D0, g_t, width, PARTS, D1)
+        dq1 = tl.zeros([BLOCK_M, D1], tl.float32)
+    sums = tl.load(lse + i * heads, mask=i < n, other=0.0)
+    delta = _inner(grad, out, i, n, g_t, o_t, width, D0, D1)
+    low, high = key_range(start, BLOCK_M, n, m, shift, left, right, BAND, BLOCK_N)
+    for first in range(low, high, BLOCK_N):
+        j = first + tl.arange(0, BLOCK_N)
+        k0 = tile(k, up_k, j, m, 0, k_t, width, PARTS, D0)
+        s = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        dp = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        if D1 > 0:
+            k1 = tile(k, up_k, j, m, D0, k_t, width, PARTS, D1)
+            s = add_halves(q1, turned_halves(k1), s, PARTS)
+            dp = add_halves(
+                g1, turned_halves(tile(v, up_v, j, m, D0, v_t, width, PARTS, D1)), dp, PARTS
+            )
+        s = add_halves(q0, turned_halves(k0), s, PARTS)
+        dp = add_halves(g0, turned_halves(tile(v, up_v, j, m, 0, v_t, width, PARTS, D0)), dp, PARTS)
+        d = j[None, :] - i[:, None] - shift
+        inside = (j < m)[None, :] & (i < n)[:, None]
+        s = changed(s * (scale * down_q * down_k), d, slope, cap, CAP, ALIBI)
+        p = _weights(s, sums[:, None], allowed(d, inside, left, right, BAND))
+        ds = p * _slope_of_change(s, d, slope, cap, CAP, ALIBI)
+        change = _changes(ds, dp, delta[:, None], up_g, up_v, q.dtype.element_ty, PARTS)
+        dq0 = add_halves(change, k0, dq0, PARTS)
+        if D1 > 0:
+            dq1 = add_halves(change, k1, dq1, PARTS)
+    store_tile(of_q, i, n, 0, oq_t, width, dq0 * (down_ds * down_k), D0)
+    if D1 > 0:
+        store_tile(of_q, i, n, D0, oq_t, width, dq1 * (down_ds * down_k), D1)

@@ -1,0 +1,89 @@
+"""What the kernels of attention inside events share: tiles, masks, changes of scores, scales.
+
+Legend: n queries and m keys of an event, D head width.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from lgatr.ops._runtime.triton_split import halves, scale_down, scale_up
+
+# Weights are at most 1, and float16 reaches to 2^15.
+_WEIGHTS_UP, WEIGHTS_DOWN = tl.constexpr(16384.0), tl.constexpr(1.0 / 16384.0)
+
+
+@triton.jit
+def tile(
+    x, up, row, rows, first, stride, width: tl.constexpr, PARTS: tl.constexpr, D: tl.constexpr
+):  # fmt: skip
+    """Columns ``first`` to ``first + D`` of rows, zero beyond the end, scaled and split."""
+    d = first + tl.arange(0, D)
+    mask = (row < rows)[:, None] & (d < width)[None, :]
+    values = tl.load(x + row[:, None] * stride + d[None, :], mask=mask, other=0.0)
+    if PARTS == 2:
+        values = values * up
+    return halves(values, PARTS)
+
+
+@triton.jit
+def store_tile(x, row, rows, first, stride, width: tl.constexpr, values, D: tl.constexpr):
+    """Write columns ``first`` to ``first + D`` of rows."""
+    d = first + tl.arange(0, D)
+    mask = (row < rows)[:, None] & (d < width)[None, :]
+    values = values.to(x.dtype.element_ty)
+    tl.store(x + row[:, None] * stride + d[None, :], values, mask=mask)
+
+
+@triton.jit
+def allowed(distance, inside, left, right, BAND: tl.constexpr):
+    """Which scores there are; ``distance`` is the position of the key minus the query's."""
+    if BAND:
+        return inside & (distance <= right) & (distance >= -left)
+    else:
+        return inside
+
+
+@triton.jit
+def changed(s, distance, slope, cap, CAP: tl.constexpr, ALIBI: tl.constexpr):
+    """Scores after their changes."""
+    if CAP:
+        # tanh by an exponential that does not overflow
+        e = tl.exp(-2.0 * tl.abs(s / cap))
+        value = (1.0 - e) / (1.0 + e)
+        s = cap * tl.where(s < 0, -value, value)
+    if ALIBI:
+        s = s - slope * tl.abs(distance).to(tl.float32)
+    return s
+
+
+@triton.jit
+def scales(largest, PARTS: tl.constexpr):
+    """Factor on a tensor whose largest number is given, and its inverse."""
+    if PARTS == 2:
+        found = tl.load(largest)
+        return scale_up(found), scale_down(found)
+    else:
+        return 1.0, 1.0
+
+
+@triton.jit
+def scaled_weights(p, dtype: tl.constexpr, PARTS: tl.constexpr):
+    """Attention weights for a product."""
+    if PARTS == 2:
+        return halves(p * _WEIGHTS_UP, PARTS)
+    else:
+        return halves(p.to(dtype), PARTS)
+
+
+@triton.jit
+def key_range(start, block, n, m, shift, left, right, BAND: tl.constexpr, STEP: tl.constexpr):
+    """Keys that a tile of queries sees, from the start of a tile of keys."""
+    low = 0
+    high = m
+    if BAND:
+        low = tl.maximum(start + shift - left, 0)
+        low = (low // STEP) * STEP
+        high = tl.minimum(start + block + shift + right, m)
+    return low, high
