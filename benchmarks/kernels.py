@@ -20,6 +20,7 @@ from benchmarks.machine import description
 from data.command import Parser, program
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.tuning import seconds_on_gpu
+from lgatr.utils.nonlinearities import NONLINEARITIES
 
 CHANNELS, SCALARS = 32, 64  # inside the blocks of the published network
 
@@ -40,8 +41,8 @@ def cases(tokens: int) -> dict[str, tuple[Callable[[], Any], int]]:
     from lgatr.ops.product import triton as triton_products
 
     x, y, grad, out, other = (_state(tokens, CHANNELS) for _ in range(5))
-    wide, wide_grad = (_state(tokens, CHANNELS, SCALARS) for _ in range(2))
-    gates = torch.rand(tokens, CHANNELS, device="cuda")
+    wide, wide_grad, to = (_state(tokens, CHANNELS, SCALARS) for _ in range(3))
+    functions = NONLINEARITIES["gelu"], NONLINEARITIES["gelu_exact"]
     moments = triton_norm.layer_norm(wide, None, None, 0.01, 1.0, 1e-5)[1]
     return {
         "product": (lambda: triton_products.write_product(x, y, out), _numbers(x, y, out)),
@@ -49,10 +50,10 @@ def cases(tokens: int) -> dict[str, tuple[Callable[[], Any], int]]:
             lambda: triton_products.write_gradients(x, y, grad, (out, other)),
             _numbers(x, y, grad, out, other),
         ),
-        "gate": (lambda: triton_gate.write_gated(x, gates, out), _numbers(x, out) + gates.numel()),
-        "gradients of the gate": (
-            lambda: triton_gate.write_gradient(x, gates, grad, out),
-            _numbers(x, grad, out) + 2 * gates.numel(),
+        "gate": (lambda: triton_gate.write_gated(wide, to, *functions), _numbers(wide, to)),
+        "gradient of the gate": (
+            lambda: triton_gate.write_gradient(wide, wide_grad, to, *functions),
+            _numbers(wide, wide_grad, to),
         ),
         "norm": (
             lambda: triton_norm.layer_norm(wide, None, None, 0.01, 1.0, 1e-5),

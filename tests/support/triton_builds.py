@@ -38,9 +38,23 @@ ROWS, ODD_ROWS = {"BLOCK_R": 64, "BLOCK_C": 4, "BLOCK_S": 16}, {"BLOCK_R": 128, 
 ODD_ROWS["BLOCK_S"] = 1
 SLIM_GLU = {"V": 128, "S": 384, "BLOCK_T": 2, "BLOCK_V": 128, "BLOCK_S": 128}
 ODD_GLU = {"V": 3, "S": 0, "BLOCK_T": 64, "BLOCK_V": 4, "BLOCK_S": 1}
+# What is given of functions that kernels do not know, and else is None.
+OF_FIRST = dict.fromkeys(("gates", "of_gates", "of_inner"))
+OF_SECOND = dict.fromkeys(("values", "given", "of_second"))
+
+
+def functions(first, second):
+    """Constants for functions by number."""
+    return {**({} if first == 0 else OF_FIRST), **({} if second == 0 else OF_SECOND)}
+
+
 FUNCTIONS = [
-    {**(SLIM_GLU if number else ODD_GLU), "NUMBER_V": number, "NUMBER": (number + 3) % 7}
-    for number in range(7)
+    {**(SLIM_GLU if a else ODD_GLU), "NUMBER_V": a, "NUMBER": b, **functions(a, b)}
+    for a, b in ((number, (number + 3) % 7) for number in range(7))
+]
+GATES = [
+    {"NUMBER": a, "NUMBER_S": b, "BLOCK": 256, **functions(a, b)}
+    for a, b in ((0, 0), (4, 6), (1, 2), (3, 5))
 ]
 INNER = {"V": 128, "BLOCK_T": 2, "BLOCK_V": 128}
 KERNELS = [
@@ -56,8 +70,8 @@ KERNELS = [
     (triton_kernels._gradient_kernel, BARE),
     (triton_kernels._move_kernel, {"BACK": True, **MOVE}),
     (triton_kernels._move_kernel, {"BACK": False, **MOVE}),
-    (triton_gate._gate_kernel, {"BLOCK": 256}),
-    (triton_gate._gradient_kernel, {"BLOCK": 256}),
+    *((triton_gate._gate_kernel, constants) for constants in GATES),
+    *((triton_gate._gradient_kernel, constants) for constants in GATES),
     (triton_linear_kernels.linear_kernel, LINEAR),
     (triton_linear_kernels.linear_kernel, GATED),
     (triton_placement._placement_kernel, {"ROWS": 2, "BLOCK": 256}),
@@ -81,7 +95,16 @@ KERNELS = [
 
 
 NUMBERS = {"tokens", "channels", "scalars", "s_channels", "groups", "c", "per_part", "split", "w"}
-NUMBERS |= {"width", "outputs", "out_width", "count", "first", "rows", "vector_programs"}
+NUMBERS |= {
+    "width",
+    "outputs",
+    "out_width",
+    "count",
+    "first",
+    "rows",
+    "programs",
+    "vector_programs",
+}
 REALS = {"epsilon", "epsilon_s", "gain", "layer_norm_epsilon", "limit"}
 
 
@@ -99,7 +122,7 @@ def test_ampere_and_hopper(kernel, constants, capability):
     """The interpreter accepts what the compiler does not; the compiler needs no GPU."""
     names = kernel.arg_names
     signature = {name: "constexpr" if name in constants else kind(name) for name in names}
-    values = {(names.index(name),): value for name, value in constants.items()}
+    values = {(names.index(name),): constants[name] for name in names if name in constants}
     source = ASTSource(fn=kernel, signature=signature, constexprs=values)
     built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=FUSED)
     assert built.asm["cubin"]

@@ -10,12 +10,14 @@ import torch
 from lgatr import LGATr, LGATrSlim
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.tuning import Tuned
+from lgatr.ops.gate.formula import gated
 from lgatr.ops.gate.stage import Gate, GatedLinear
 from lgatr.ops.heads.formula import sector_heads, sectors_from_heads
 from lgatr.ops.linear.stage import LINEAR_STAGE
 from lgatr.ops.norm.formula import EPSILON
 from lgatr.ops.norm.formula import layer_norm as plain_norm
 from lgatr.ops.product.formula import product_by_table
+from lgatr.utils.nonlinearities import get_nonlinearity
 from support import networks
 from support.triton_passes import passes_in_triton
 
@@ -190,20 +192,27 @@ def test_moving_heads(groups, channels, scalars):
     assert torch.equal(back, heads)
 
 
+OTHER = torch.exp, torch.sin
+"""Functions that kernels do not know."""
+FUNCTIONS = {
+    "": (get_nonlinearity("gelu"), get_nonlinearity("gelu_exact")),
+    "given": OTHER,
+    "gates given": (OTHER[0], torch.tanh),
+    "scalars given": (torch.sigmoid, OTHER[1]),
+}
+
+
+@pytest.mark.parametrize("functions", FUNCTIONS.values(), ids=FUNCTIONS)
 @pytest.mark.parametrize(("tokens", "channels", "scalars"), [(1, 1, 0), (60, 9, 4)])
-def test_gate(tokens, channels, scalars):
+def test_gate(tokens, channels, scalars, functions):
     x, grad = (state(tokens, channels, scalars) for _ in range(2))
-    gates = torch.rand(tokens, channels, device=DEVICE)
     out, found = empty(x), empty(x)
-    triton_gate.write_gated(x, gates, out)
-    of_gates = triton_gate.write_gradient(x, gates, grad, found)
-    w, both = 2 * channels, gates.repeat(1, 2)
-    wanted, wanted_grad = ([s.z[:, :w] * both, s.v * both, s.b * both] for s in (x, grad))
-    for ours, theirs in ((out, wanted), (found, wanted_grad)):
-        torch.testing.assert_close(ours.z[:, :w], theirs[0])
-        torch.testing.assert_close(list(ours[1:]), theirs[1:])
-    sums = (x.z[:, :w] * grad.z[:, :w]) + (x.v * grad.v).sum(0) + (x.b * grad.b).sum(0)
-    torch.testing.assert_close(of_gates, sums.view(tokens, 2, -1).sum(1), rtol=1e-5, atol=1e-5)
+    triton_gate.write_gated(x, out, *functions)
+    triton_gate.write_gradient(x, grad, found, *functions)
+    inputs = [part.requires_grad_() for part in exact(x)]
+    expected = gated(*functions, *inputs)
+    agree(out, expected, 2e-6)
+    agree(found, torch.autograd.grad(expected, inputs, exact(grad)), 5e-6)
 
 
 FUSED_LINEAR = ({"BLOCK_T": 32, "BLOCK_O": 16, "num_warps": 4},)
@@ -294,12 +303,12 @@ def test_results_do_not_depend_on_launch_options(number, monkeypatch):
     def results():
         torch.manual_seed(0)
         x, y, grad = (state(40, 9, 0) for _ in range(3))
-        gates, places = torch.rand(40, 9, device=DEVICE), [empty(x) for _ in range(5)]
+        places, functions = [empty(x) for _ in range(5)], FUNCTIONS[""]
         triton_products.write_product(x, y, places[0])
         triton_products.write_gradients(x, y, grad, (places[1], places[2]))
-        triton_gate.write_gated(x, gates, places[3])
-        of_gates = triton_gate.write_gradient(x, gates, grad, places[4])
-        return [of_gates, *(part for place in places for part in place)]
+        triton_gate.write_gated(x, places[3], *functions)
+        triton_gate.write_gradient(x, grad, places[4], *functions)
+        return [part for place in places for part in place]
 
     before = results()
     for tuned in TUNED:

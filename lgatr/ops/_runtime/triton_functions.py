@@ -106,3 +106,21 @@ def derivative(x, NUMBER: tl.constexpr):
     else:
         tl.static_assert(NUMBER == _GELU_EXACT)
         return _normal(x) + x * (0.3989422804014327 * tl.exp(-0.5 * x * x))
+
+
+@triton.jit
+def value_or_given(x, given, at, mask, NUMBER: tl.constexpr):
+    """The function at x, evaluated or looked up."""
+    if NUMBER == GIVEN:
+        return tl.load(given + at, mask=mask, other=0.0)
+    else:
+        return value(x, NUMBER)
+
+
+@triton.jit
+def pullback_or_given(x, grad, given, at, mask, NUMBER: tl.constexpr):
+    """``grad`` times the derivative, evaluated or looked up."""
+    if NUMBER == GIVEN:
+        return tl.load(given + at, mask=mask, other=0.0)
+    else:
+        return grad * derivative(x, NUMBER)

@@ -134,11 +134,10 @@ def product(
 
 def gated_product(
     x: Sectors,
-    gates: Tensor,
-    scalars: Tensor,
     matrices: Matrices,
     bias: Tensor | None,
-    gate: Callable[[], Sectors],
+    values: Callable[[], tuple[Tensor, Tensor]],
+    gated: Callable[[], Sectors],
 ) -> Sectors:
     """The linear map of a gated state, without writing that state.
 
@@ -146,22 +145,21 @@ def gated_product(
     ----------
     x
         The state, flat as for :func:`product`.
-    gates
-        ``(T, C)``, of each multivector.
-    scalars
-        ``(T, S)``, auxiliary scalars after their nonlinearity.
     matrices, bias
         See :func:`product`.
-    gate
+    values
+        Gives the gates ``(T, C)``, one of each multivector, and the auxiliary scalars ``(T, S)``
+        after their nonlinearity.
+    gated
         Gives the gated state, for where writing it is faster.
     """
     out = _empty(x, matrices)
 
     def launch(options: Options) -> None:
         if options["BLOCK_T"]:
-            _launch(x, gates, scalars, matrices, bias, out, options)
+            _launch(x, *values(), matrices, bias, out, options)
         else:
-            _by_library(gate(), matrices, bias, out)
+            _by_library(gated(), matrices, bias, out)
 
     if len(x.z):
         _GATED(x.z, _sizes(x, out), launch)

@@ -20,7 +20,12 @@ from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.function_values import FunctionValues
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, block, rows_of
-from lgatr.ops._runtime.triton_functions import GIVEN, derivative, number_of, value
+from lgatr.ops._runtime.triton_functions import (
+    GIVEN,
+    number_of,
+    pullback_or_given,
+    value_or_given,
+)
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:
@@ -81,29 +86,11 @@ def _dot(a, b):
 
 
 @triton.jit
-def _value(x, given, at, mask, NUMBER: tl.constexpr):
-    """The function at x, evaluated or looked up."""
-    if NUMBER == GIVEN:
-        return tl.load(given + at, mask=mask, other=0.0)
-    else:
-        return value(x, NUMBER)
-
-
-@triton.jit
-def _pullback(x, grad, given, at, mask, NUMBER: tl.constexpr):
-    """``grad`` times the derivative, evaluated or looked up."""
-    if NUMBER == GIVEN:
-        return tl.load(given + at, mask=mask, other=0.0)
-    else:
-        return grad * derivative(x, NUMBER)
-
-
-@triton.jit
 def _vectors(v, gates, out, tile, mask, V: tl.constexpr, NUMBER: tl.constexpr):
     t, o = tile
     at = t * (12 * V) + o
     b, c = _load4(v, at + V, mask, 3 * V), _load4(v, at + 2 * V, mask, 3 * V)
-    gate = _value(_half_product(b, c), gates, t * V + o, mask, NUMBER)
+    gate = value_or_given(_half_product(b, c), gates, t * V + o, mask, NUMBER)
     _store4(out, t * (4 * V) + o, mask, V, _load4(v, at, mask, 3 * V), gate, gate)
 
 
@@ -113,7 +100,7 @@ def _scalars(s, values, out, tile, mask, S: tl.constexpr, NUMBER: tl.constexpr):
     at, place = t * (2 * S) + o, t * S + o
     x = tl.load(s + at, mask=mask, other=0.0)
     y = tl.load(s + at + S, mask=mask, other=0.0)
-    tl.store(out + place, x * _value(y, values, place, mask, NUMBER), mask=mask)
+    tl.store(out + place, x * value_or_given(y, values, place, mask, NUMBER), mask=mask)
 
 
 @triton.jit(do_not_specialize=["tokens", "vector_programs"])
@@ -141,8 +128,8 @@ def _vector_gradient(
     a, g = _load4(v, at, mask, 3 * V), _load4(gv, t * (4 * V) + o, mask, V)
     b, c = _load4(v, at + V, mask, 3 * V), _load4(v, at + 2 * V, mask, 3 * V)
     inner = _half_product(b, c)
-    gate = _value(inner, gates, place, mask, NUMBER)
-    half = 0.5 * _pullback(inner, _dot(a, g), of_inner, place, mask, NUMBER)
+    gate = value_or_given(inner, gates, place, mask, NUMBER)
+    half = 0.5 * pullback_or_given(inner, _dot(a, g), of_inner, place, mask, NUMBER)
     _store4(out, at, mask, 3 * V, g, gate, gate)
     _store4(out, at + V, mask, 3 * V, c, half, -half)
     _store4(out, at + 2 * V, mask, 3 * V, b, half, -half)
@@ -157,8 +144,8 @@ def _scalar_gradient(
     x = tl.load(s + at, mask=mask, other=0.0)
     y = tl.load(s + at + S, mask=mask, other=0.0)
     g = tl.load(gs + place, mask=mask, other=0.0)
-    tl.store(out + at, g * _value(y, values, place, mask, NUMBER), mask=mask)
-    tl.store(out + at + S, _pullback(y, g * x, of_second, place, mask, NUMBER), mask=mask)
+    tl.store(out + at, g * value_or_given(y, values, place, mask, NUMBER), mask=mask)
+    tl.store(out + at + S, pullback_or_given(y, g * x, of_second, place, mask, NUMBER), mask=mask)
 
 
 @triton.jit(do_not_specialize=["tokens", "vector_programs"])
