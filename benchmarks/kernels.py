@@ -20,9 +20,14 @@ from benchmarks.machine import description
 from data.command import Parser, program
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.tuning import seconds_on_gpu
+from lgatr.ops.slim_glu.stage import SlimGLU
+from lgatr.ops.slim_heads.stage import SlimFromHeads, SlimToHeads
+from lgatr.ops.slim_norm.stage import SlimNorm
 from lgatr.utils.nonlinearities import NONLINEARITIES
 
 CHANNELS, SCALARS = 32, 64  # inside the blocks of the published network
+SLIM_CHANNELS = 32, 96, 8, 4  # of vectors and scalars, heads, hidden ones of the MLP for each
+_QKV = (True, False, False)
 
 
 def _state(tokens: int, channels: int, scalars: int = 0) -> Sectors:
@@ -68,6 +73,58 @@ def cases(tokens: int) -> dict[str, tuple[Callable[[], Any], int]]:
     }
 
 
+def slim_cases(tokens: int) -> dict[str, tuple[Callable[[], Any], int]]:
+    """The same of the slim network."""
+    from lgatr.ops.slim_glu.triton import SLIM_GLU
+    from lgatr.ops.slim_heads.triton import SLIM_FROM_HEADS, SLIM_TO_HEADS
+    from lgatr.ops.slim_norm.triton import SLIM_NORM
+
+    def state(c: int, s: int) -> list[torch.Tensor]:
+        return [torch.randn(tokens, 4, c, device="cuda"), torch.randn(tokens, s, device="cuda")]
+
+    c, s, heads, ratio = SLIM_CHANNELS
+    gains = [torch.rand(n, device="cuda") for n in (c, s)]
+    norm, to_heads = SlimNorm(0.01), SlimToHeads(heads, _QKV, 0.01, (c // heads, s // heads))
+    glu = SlimGLU(NONLINEARITIES["sigmoid"], NONLINEARITIES["gelu"])
+    x, of_x, qkv = state(c, s), state(c, s), state(3 * c, 3 * s)
+    wide, gated = state(3 * ratio * c, 2 * ratio * s), state(ratio * c, ratio * s)
+    kept = SLIM_NORM.forward(norm, *x, *gains)[1]
+    parts, factors = SLIM_TO_HEADS.forward(to_heads, *qkv)
+    grads = tuple(torch.randn_like(part).contiguous() for part in parts)
+    one, d = SlimFromHeads(c // heads), 4 * c + s
+    # Those of the backward pass, which Passes allows to be missing.
+    of_norm, of_heads, of_joined, of_glu = (
+        passes.backward or (lambda *_: ())
+        for passes in (SLIM_NORM, SLIM_TO_HEADS, SLIM_FROM_HEADS, SLIM_GLU)
+    )
+    units = tokens * ratio * (12 * c + 2 * s), tokens * ratio * d
+    return {
+        "slim norm": (lambda: SLIM_NORM.forward(norm, *x, *gains), tokens * (2 * d + 1)),
+        "gradient of the slim norm": (
+            lambda: of_norm(norm, [*x, *gains], (), kept, tuple(of_x)),
+            tokens * (3 * d + 1),
+        ),
+        "slim heads": (
+            lambda: SLIM_TO_HEADS.forward(to_heads, *qkv),
+            tokens * (6 * d + 3 * heads),
+        ),
+        "gradient of slim heads": (
+            lambda: of_heads(to_heads, [None, None], parts, factors, grads),
+            tokens * (9 * d + 3 * heads),
+        ),
+        "slim heads joined": (lambda: SLIM_FROM_HEADS.forward(one, grads[0]), tokens * 2 * d),
+        "gradient of them": (
+            lambda: of_joined(one, [grads[0]], (), (), tuple(of_x)),
+            tokens * 2 * d,
+        ),
+        "slim unit": (lambda: SLIM_GLU.forward(glu, *wide), sum(units)),
+        "gradient of the slim unit": (
+            lambda: of_glu(glu, wide, (), (), tuple(gated)),
+            2 * units[0] + units[1],
+        ),
+    }
+
+
 def copy_bandwidth() -> float:
     """Bytes per second of a large copy, read and written ones."""
     source = torch.randn(1 << 29, device="cuda")
@@ -89,7 +146,7 @@ def main() -> None:
     print(f"copy: {best / 1e12:.2f} TB/s")
     rows = []
     for tokens in options.tokens:
-        for name, (run, numbers) in cases(tokens).items():
+        for name, (run, numbers) in (cases(tokens) | slim_cases(tokens)).items():
             seconds = seconds_on_gpu(run)
             rate = 4 * numbers / seconds
             rows.append({"kernel": name, "tokens": tokens, "seconds": seconds, "byte_per_s": rate})
