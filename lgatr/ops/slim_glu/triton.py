@@ -170,7 +170,8 @@ def _inner_kernel(
     BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """What functions that kernels do not know are taken of; and the gradient of their values."""
-    (t, o), mask = _tile(tl.program_id(0), tokens, V, BLOCK_T, BLOCK_V)
+    tile, mask = _tile(tl.program_id(0), tokens, V, BLOCK_T, BLOCK_V)
+    t, o = tile
     at, place = t * (12 * V) + o, t * V + o
     b, c = _load4(v, at + V, mask, 3 * V), _load4(v, at + 2 * V, mask, 3 * V)
     tl.store(inner + place, _half_product(b, c), mask=mask)
