@@ -11,7 +11,11 @@ import torch
 
 from support import ROOT
 
-SLOW = [False, pytest.param(True, marks=pytest.mark.slow)]
+CHECKS = [
+    ("triton_checks", False),
+    pytest.param("triton_checks", True, marks=pytest.mark.slow),
+    ("triton_slim_checks", False),  # all of which are quick
+]
 
 
 def run(checks: str, slow: bool, **environment: str) -> None:
@@ -30,8 +34,7 @@ def run(checks: str, slow: bool, **environment: str) -> None:
     assert " passed" in done.stdout and "skipped" not in done.stdout
 
 
-@pytest.mark.parametrize("slow", SLOW)
-@pytest.mark.parametrize("checks", ["triton_checks", "triton_slim_checks"])
+@pytest.mark.parametrize(("checks", "slow"), CHECKS)
 def test_the_kernels_equal_the_plain_formulas(checks, slow):
     run(checks, slow, **({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}))
 
