@@ -159,6 +159,8 @@ def name_kernels() -> None:
     os.environ.setdefault("TRITON_CACHE_DIR", str(cache_directory() / "triton_named"))
     try:
         from triton.runtime.jit import JITFunction
+
+        from lgatr.ops._runtime.launch import Kernel
     except ImportError:
         return
     for part in pkgutil.walk_packages(lgatr.__path__, "lgatr."):
@@ -171,6 +173,7 @@ def name_kernels() -> None:
         except Exception:  # a kernel that this machine cannot load has no time to be named
             continue
         for kernel in members.values():
+            kernel = kernel.fn if isinstance(kernel, Kernel) else kernel
             if isinstance(kernel, JITFunction) and kernel.fn.__module__ == part.name:
                 name = f"{OURS}{owner}_{kernel.fn.__name__.strip('_')}"
                 place = "_repr" if hasattr(kernel, "_repr") else "repr"

@@ -14,14 +14,14 @@ from lgatr.ops.gate import triton as triton_gate  # noqa: E402
 from lgatr.ops.heads import triton_kernels  # noqa: E402
 from lgatr.ops.linear import triton_kernels as triton_linear_kernels  # noqa: E402
 from lgatr.ops.linear import triton_matrices as triton_placement  # noqa: E402
-from lgatr.ops.norm import triton as triton_norm  # noqa: E402
+from lgatr.ops.norm import triton_kernels as triton_norm  # noqa: E402
 from lgatr.ops.product import triton as triton_products  # noqa: E402
 from lgatr.ops.slim_glu import triton as slim_glu  # noqa: E402
 from lgatr.ops.slim_heads import triton_kernels as slim_heads  # noqa: E402
 from lgatr.ops.slim_norm import triton as slim_norm  # noqa: E402
 
-GAINS = {"HAS_WEIGHT": True, "HAS_WEIGHT_S": True, "BLOCK_C": 16, "BLOCK_S": 32}
-NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S": 0}
+GAINS = {"HAS_WEIGHT": True, "HAS_WEIGHT_S": True, "BLOCK_C": 16, "BLOCK_S": 32, "BLOCK_T": 8}
+NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S": 0, "BLOCK_T": 4}
 HEADS = {"METRIC": 1, "NORM": True, "BLOCK_N": 32, "BLOCK_C": 4, "BLOCK_S": 8}
 BARE = {"METRIC": 0, "NORM": False, "BLOCK_N": 8, "BLOCK_C": 2, "BLOCK_S": 0}
 BLOCKS = {"BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_O": 64}
@@ -60,10 +60,10 @@ INNER = {"V": 128, "BLOCK_T": 2, "BLOCK_V": 128}
 KERNELS = [
     (triton_products._product_kernel, {"BLOCK": 256}),
     (triton_products._gradient_kernel, {"BLOCK": 256}),
-    (triton_norm._norm_kernel, GAINS),
-    (triton_norm._norm_kernel, NEITHER),
-    (triton_norm._gradient_kernel, GAINS),
-    (triton_norm._gradient_kernel, NEITHER),
+    (triton_norm.norm_kernel, GAINS),
+    (triton_norm.norm_kernel, NEITHER),
+    (triton_norm.gradient_kernel, GAINS),
+    (triton_norm.gradient_kernel, NEITHER),
     (triton_kernels._heads_kernel, HEADS),
     (triton_kernels._heads_kernel, BARE),
     (triton_kernels._gradient_kernel, HEADS),
@@ -123,7 +123,7 @@ def test_ampere_and_hopper(kernel, constants, capability):
     names = kernel.arg_names
     signature = {name: "constexpr" if name in constants else kind(name) for name in names}
     values = {(names.index(name),): constants[name] for name in names if name in constants}
-    source = ASTSource(fn=kernel, signature=signature, constexprs=values)
+    source = ASTSource(fn=kernel.fn, signature=signature, constexprs=values)
     built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=FUSED)
     assert built.asm["cubin"]
     assert f".target sm_{capability}" in built.asm["ptx"]

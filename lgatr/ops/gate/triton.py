@@ -16,6 +16,7 @@ from torch import Tensor
 from lgatr.layout import Sectors, flat, unflat
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.function_values import Function, FunctionValues
+from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.triton_functions import (
@@ -126,6 +127,7 @@ def _multivector_gradient(
     tl.store(oz + t * oz_t + c + channels, gi * gate, mask=mask)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["tokens", "programs"])
 def _gate_kernel(
     z, v, b, gates, values, oz, ov, ob,
@@ -143,6 +145,7 @@ def _gate_kernel(
         _scalars(z, values, oz, z_t, oz_t, lanes, 2 * channels, NUMBER_S)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["tokens", "programs"])
 def _gradient_kernel(
     z, v, b, gates, given, gz, gv, gb, oz, ov, ob, of_gates,

@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.layout import Sectors
+from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.triton import FUSED
 from lgatr.ops._runtime.tuning import Options, Tuned
 
@@ -69,6 +70,7 @@ def _store3(x, row, at, mask, b, factor):
     tl.store(x + at + 2 * row, b[2] * factor, mask=mask)
 
 
+@Kernel
 @triton.jit
 def _heads_kernel(
     z, v, b, heads, factors, deviations,
@@ -143,6 +145,7 @@ def _dot3(a, b):
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
+@Kernel
 @triton.jit
 def _gradient_kernel(
     heads, grads, z, v, b, factors, deviations,
@@ -195,6 +198,7 @@ def _gradient_kernel(
         tl.store(z + t * z_t + n * (w + scalars) + w + j, h, mask=mask_s)
 
 
+@Kernel
 @triton.jit
 def _move_kernel(
     heads, z, v, b, z_t, v_i, v_t, b_i, b_t, groups, split, w,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.triton_split import add_thirds, thirds, turned_thirds
 
 
@@ -41,6 +42,7 @@ def _added_turned(a, b, total, row, PARTS_Z: tl.constexpr, PARTS: tl.constexpr):
     return total
 
 
+@Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def linear_kernel(
     z, v, b, gates, activated, of_z, of_v, of_b, bias, oz, ov, ob,
@@ -93,6 +95,7 @@ def linear_kernel(
         tl.store(out + t[:, None] * out_t + o[None, :], total, mask=in_t & in_o)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def weights_kernel(
     gz, gv, gb, z, v, b, of_z, of_v, of_b, of_bias,
@@ -141,6 +144,7 @@ def weights_kernel(
                 tl.store(of_bias + piece * z_out + o, sums, mask=o < outputs)
 
 
+@Kernel
 @triton.jit
 def sum_kernel(
     partial, out, pieces, b_rows, of_z, of_v, of_bias, BLOCK: tl.constexpr, STEP: tl.constexpr

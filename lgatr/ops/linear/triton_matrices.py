@@ -14,9 +14,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lgatr.ops._runtime.launch import Kernel
+
 _BLOCK = 256
 
 
+@Kernel
 @triton.jit
 def _placement_kernel(
     parts, starts, table, signs, out, count, first,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lgatr.layout import Sectors, flat
 from lgatr.ops._runtime.choice import Passes
+from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
@@ -123,6 +124,7 @@ def _multiply(ex, ox, ey, oy):
     return even, odd
 
 
+@Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def _product_kernel(
     xz, xv, xb, yz, yv, yb, oz, ov, ob,
@@ -142,6 +144,7 @@ def _product_kernel(
     _store_even(v, v + ov_i, ov_i, channels, mask, *odd)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def _gradient_kernel(
     xz, xv, xb, yz, yv, yb, gz, gv, gb, dxz, dxv, dxb, dyz, dyv, dyb,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.function_values import FunctionValues
+from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, block, rows_of
 from lgatr.ops._runtime.triton_functions import (
@@ -103,6 +104,7 @@ def _scalars(s, values, out, tile, mask, S: tl.constexpr, NUMBER: tl.constexpr):
     tl.store(out + place, x * value_or_given(y, values, place, mask, NUMBER), mask=mask)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["tokens", "vector_programs"])
 def _glu_kernel(
     v, s, gates, values, out_v, out_s, tokens, vector_programs,
@@ -148,6 +150,7 @@ def _scalar_gradient(
     tl.store(out + at + S, pullback_or_given(y, g * x, of_second, place, mask, NUMBER), mask=mask)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["tokens", "vector_programs"])
 def _gradient_kernel(
     v, s, gv, gs, gates, of_inner, values, of_second, of_v, of_s, tokens, vector_programs,
@@ -164,6 +167,7 @@ def _gradient_kernel(
         _scalar_gradient(s, gs, values, of_second, of_s, tile_s, mask_s, S, NUMBER)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def _inner_kernel(
     v, gv, inner, of_gates, tokens, V: tl.constexpr, BACK: tl.constexpr,

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.triton import FUSED, block, rows_of
 from lgatr.ops._runtime.tuning import Options, Tuned
 
@@ -81,6 +82,7 @@ def _flat(v, s, r, t, n, d, inside, N: tl.constexpr, C: tl.constexpr, S: tl.cons
     return tl.where(d < 4 * C, of_v, of_s)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["rows"])
 def _heads_kernel(
     v, s, heads, factors, rows, epsilon,
@@ -105,6 +107,7 @@ def _heads_kernel(
     tl.store(heads + (r * (4 * C + S))[:, None] + d, x, mask=inside[:, None] & (d < 4 * C + S))
 
 
+@Kernel
 @triton.jit(do_not_specialize=["rows"])
 def _gradient_kernel(
     heads, grad, grad_2, grad_3, factors, of_v, of_s, rows, g_t, g_n,
@@ -145,6 +148,7 @@ def _gradient_kernel(
     tl.store(of_s + (r * S)[:, None] + j, h * f + y * back, mask=mask_s)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["rows"])
 def _unpack_kernel(
     heads, v, s, rows, h_t, h_n,
@@ -162,6 +166,7 @@ def _unpack_kernel(
     tl.store(s + (r * S)[:, None] + j, y, mask=mask_s)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["rows"])
 def _pack_kernel(
     v, s, heads, rows, N: tl.constexpr, C: tl.constexpr, S: tl.constexpr,

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.ops._runtime.choice import Passes
+from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, block, rows_of
 from lgatr.ops._runtime.tuning import Options, Tuned
@@ -62,6 +63,7 @@ def _square(v):
     return v[0] * v[0] - v[1] * v[1] - v[2] * v[2] - v[3] * v[3]
 
 
+@Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def _norm_kernel(
     v, s, weight_v, weight_s, out_v, out_s, factor, tokens, epsilon,
@@ -89,6 +91,7 @@ def _norm_kernel(
     tl.store(out_s + at_s, y * scale_s, mask=mask_s)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def _gradient_kernel(
     v, s, gv, gs, factor, weight_v, weight_s, of_v, of_s, of_weights, tokens,

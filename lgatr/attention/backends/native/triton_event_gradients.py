@@ -15,6 +15,7 @@ from lgatr.attention.backends.native.triton_tiles import (
     store_tile,
     tile,
 )
+from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.triton_split import add_halves, halves, turned_halves
 
 # Products of gradients and values, both below 2^15, sum up to 2^38 over a head, less their mean.
@@ -74,6 +75,7 @@ def _inner(grad, out, row, rows, g_t, o_t, width: tl.constexpr, D0: tl.constexpr
     return found
 
 
+@Kernel
 @triton.jit
 def gradient_kernel(
     q, k, v, out, grad, lse, of_q, of_k, of_v, largest, largest_g, q_ptr, k_ptr, slopes,

@@ -31,9 +31,11 @@ from lgatr.attention.backends.native.triton_tiles import (
     store_tile,
     tile,
 )
+from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.triton_split import add_halves, turned_halves
 
 
+@Kernel
 @triton.jit(do_not_specialize=["q_tokens", "k_tokens"])
 def largest_kernel(
     q, k, v, largest, q_t, k_t, v_t, q_tokens, k_tokens,
@@ -71,6 +73,7 @@ def _largest(
     tl.atomic_max(largest.to(tl.pointer_type(tl.int32)), found.to(tl.int32, bitcast=True))
 
 
+@Kernel
 @triton.jit
 def forward_kernel(
     q, k, v, out, lse, largest, q_ptr, k_ptr, slopes,

@@ -1,0 +1,96 @@
+"""Launches of Triton kernels that cost the host little.
+
+Triton looks at every argument of every launch anew: whether pointers and integers are multiples of
+16, which are 1, what options there are, whether globals have changed. For kernels with forty
+arguments that takes longer than most of these kernels run. A kernel here remembers what was
+compiled for arguments of the same kind, and calls it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+_LARGE = 1 << 31
+
+Grid = tuple[int, ...]
+
+
+class Kernel:
+    """A kernel of Triton, launched as ``kernel[grid](*arguments, **constants_and_options)``.
+
+    All arguments are given by position, in order; constants, which come last, and options by name.
+
+    Parameters
+    ----------
+    fn
+        What ``triton.jit`` made.
+    """
+
+    def __init__(self, fn: Any) -> None:
+        self.fn = fn
+        self.compiled: dict[Any, tuple[Any, tuple[Any, ...]]] = {}
+        parameters = getattr(fn, "params", None)
+        # The interpreter has no compiled kernels.
+        self.constants: tuple[str, ...] | None = None
+        if isinstance(fn, triton.runtime.JITFunction) and parameters is not None:
+            self.constants = tuple(p.name for p in parameters if p.is_constexpr)
+            first = len(parameters) - len(self.constants)
+            if any(p.is_constexpr for p in parameters[:first]):
+                raise ValueError(f"constants of {fn.__name__} come after its other arguments")
+            self.fixed = tuple(p.do_not_specialize for p in parameters[:first])
+        self.__name__, self.__doc__ = fn.__name__, fn.__doc__
+
+    @property
+    def arg_names(self) -> list[str]:
+        """Names of all arguments."""
+        return list(inspect.signature(self.fn.fn).parameters)
+
+    def __getitem__(self, grid: Grid) -> Callable[..., None]:
+        def launch(*arguments: Any, **named: Any) -> None:
+            self._launch(grid, arguments, named)
+
+        return launch
+
+    def _launch(self, grid: Grid, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if self.constants is None:
+            self.fn[grid](*arguments, **named)
+            return
+        device = arguments[0].get_device() if isinstance(arguments[0], Tensor) else -1
+        key = (device, *_kinds(arguments, self.fixed), *named.items())
+        found = self.compiled.get(key)
+        if found is None:
+            kernel = self.fn[grid](*arguments, **named)
+            if device >= 0 and hasattr(kernel, "packed_metadata"):
+                self.compiled[key] = kernel, tuple(named[name] for name in self.constants)
+            return
+        kernel, constants = found
+        stream = torch._C._cuda_getCurrentRawStream(device)
+        x, y, z = (*grid, 1, 1)[:3]
+        kernel.run(
+            x, y, z, stream, kernel.function, kernel.packed_metadata, None, None, None,
+            *arguments, *constants,
+        )  # fmt: skip
+
+
+def _kinds(arguments: tuple[Any, ...], fixed: tuple[bool, ...]) -> list[Any]:
+    """What Triton compiles for: formats, and which numbers are 1 or multiples of 16."""
+    found: list[Any] = []
+    for x, plain in zip(arguments, fixed, strict=True):
+        if isinstance(x, Tensor):
+            found.append((x.dtype, x.data_ptr() % 16 == 0))
+        elif isinstance(x, int):
+            if plain:
+                found.append(x >= _LARGE)
+            else:
+                found.append(1 if x == 1 else (x % 16 == 0, x >= _LARGE))
+        elif isinstance(x, tuple):
+            found.append(tuple(_kinds(x, (plain,) * len(x))))
+        else:
+            found.append(type(x))
+    return found
