@@ -25,8 +25,24 @@ NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S":
 HEADS = {"METRIC": 1, "NORM": True, "BLOCK_N": 32, "BLOCK_C": 4, "BLOCK_S": 8}
 BARE = {"METRIC": 0, "NORM": False, "BLOCK_N": 8, "BLOCK_C": 2, "BLOCK_S": 0}
 BLOCKS = {"BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_O": 64}
-LINEAR = {"HAS_BIAS": False, "GATED": False, "TURNED": True, "PARTS_Z": 2, "PARTS": 2, **BLOCKS}
-GATED = {"HAS_BIAS": True, "GATED": True, "TURNED": False, "PARTS_Z": 1, "PARTS": 2, **BLOCKS}
+LINEAR = {
+    "HAS_BIAS": False,
+    "GATED": False,
+    "TURNED": True,
+    "PARTS_Z": 2,
+    "HALVES": 0,
+    "PARTS": 2,
+    **BLOCKS,
+}
+GATED = {
+    "HAS_BIAS": True,
+    "GATED": True,
+    "TURNED": False,
+    "PARTS_Z": 1,
+    "HALVES": 0,
+    "PARTS": 2,
+    **BLOCKS,
+}
 MOVE = {"BLOCK_N": 8, "BLOCK_Z": 16, "BLOCK_W": 8}
 # Channels of published slim networks, and odd ones.
 SLIM_NORM = {"C": 32, "S": 96, "GAINS": True, "BLOCK_T": 8, "BLOCK_C": 32, "BLOCK_S": 128}

@@ -215,7 +215,8 @@ def test_gate(tokens, channels, scalars, functions):
     agree(found, torch.autograd.grad(expected, inputs, exact(grad)), 5e-6)
 
 
-FUSED_LINEAR = ({"BLOCK_T": 32, "BLOCK_O": 16, "num_warps": 4},)
+FUSED_LINEAR = ({"BLOCK_T": 32, "BLOCK_O": 16, "num_warps": 4, "HALVES": 0},)
+IN_HALVES = ({"BLOCK_T": 32, "BLOCK_O": 16, "num_warps": 4, "HALVES": 1},)
 BY_LIBRARY = ({"BLOCK_T": 0},)
 
 
@@ -236,7 +237,9 @@ LINEAR = [
 ]
 
 
-@pytest.mark.parametrize("candidates", [FUSED_LINEAR, BY_LIBRARY], ids=["", "library"])
+@pytest.mark.parametrize(
+    "candidates", [FUSED_LINEAR, IN_HALVES, BY_LIBRARY], ids=["", "halves", "library"]
+)
 @pytest.mark.parametrize(("tokens", "c", "s", "out_c", "out_s"), LINEAR)
 class TestLinear:
     @pytest.fixture(autouse=True)

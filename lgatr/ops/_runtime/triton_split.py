@@ -3,12 +3,13 @@
 Tensor cores multiply float32 numbers only as TF32, with errors of 2^-11, but numbers of 16 bits
 without any, and add the products up in float32. So a float32 number is split into a sum of such:
 
-* two float16 numbers hold 22 bits, if the tensor was scaled so that its largest entries lie below
-  2^15: three products, that of both low halves is below 2^-22 and left out;
+* two float16 numbers hold 22 bits, if the numbers were scaled so that the largest lie below 2^15:
+  three products, that of both low halves is below 2^-22 and left out;
 * three bfloat16 numbers hold 24 bits of any float32 number, whatever its size: six products, the
   other three are below 2^-24.
 
-The second needs no scale, the first half of the products and two thirds of the memory.
+The second needs no scale, the first half of the products and two thirds of the memory. Which is
+faster depends on where the scale comes from.
 """
 
 from __future__ import annotations
@@ -31,6 +32,15 @@ def scale_down(largest):
     """The inverse of :func:`scale_up`."""
     above = tl.maximum((largest.to(tl.int32, bitcast=True) & 0x7F800000) - 0x07000000, 0)
     return above.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def scaled(x, AXIS: tl.constexpr):
+    """A tile that is scaled by rows (1), by columns (0) or as a whole (2), and what undoes it."""
+    largest = tl.max(tl.abs(x), 1 if AXIS == 2 else AXIS, keep_dims=True)
+    if AXIS == 2:
+        largest = tl.max(largest, 0, keep_dims=True)
+    return x * scale_up(largest), scale_down(largest)
 
 
 @triton.jit

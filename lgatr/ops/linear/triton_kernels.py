@@ -12,33 +12,54 @@ import triton
 import triton.language as tl
 
 from lgatr.ops._runtime.launch import Kernel
-from lgatr.ops._runtime.triton_split import add_thirds, thirds, turned_thirds
+from lgatr.ops._runtime.triton_split import (
+    add_halves,
+    add_thirds,
+    halves,
+    scaled,
+    thirds,
+    turned_halves,
+    turned_thirds,
+)
 
 
 @triton.jit
-def _added(a, b, total, row, PARTS_Z: tl.constexpr, PARTS: tl.constexpr):
-    """``total + a b``; the scalar sector, row 0, may multiply otherwise than the others."""
-    if PARTS_Z == PARTS:
-        total = add_thirds(thirds(a, PARTS), thirds(b, PARTS), total, PARTS)
-    else:
-        if row == 0:
-            total = add_thirds(thirds(a, PARTS_Z), thirds(b, PARTS_Z), total, PARTS_Z)
+def _one_added(
+    a, b, total, PARTS: tl.constexpr, HALVES: tl.constexpr, TURNED: tl.constexpr
+):  # fmt: skip
+    """``total + a b``, or ``total + a^T b`` with ``TURNED``."""
+    if PARTS == 2 and HALVES:
+        if TURNED:
+            a, down_a = scaled(a, 2)
+            b, down_b = scaled(b, 2)
+            left = turned_halves(halves(a, PARTS))
         else:
-            total = add_thirds(thirds(a, PARTS), thirds(b, PARTS), total, PARTS)
-    return total
+            a, down_a = scaled(a, 1)
+            b, down_b = scaled(b, 0)
+            left = halves(a, PARTS)
+        found = tl.zeros(total.shape, tl.float32)
+        found = add_halves(left, halves(b, PARTS), found, PARTS)
+        return total + found * (down_a * down_b)
+    else:
+        left = thirds(a, PARTS)
+        if TURNED:
+            left = turned_thirds(left)
+        return add_thirds(left, thirds(b, PARTS), total, PARTS)
 
 
 @triton.jit
-def _added_turned(a, b, total, row, PARTS_Z: tl.constexpr, PARTS: tl.constexpr):
-    """``total + a^T b`` likewise."""
+def _added(
+    a, b, total, row, PARTS_Z: tl.constexpr, PARTS: tl.constexpr, HALVES: tl.constexpr,
+    TURNED: tl.constexpr,
+):  # fmt: skip
+    """The same; the scalar sector, row 0, may multiply otherwise than the others."""
     if PARTS_Z == PARTS:
-        total = add_thirds(turned_thirds(thirds(a, PARTS)), thirds(b, PARTS), total, PARTS)
+        total = _one_added(a, b, total, PARTS, HALVES, TURNED)
     else:
         if row == 0:
-            turned = turned_thirds(thirds(a, PARTS_Z))
-            total = add_thirds(turned, thirds(b, PARTS_Z), total, PARTS_Z)
+            total = _one_added(a, b, total, PARTS_Z, HALVES, TURNED)
         else:
-            total = add_thirds(turned_thirds(thirds(a, PARTS)), thirds(b, PARTS), total, PARTS)
+            total = _one_added(a, b, total, PARTS, HALVES, TURNED)
     return total
 
 
@@ -49,7 +70,7 @@ def linear_kernel(
     z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
     tokens, channels, outputs, out_width, width, s_channels,
     HAS_BIAS: tl.constexpr, GATED: tl.constexpr, TURNED: tl.constexpr,
-    PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
+    PARTS_Z: tl.constexpr, PARTS: tl.constexpr, HALVES: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
     """Some outputs of one row of some tokens."""
@@ -65,8 +86,13 @@ def linear_kernel(
         out, out_t, wide = ob + (row - 5) * ob_i, ob_t, out_width
     o = tl.program_id(2) * BLOCK_O + tl.arange(0, BLOCK_O)
     if tl.program_id(2) * BLOCK_O < wide:
-        t = tl.program_id(0).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
-        in_t, in_o = (t < tokens)[:, None], (o < wide)[None, :]
+        # Places inside of a tile are small numbers, which need half the registers.
+        start_t = tl.program_id(0).to(tl.int64) * BLOCK_T
+        t = tl.arange(0, BLOCK_T)
+        x, out = x + start_t * x_t, out + start_t * out_t
+        in_t, in_o = (t < tokens - start_t)[:, None], (o < wide)[None, :]
+        if GATED:
+            gates, activated = gates + start_t * channels, activated + start_t * s_channels
         total = tl.zeros([BLOCK_T, BLOCK_O], tl.float32)
         for start in range(0, count, BLOCK_K):
             k = start + tl.arange(0, BLOCK_K)
@@ -88,7 +114,7 @@ def linear_kernel(
             else:
                 place = k[:, None] + o[None, :] * count
             weights = tl.load(matrix + place, mask=in_k[:, None] & in_o, other=0.0)
-            total = _added(part, weights, total, row, PARTS_Z, PARTS)
+            total = _added(part, weights, total, row, PARTS_Z, PARTS, HALVES, False)
         if HAS_BIAS:
             if row == 0:
                 total += tl.load(bias + o, mask=o < wide, other=0.0)[None, :]
@@ -101,7 +127,7 @@ def weights_kernel(
     gz, gv, gb, z, v, b, of_z, of_v, of_b, of_bias,
     gz_t, gv_i, gv_t, gb_i, gb_t, z_t, v_i, v_t, b_i, b_t,
     tokens, chunk, z_out, z_in, v_out, v_in,
-    HAS_BIAS: tl.constexpr, PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, PARTS_Z: tl.constexpr, PARTS: tl.constexpr, HALVES: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a tile of one matrix by one row of a chunk of tokens.
@@ -134,7 +160,7 @@ def weights_kernel(
             grad = tl.load(g + t[:, None] * g_t + o[None, :], mask=mask, other=0.0)
             mask = (t < end)[:, None] & (i < inputs)[None, :]
             part = tl.load(x + t[:, None] * x_t + i[None, :], mask=mask, other=0.0)
-            total = _added_turned(grad, part, total, row, PARTS_Z, PARTS)
+            total = _added(grad, part, total, row, PARTS_Z, PARTS, HALVES, True)
             if HAS_BIAS:
                 sums += tl.sum(grad, 0)
         place = o[:, None] * inputs + i[None, :]

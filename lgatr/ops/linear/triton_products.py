@@ -26,17 +26,19 @@ _LIBRARY: Options = {"BLOCK_T": 0}
 """Stands for the products of the library."""
 # Each candidate costs seconds of compilation. The first is taken where nothing can be measured.
 _CANDIDATES = (
-    {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4},
-    {"BLOCK_T": 128, "BLOCK_O": 64, "num_warps": 8},
-    {"BLOCK_T": 64, "BLOCK_O": 32, "num_warps": 4},
+    {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 0},
+    {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 1},
+    {"BLOCK_T": 128, "BLOCK_O": 64, "num_warps": 8, "HALVES": 1},
+    {"BLOCK_T": 64, "BLOCK_O": 32, "num_warps": 4, "HALVES": 0},
     _LIBRARY,
 )
 _PLAIN, _GATED = Tuned("linear", _CANDIDATES), Tuned("gated linear", _CANDIDATES)
 _WEIGHTS = Tuned(
     "linear weights",
     (
-        {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4},
-        {"BLOCK_T": 32, "BLOCK_O": 64, "num_warps": 4},
+        {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 0},
+        {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 1},
+        {"BLOCK_T": 32, "BLOCK_O": 64, "num_warps": 4, "HALVES": 0},
     ),
 )
 _CHUNK = 512
