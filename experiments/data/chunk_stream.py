@@ -12,12 +12,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import track
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from data.errors import DataError
 from data.formats import Format
@@ -25,9 +24,8 @@ from data.jets import IntArray, Jets, concatenate
 from data.reading import Snapshot, reading
 from experiments.data.batch import EventBatch
 from experiments.data.preparation import Preparation
-from experiments.data.workers import ended_workers, ignore_first_sigterm, private_generator
+from experiments.data.raw_batches import RawBatches
 
-_ENDLESS_LENGTH = 1 << 40  # batches; Lightning sums lengths over ranks in 64 bits
 _HINT = "or leave out such files by data.skip_corrupt=true"
 _MAX_CHUNKS_READ = 500  # in search of absent classes
 
@@ -254,6 +252,11 @@ class JetStream(IterableDataset[EventBatch]):
         return concatenate(parts, "mixed chunks") if parts else None
 
     def __iter__(self) -> Iterator[EventBatch]:
+        for raw in self.raw():
+            yield from self.prepare.finished(RawBatches.joined([raw]))
+
+    def raw(self) -> Iterator[RawBatches]:
+        """The same batches before anything is computed of them."""
         info = get_worker_info()
         number, workers = (0, 1) if info is None else (info.id, info.num_workers)
         # The loader takes one batch of each worker in turn, starting with worker 0: after a
@@ -296,47 +299,7 @@ class JetStream(IterableDataset[EventBatch]):
         if rest is not None and len(rest):
             yield self._batch(rest, np.arange(len(rest)))
 
-    def _batch(self, jets: Jets, indices: IntArray) -> EventBatch:
+    def _batch(self, jets: Jets, indices: IntArray) -> RawBatches:
         # The native backend attends to neighbours of equal length in one call.
         indices = indices[np.argsort(jets.lengths[indices], kind="stable")]
-        return self.prepare(jets.select(indices))
-
-
-class StreamLoader(DataLoader[EventBatch]):
-    """A loader of a stream whose position is saved in checkpoints."""
-
-    def __init__(self, stream: JetStream, num_workers: int) -> None:
-        super().__init__(
-            stream,
-            batch_size=None,
-            num_workers=num_workers,
-            worker_init_fn=ignore_first_sigterm,
-            generator=private_generator(),
-            pin_memory=torch.cuda.is_available(),
-        )
-        self.stream = stream
-        self._delivered = 0
-
-    def __len__(self) -> int:
-        """Length of an endless stream, larger than any training; a single pass has none.
-
-        Lightning prefetches a batch from loaders without a length, which a resumed run would skip.
-        """
-        if self.stream.seed is None:
-            raise TypeError("one pass over a stream has no length")
-        return _ENDLESS_LENGTH
-
-    def __iter__(self) -> Any:
-        self._delivered = self.stream.start
-        with ended_workers(super().__iter__()) as batches:
-            for batch in batches:
-                self._delivered += 1
-                yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Number of batches delivered since the start of training."""
-        return {"position": self._delivered}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the batch at which the state was saved."""
-        self.stream.start = state["position"]
+        return self.prepare.raw(jets.select(indices))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -11,8 +12,10 @@ import torch
 from data.errors import DataError
 from data.formats import read_jets
 from experiments.data.batch import DataSpec, absent_classes
+from experiments.data.feeding import CPU
 from experiments.data.loader import JetDataset, ResumableLoader
 from experiments.data.preparation import Augmentation, Feature, Preparation
+from experiments.data.resident import ResidentJets, should_reside
 from experiments.data.sampler import BatchSampler
 from experiments.options.markers import Count, Limit, Range, Seed, Text
 
@@ -23,6 +26,14 @@ def ranks(module: lightning.LightningDataModule) -> tuple[int, int]:
     """Rank of this process, and the number of processes."""
     trainer = module.trainer
     return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+
+
+def preparing_device(module: lightning.LightningDataModule) -> torch.device:
+    """Where features are computed: on the GPU of the training, else on the CPU."""
+    if module.trainer is None:
+        return CPU
+    device: torch.device = module.trainer.strategy.root_device
+    return device if device.type == "cuda" else CPU
 
 
 def default_workers(num_workers: int | None) -> int:
@@ -48,7 +59,8 @@ class JetData(lightning.LightningDataModule):
     limit
         Maximum number of training jets; 0 for all.
     num_workers
-        Processes that prepare batches; None chooses by :func:`default_workers`.
+        Processes that read batches of jets that are not resident; None chooses by
+        :func:`default_workers`.
     seed
         Shuffle seed.
     smallest_component
@@ -56,6 +68,9 @@ class JetData(lightning.LightningDataModule):
         papers does; 0 keeps all.
     eval_limit
         Maximum number of validation and of test jets; 0 for all.
+    resident
+        Whether all jets are kept in the memory of the training device, where batches are gathered;
+        None chooses by :func:`~experiments.data.resident.should_reside`. Batches are the same.
     """
 
     def __init__(
@@ -72,6 +87,7 @@ class JetData(lightning.LightningDataModule):
         seed: Seed,
         smallest_component: Annotated[float, Range(0)] = 0.0,
         eval_limit: Limit = 0,
+        resident: bool | None = None,
     ) -> None:
         super().__init__()
         self.path, self.smallest_component = path, smallest_component
@@ -80,7 +96,9 @@ class JetData(lightning.LightningDataModule):
         self.eval_token_budget = eval_token_budget
         self.prepare = Preparation(features, max_constituents, augmentations, seed)
         self.num_workers, self.seed = default_workers(num_workers), seed
+        self.resident, self._asked_workers = resident, num_workers
         self._splits: dict[str, JetDataset] = {}
+        self._residents: dict[tuple[str, torch.device], ResidentJets] = {}
 
     @property
     def spec(self) -> DataSpec:
@@ -117,28 +135,51 @@ class JetData(lightning.LightningDataModule):
         """Jets in each split."""
         return {split: len(dataset) for split, dataset in self._splits.items()}
 
+    def _resident(self, split: str, device: torch.device) -> ResidentJets | None:
+        """A split in the memory of a device, or None if it is not kept there."""
+        if (split, device) in self._residents:
+            return self._residents[split, device]
+        wanted = self.resident
+        if wanted is None:
+            samples = ((dataset.jets, self.prepare) for dataset in self._splits.values())
+            wanted = should_reside(samples, device, self._asked_workers)
+        if not wanted:
+            return None
+        try:
+            found = ResidentJets(self._splits[split].jets, self.prepare, device)
+        except torch.OutOfMemoryError as error:
+            text = f"the jets for {split} do not fit into the memory of {device}"
+            if self.resident:
+                raise DataError(f"data.resident=true: {text}; leave it out") from error
+            warnings.warn(f"{text}, so that they are read batch by batch", stacklevel=2)
+            return None
+        return self._residents.setdefault((split, device), found)
+
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled batches."""
         dataset = JetDataset(self._splits["train"].jets, self.prepare)
         sampler = BatchSampler(
             dataset.lengths, self.batch_size, self.token_budget, True, self.seed, *ranks(self)
         )
-        return ResumableLoader(dataset, sampler, self.num_workers)
+        device = preparing_device(self)
+        resident = self._resident("train", device)
+        return ResumableLoader(dataset, sampler, self.num_workers, device, resident)
 
     def train_pass(self) -> ResumableLoader:
-        """All training jets once, sorted by length."""
-        return self._eval_loader("train")
+        """All training jets once, sorted by length, on the CPU."""
+        return self._eval_loader("train", CPU)
 
-    def _eval_loader(self, split: str) -> ResumableLoader:
+    def _eval_loader(self, split: str, device: torch.device) -> ResumableLoader:
         dataset = self._splits[split]
         budget = self.eval_token_budget
         sampler = BatchSampler(dataset.lengths, budget, budget, False, self.seed, *ranks(self))
-        return ResumableLoader(dataset, sampler, 0)
+        resident = self._resident(split, device)
+        return ResumableLoader(dataset, sampler, 0, device, resident)
 
     def val_dataloader(self) -> ResumableLoader:
         """All validation jets, sorted by length."""
-        return self._eval_loader("val")
+        return self._eval_loader("val", preparing_device(self))
 
     def test_dataloader(self) -> ResumableLoader:
         """All test jets, sorted by length."""
-        return self._eval_loader("test")
+        return self._eval_loader("test", preparing_device(self))

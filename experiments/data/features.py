@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -20,39 +20,50 @@ from torch import Tensor
 from lgatr import Packing
 
 
+def _pt(p: Tensor) -> Tensor:
+    return p[:, 1:3].norm(dim=1).clamp(min=1e-6)
+
+
 @dataclass(frozen=True)
 class Kinematics:
     """Four-momenta of particles and of their jets, ``(T, 4)`` as (E, px, py, pz) in GeV.
 
-    ``columns`` holds further properties of the particles, ``(T,)`` each.
+    ``columns`` holds further properties of the particles, ``(T,)`` each. What several features
+    are made of is computed once.
     """
 
     particle: Tensor
     jet: Tensor
     columns: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @cached_property
+    def pt(self) -> Tensor:
+        """Transverse momenta of particles in GeV, ``(T,)``."""
+        return _pt(self.particle)
 
-def _pt(p: Tensor) -> Tensor:
-    return p[:, 1:3].norm(dim=1).clamp(min=1e-6)
+    @cached_property
+    def jet_pt(self) -> Tensor:
+        """Transverse momenta of their jets in GeV, ``(T,)``."""
+        return _pt(self.jet)
 
+    @cached_property
+    def delta_eta(self) -> Tensor:
+        """Pseudorapidities of particles relative to their jets, ``(T,)``."""
+        jet = torch.asinh(self.jet[:, 3] / self.jet_pt)
+        return torch.asinh(self.particle[:, 3] / self.pt) - jet
 
-def _eta(p: Tensor) -> Tensor:
-    return torch.asinh(p[:, 3] / _pt(p))
+    @cached_property
+    def delta_phi(self) -> Tensor:
+        """Azimuths of particles relative to their jets in radians, ``(T,)``."""
+        x, y = self.particle[:, 1], self.particle[:, 2]
+        a, b = self.jet[:, 1], self.jet[:, 2]
+        return torch.atan2(a * y - b * x, a * x + b * y)
 
-
-def _delta_eta(k: Kinematics) -> Tensor:
-    return _eta(k.particle) - _eta(k.jet)
-
-
-def _delta_phi(k: Kinematics) -> Tensor:
-    x, y = k.particle[:, 1], k.particle[:, 2]
-    a, b = k.jet[:, 1], k.jet[:, 2]
-    return torch.atan2(a * y - b * x, a * x + b * y)
-
-
-def _delta_r(k: Kinematics) -> Tensor:
-    # Not torch.hypot, which ONNX does not have.
-    return (_delta_eta(k).square() + _delta_phi(k).square()).sqrt()
+    @property
+    def delta_r(self) -> Tensor:
+        """Distances of particles from the axes of their jets, ``(T,)``."""
+        # Not torch.hypot, which ONNX does not have.
+        return (self.delta_eta.square() + self.delta_phi.square()).sqrt()
 
 
 def _column(name: str, k: Kinematics) -> Tensor:
@@ -74,13 +85,13 @@ def _clipped(name: str, k: Kinematics) -> Tensor:
 
 
 JET_FEATURES: dict[str, Callable[[Kinematics], Tensor]] = {
-    "log_pt": lambda k: 0.7 * (_pt(k.particle).log() - 1.7),
+    "log_pt": lambda k: 0.7 * (k.pt.log() - 1.7),
     "log_energy": lambda k: 0.7 * (k.particle[:, 0].log() - 2.0),
-    "log_pt_relative": lambda k: 0.7 * ((_pt(k.particle) / _pt(k.jet)).log() + 4.7),
+    "log_pt_relative": lambda k: 0.7 * ((k.pt / k.jet_pt).log() + 4.7),
     "log_energy_relative": lambda k: 0.7 * ((k.particle[:, 0] / k.jet[:, 0]).log() + 4.7),
-    "delta_eta": lambda k: 2.0 * _delta_eta(k),
-    "delta_phi": lambda k: 2.0 * _delta_phi(k),
-    "delta_r": lambda k: 4.0 * (_delta_r(k) - 0.2),
+    "delta_eta": lambda k: 2.0 * k.delta_eta,
+    "delta_phi": lambda k: 2.0 * k.delta_phi,
+    "delta_r": lambda k: 4.0 * (k.delta_r - 0.2),
     "charge": partial(_column, "charge"),
     "is_charged_hadron": partial(_column, "is_charged_hadron"),
     "is_neutral_hadron": partial(_column, "is_neutral_hadron"),

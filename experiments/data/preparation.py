@@ -1,4 +1,7 @@
-"""Make packed batches of jets: truncation, augmentation, features."""
+"""Make packed batches of jets: truncation, augmentation, features.
+
+Legend: T particles of a batch, N constituents of a sample.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from data.jets import Jets
-from experiments.data.augmentations import AUGMENTATIONS, augment, check_augmentations
+from data.jets import FloatArray, Jets
+from experiments.data.augmentations import AUGMENTATIONS, augment, check_augmentations, draw
 from experiments.data.batch import EventBatch
 from experiments.data.features import JET_FEATURES, SETS, compute_features, feature_names
+from experiments.data.raw_batches import RawBatches
 from experiments.options.markers import OneOf
 from lgatr import Packing
 
@@ -57,22 +62,73 @@ class Preparation:
         """A copy without augmentations, for validation and test."""
         return replace(self, augmentations=())
 
-    def _generator(self, jets: Jets) -> torch.Generator:
+    def truncated(self, jets: Jets) -> Jets:
+        """The jets with no more constituents than are kept."""
+        if self.max_constituents and int(jets.lengths.max()) > self.max_constituents:
+            return jets.leading(self.max_constituents)
+        return jets
+
+    def columns_of(self, jets: Jets) -> tuple[str, ...]:
+        """Names of the columns of particles that features may be computed from."""
+        return () if set(self.features) <= set(SETS["kinematics"]) else tuple(jets.particles)
+
+    def draws(self, constituents: FloatArray, events: int) -> Tensor:
+        """The random numbers of a batch: ``(augmentations, events)``.
+
+        Parameters
+        ----------
+        constituents
+            ``(T, 4)`` of the truncated jets of the batch.
+        """
+        if not self.augmentations:
+            return torch.empty(0, events, dtype=torch.float64)
         # Seeded by the jets of the batch: the same in any process and after a resumption, and
         # different in the next epoch, when a jet shares its batch with others.
-        content = zlib.crc32(jets.constituents.tobytes())
+        content = zlib.crc32(np.ascontiguousarray(constituents).data)
         state = np.random.SeedSequence([self.seed, content]).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+        generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+        return draw(self.augmentations, events, generator)
+
+    def raw(self, jets: Jets) -> RawBatches:
+        """Pack jets into a batch, in the given order, with nothing computed yet."""
+        jets = self.truncated(jets)
+        names = self.columns_of(jets)
+        return RawBatches(
+            torch.from_numpy(np.ascontiguousarray(jets.constituents)),
+            stacked(jets, names),
+            names,
+            self.draws(jets.constituents, len(jets)),
+            torch.from_numpy(jets.labels),
+            (Packing.from_lengths(jets.lengths.tolist()),),
+        )
+
+    def finished(self, raw: RawBatches) -> list[EventBatch]:
+        """Augment momenta and compute features, on the device where the batches are.
+
+        Batches have memory of their own: their numbers must not depend on which others they were
+        prepared with, and products of matrices differ in the last bit with the place in memory.
+        """
+        fourmomenta = augment(raw.fourmomenta, raw.whole, self.augmentations, raw.draws)
+        columns = dict(zip(raw.names, raw.columns, strict=True))
+        scalars = compute_features(fourmomenta, raw.whole, self.features, columns)
+        if len(raw.packings) == 1:
+            return [EventBatch(fourmomenta, scalars, raw.packings[0], raw.target)]
+        particles = [packing.num_tokens for packing in raw.packings]
+        events = [packing.num_events for packing in raw.packings]
+        parts = zip(
+            fourmomenta.split(particles), scalars.split(particles), raw.packings,
+            raw.target.split(events), strict=True,
+        )  # fmt: skip
+        return [EventBatch(p.clone(), s.clone(), packing, y.clone()) for p, s, packing, y in parts]
 
     def __call__(self, jets: Jets) -> EventBatch:
         """Pack jets into a batch, in the given order."""
-        if self.max_constituents and int(jets.lengths.max()) > self.max_constituents:
-            jets = jets.leading(self.max_constituents)
-        fourmomenta = torch.from_numpy(np.ascontiguousarray(jets.constituents))
-        packing = Packing.from_lengths(jets.lengths.tolist())
-        if self.augmentations:
-            generator = self._generator(jets)
-            fourmomenta = augment(fourmomenta, packing, self.augmentations, generator)
-        columns = {name: torch.from_numpy(np.asarray(c)) for name, c in jets.particles.items()}
-        scalars = compute_features(fourmomenta, packing, self.features, columns)
-        return EventBatch(fourmomenta, scalars, packing, torch.from_numpy(jets.labels))
+        return self.finished(RawBatches.joined([self.raw(jets)]))[0]
+
+
+def stacked(jets: Jets, names: Sequence[str]) -> Tensor:
+    """Columns of the particles by name: ``(columns, N)`` float32, in memory of their own."""
+    columns = np.empty((len(names), len(jets.constituents)), np.float32)
+    for row, name in zip(columns, names, strict=True):
+        row[:] = jets.particles[name]
+    return torch.from_numpy(columns)

@@ -10,9 +10,10 @@ import lightning
 from data.errors import DataError
 from data.formats import find_format
 from experiments.data.batch import DataSpec
-from experiments.data.chunk_stream import JetStream, Shards, StreamLoader, absent_classes
-from experiments.data.datamodule import Workers, default_workers, ranks
+from experiments.data.chunk_stream import JetStream, Shards, absent_classes
+from experiments.data.datamodule import Workers, default_workers, preparing_device, ranks
 from experiments.data.preparation import Augmentation, Feature, Preparation
+from experiments.data.stream_loader import StreamLoader
 from experiments.options.markers import Count, Limit, Seed, Text
 
 
@@ -123,16 +124,21 @@ class StreamedData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> StreamLoader:
         """An endless stream of shuffled batches."""
-        return StreamLoader(self._stream("train", self.batch_size, self.seed), self.num_workers)
+        stream = self._stream("train", self.batch_size, self.seed)
+        return StreamLoader(stream, self.num_workers, preparing_device(self))
 
     def train_pass(self) -> StreamLoader:
-        """All training jets once, in order."""
+        """All training jets once, in order, on the CPU."""
         return StreamLoader(self._stream("train", self.eval_batch_size, None), 0)
+
+    def _eval_loader(self, split: str) -> StreamLoader:
+        stream = self._stream(split, self.eval_batch_size, None)
+        return StreamLoader(stream, 0, preparing_device(self))
 
     def val_dataloader(self) -> StreamLoader:
         """One pass over the validation jets."""
-        return StreamLoader(self._stream("val", self.eval_batch_size, None), 0)
+        return self._eval_loader("val")
 
     def test_dataloader(self) -> StreamLoader:
         """One pass over the test jets."""
-        return StreamLoader(self._stream("test", self.eval_batch_size, None), 0)
+        return self._eval_loader("test")

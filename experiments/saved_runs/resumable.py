@@ -8,7 +8,8 @@ LENGTHS = ("trainer.max_steps", "trainer.max_time")
 _HARMLESS = (
     "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy", *LENGTHS,
     "trainer.log_every_n_steps", "trainer.enable_progress_bar", "trainer.profiler",
-    "data.num_workers", "logger", "callbacks.progress", "callbacks.learning_rate",
+    "data.num_workers", "data.resident", "logger", "callbacks.progress",
+    "callbacks.learning_rate",
 )  # fmt: skip
 """Options that results do not depend on, with all below them, and how long to train."""
 

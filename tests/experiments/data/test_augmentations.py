@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from data.jets import Jets
-from experiments.data.augmentations import AUGMENTATIONS, augment
+from experiments.data.augmentations import AUGMENTATIONS, augment, draw
 from experiments.data.preparation import Preparation
 from lgatr import Packing
 
@@ -27,9 +27,13 @@ def sample():
     return p, Packing.from_lengths([4] * 400)
 
 
+def augmented(p, packing, names, seed):
+    draws = draw(names, packing.num_events, torch.Generator().manual_seed(seed))
+    return augment(p, packing, names, draws)
+
+
 def changed(sample, name, seed=1):
-    p, packing = sample
-    return augment(p, packing, [name], torch.Generator().manual_seed(seed))
+    return augmented(*sample, [name], seed)
 
 
 def by_jet(p):
@@ -103,7 +107,7 @@ def test_masses_survive_float32(sample):
     p, packing = sample
     light = torch.cat([p[:, 1:].norm(dim=1, keepdim=True), p[:, 1:]], dim=1).float()
     names = ["rotation_about_jet", "mirror"]
-    after = augment(light, packing, names, torch.Generator().manual_seed(0)).double()
+    after = augmented(light, packing, names, seed=0).double()
     mass = (products(after) - products(light.double())).diagonal(dim1=1, dim2=2)
     assert float(mass.abs().max()) < 1e-6 * float(light.max()) ** 2
 

@@ -18,8 +18,9 @@ import torch
 from data.errors import DataError
 from data.formats import Format, packed
 from data.jets import Jets
-from experiments.data.chunk_stream import JetStream, Shards, StreamLoader
+from experiments.data.chunk_stream import JetStream, Shards
 from experiments.data.preparation import Preparation
+from experiments.data.stream_loader import StreamLoader
 from experiments.data.streaming_datamodule import StreamedData
 from support import ROOT
 
@@ -216,7 +217,8 @@ def test_a_program_ends_in_the_middle_of_a_pass(folder):
     program = (
         "from pathlib import Path\n"
         "from data.formats import Format, packed\n"
-        "from experiments.data.chunk_stream import JetStream, Shards, StreamLoader\n"
+        "from experiments.data.chunk_stream import JetStream, Shards\n"
+        "from experiments.data.stream_loader import StreamLoader\n"
         "from experiments.data.preparation import Preparation\n"
         f"shards = Shards.find(Format(packed), Path({str(folder)!r}), 'train', False)\n"
         "stream = JetStream(shards, Preparation(('charge',)), 4, 5, 3, 1, 0, 1, False)\n"
