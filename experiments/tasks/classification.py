@@ -112,7 +112,8 @@ class Classification(lightning.LightningModule):
             return None
         logits = self(batch) if self._graphed is None else self._squeezed(self._graphed(batch))
         loss = self.loss_of(logits, batch)
-        self.log("loss", loss, prog_bar=True, batch_size=len(batch))
+        # Not for the progress bar, for which Lightning would read it in every step.
+        self.log("loss", loss, batch_size=len(batch))
         return loss
 
     def loss_of(self, logits: Tensor, batch: EventBatch) -> Tensor:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 
 
 class JetsPerSecond(Callback):
     """Count training jets and the duration of steps.
+
+    On a GPU, a step is often only launched when it is over, and waited for later: all time that is
+    not spent waiting for data counts as that of steps, but none of validation.
 
     The first steps, in which memory is allocated and kernels are chosen, do not count. Counts are
     saved in checkpoints.
@@ -24,7 +28,7 @@ class JetsPerSecond(Callback):
         self.skip_steps = skip_steps
         self.jets, self.seconds, self._seen = 0, 0.0, 0
         self._start, self._end = 0.0, 0.0
-        self.waited = 0.0
+        self.waited, self._waited_before = 0.0, 0.0
         self.before = 0.0
         """Training time in seconds before the run was resumed."""
         self._began: float | None = None
@@ -58,11 +62,17 @@ class JetsPerSecond(Callback):
         """Start the clock of the training."""
         self._began = time.perf_counter()
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Any = None, *_: Any) -> None:
         """Start the clock of the step, and add the time since the last one."""
         self._start = time.perf_counter()
+        waited = _waited(trainer)
+        between = self._start - self._end
         if self._end and self._seen > self.skip_steps:
-            self.waited += self._start - self._end
+            # What else happens between steps may wait for a GPU, which is no lack of data.
+            lack = between if waited is None else min(waited - self._waited_before, between)
+            self.waited += lack
+            self.seconds += between - lack
+        self._waited_before = waited or 0.0
 
     def on_validation_end(self, *_: Any) -> None:
         """Exclude validation from data-wait time."""
@@ -82,4 +92,12 @@ class JetsPerSecond(Callback):
             return
         self.jets += len(batch)
         self.seconds += self._end - self._start
-        pl_module.log("jets/s", float(self.rate or 0.0), prog_bar=True, batch_size=len(batch))
+        # A tensor on the CPU: Lightning would copy a number to the GPU, and wait for it.
+        rate = torch.tensor(float(self.rate or 0.0))
+        pl_module.log("jets/s", rate, batch_size=len(batch))
+
+
+def _waited(trainer: Any) -> float | None:
+    """Seconds that training has waited for its loader; None if that does not count them."""
+    feed = getattr(getattr(trainer, "train_dataloader", None), "feed", None)
+    return None if feed is None else float(feed.waited)

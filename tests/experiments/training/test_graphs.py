@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiments.errors import UserError
 from experiments.tasks.recorded_steps import (
@@ -24,6 +23,7 @@ from lgatr import Packing
 from lgatr.attention import BoundedPacking, prepare_attention
 from lgatr.attention.backends.native import NativeBackend
 from lgatr.ops._runtime.stage import Stage
+from support.nothing_waits import NothingWaits
 from support.taggers import batch, build
 
 LENGTHS = (30, 1, 17, 22)
@@ -109,18 +109,6 @@ def test_a_step_that_cannot_be_recorded():
     graphed = GraphedForward(build("transformer_small").train(), 64, recorder=recorder)
     with pytest.raises(UserError, match=r"not permitted\); start again with task.graph_step=0"):
         graphed(batch((10, 20)))
-
-
-class NothingWaits(TorchDispatchMode):
-    """Refuses operations whose result a host would have to fetch from the device."""
-
-    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal")
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        sized = name != "repeat_interleave" or (kwargs or {}).get("output_size") is not None
-        assert sized and not name.startswith(self.WAITING), f"{name} waits for the GPU"
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.fixture
