@@ -98,7 +98,7 @@ class JetData(lightning.LightningDataModule):
         self.num_workers, self.seed = default_workers(num_workers), seed
         self.resident, self._asked_workers = resident, num_workers
         self._splits: dict[str, JetDataset] = {}
-        self._residents: dict[tuple[str, torch.device], ResidentJets] = {}
+        self._residents: dict[str, ResidentJets] = {}
 
     @property
     def spec(self) -> DataSpec:
@@ -137,8 +137,9 @@ class JetData(lightning.LightningDataModule):
 
     def _resident(self, split: str, device: torch.device) -> ResidentJets | None:
         """A split in the memory of a device, or None if it is not kept there."""
-        if (split, device) in self._residents:
-            return self._residents[split, device]
+        kept = self._residents.get(split)
+        if kept is not None and kept.device == device:
+            return kept
         wanted = self.resident
         if wanted is None:
             samples = ((dataset.jets, self.prepare) for dataset in self._splits.values())
@@ -146,14 +147,15 @@ class JetData(lightning.LightningDataModule):
         if not wanted:
             return None
         try:
-            found = ResidentJets(self._splits[split].jets, self.prepare, device)
+            kept = ResidentJets(self._splits[split].jets, self.prepare, device)
         except torch.OutOfMemoryError as error:
             text = f"the jets for {split} do not fit into the memory of {device}"
             if self.resident:
                 raise DataError(f"data.resident=true: {text}; leave it out") from error
             warnings.warn(f"{text}, so that they are read batch by batch", stacklevel=2)
             return None
-        return self._residents.setdefault((split, device), found)
+        self._residents[split] = kept
+        return kept
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled batches."""

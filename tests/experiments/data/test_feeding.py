@@ -36,6 +36,14 @@ GPU = pytest.param(
 
 
 @pytest.fixture
+def deterministic():
+    """As trainings are: sums on a GPU are otherwise rounded anew each time."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
 def jets() -> Jets:
     """203 jets whose particles are in no order of pT."""
     rng = np.random.default_rng(0)
@@ -86,7 +94,7 @@ def test_the_batches_of_one_call_each(jets, name, options):
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize("name", PREPARATIONS)
-def test_batches_that_are_prepared_together(jets, name, device):
+def test_batches_that_are_prepared_together(jets, name, device, deterministic):
     prepare, place = PREPARATIONS[name], torch.device(device)
     numbers = list(islice(iter(sampler(jets, prepare)), 9))
     kept = ResidentJets(jets, prepare, place)
@@ -107,7 +115,7 @@ def test_batches_that_are_prepared_together(jets, name, device):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("name", PREPARATIONS)
-def test_a_gpu_is_never_waited_for(jets, name):
+def test_a_gpu_is_never_waited_for(jets, name, deterministic):
     prepare, device = PREPARATIONS[name], torch.device("cuda")
     expected = list(loader(jets, prepare, resident=False))
     for resident, workers in ((True, 0), (False, 0)):
