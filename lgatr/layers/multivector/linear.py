@@ -200,10 +200,12 @@ class EquiLinear(MultivectorLayer):
         def scaled(columns: torch.Tensor | None) -> torch.Tensor | None:
             if columns is None:
                 return None
-            return columns * scale.repeat_interleave(columns.shape[1] // heads)
+            by_head = columns.unflatten(1, (heads, -1))
+            return (by_head * scale.view(-1, *[1] * (by_head.dim() - 2))).flatten(1, 2)
 
-        by_input = scale.repeat_interleave(weight.shape[1] // heads).unsqueeze(-1)
-        return Weights(weight * by_input, scaled(s2mvs), scaled(mvs2s), scaled(s2s), *biases)
+        found = scaled(weight)
+        assert found is not None
+        return Weights(found, scaled(s2mvs), scaled(mvs2s), scaled(s2s), *biases)
 
     def forward_hidden(self, x: Sectors) -> Sectors:
         """The layer on hidden states."""
