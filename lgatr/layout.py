@@ -144,6 +144,9 @@ def concat_channels(x: Sectors, y: Sectors) -> Sectors:
 
 def flat(x: Sectors) -> Sectors:
     """A state as kernels take it: tokens in one dimension, channels side by side."""
+    z, v, b = x
+    if z.dim() == 2 and z.stride(1) == v.stride(2) == b.stride(2) == 1:
+        return x  # as almost always in packed networks
     z = x.z.flatten(0, -2) if x.z.dim() > 1 else x.z.unsqueeze(0)
     v, b = (t.flatten(1, -2) if t.dim() > 2 else t.unsqueeze(1) for t in (x.v, x.b))
     return Sectors(*(r if r.stride(-1) == 1 else r.contiguous() for r in (z, v, b)))
@@ -151,5 +154,7 @@ def flat(x: Sectors) -> Sectors:
 
 def unflat(x: Sectors, like: Sectors) -> Sectors:
     """A flat state with the tokens of ``like``; channels stay."""
+    if like.z.dim() == 2:
+        return x
     z, v, b = (a.view(*b.shape[:-1], a.shape[-1]) for a, b in zip(x, like, strict=True))
     return Sectors(z, v, b)

@@ -18,7 +18,7 @@ from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.function_values import Function, FunctionValues
 from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.ops._runtime.triton import FUSED, strides
+from lgatr.ops._runtime.triton import FUSED, ceil_div, strides
 from lgatr.ops._runtime.triton_functions import (
     GIVEN,
     derivative,
@@ -172,7 +172,7 @@ def _launch(kernel, tuned: Tuned, x: Sectors, numbers: tuple[int, int], *given) 
     tokens, c, s = len(x.z), x.mv_channels, x.s_channels
 
     def launch(options: Options) -> None:
-        programs, others = (triton.cdiv(tokens * n, options["BLOCK"]) for n in (c, s))
+        programs, others = (ceil_div(tokens * n, options["BLOCK"]) for n in (c, s))
         kernel[(programs + others,)](
             *x, *given, tokens, c, s, programs,
             NUMBER=numbers[0], NUMBER_S=numbers[1], **options, **FUSED,

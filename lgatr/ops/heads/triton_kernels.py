@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.launch import Kernel
-from lgatr.ops._runtime.triton import FUSED
+from lgatr.ops._runtime.triton import FUSED, power_of_two
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 
@@ -273,9 +273,9 @@ class Heads:
         return {
             "METRIC": self.metric,
             "NORM": self.epsilon is not None,
-            "BLOCK_N": triton.next_power_of_2(self.groups),
-            "BLOCK_C": triton.next_power_of_2(max(self.width // 2, 1)),
-            "BLOCK_S": triton.next_power_of_2(self.scalars) if self.scalars else 0,
+            "BLOCK_N": power_of_two(self.groups),
+            "BLOCK_C": power_of_two(max(self.width // 2, 1)),
+            "BLOCK_S": power_of_two(self.scalars) if self.scalars else 0,
             **FUSED,
         }
 
@@ -320,8 +320,8 @@ class Heads:
         def launch(options: Options) -> None:
             _move_kernel[(len(heads),)](
                 heads, *x, *_strides(x), self.groups, split, self.width, BACK=back,
-                BLOCK_N=triton.next_power_of_2(self.groups), BLOCK_Z=triton.next_power_of_2(split),
-                BLOCK_W=triton.next_power_of_2(max(self.width, 1)), **options, **FUSED,
+                BLOCK_N=power_of_two(self.groups), BLOCK_Z=power_of_two(split),
+                BLOCK_W=power_of_two(max(self.width, 1)), **options, **FUSED,
             )  # fmt: skip
 
         _MOVE(heads, (*self._sizes(), int(back)), launch)

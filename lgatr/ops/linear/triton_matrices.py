@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.ops._runtime.launch import Kernel
+from lgatr.ops._runtime.triton import ceil_div
 
 _BLOCK = 256
 
@@ -59,7 +60,7 @@ def look_up(parts: Sequence[Tensor], table: Tensor, signs: Tensor, first: int) -
     out = torch.empty(count, device=like.device, dtype=like.dtype)
     if count:
         starts = (0, *accumulate(part.numel() for part in parts))
-        _placement_kernel[(triton.cdiv(count, _BLOCK),)](
+        _placement_kernel[(ceil_div(count, _BLOCK),)](
             tuple(parts), starts, table, signs, out, count, first,
             NUM_PARTS=len(parts), ROWS=rows, BLOCK=_BLOCK,
         )  # fmt: skip

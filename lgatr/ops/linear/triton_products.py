@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import triton
 from torch import Tensor
 
 from lgatr.layout import NUM_VECTORS, Sectors
 from lgatr.ops._runtime.products import products
-from lgatr.ops._runtime.triton import FUSED, strides
+from lgatr.ops._runtime.triton import FUSED, ceil_div, power_of_two, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
 from lgatr.ops.linear.triton_kernels import linear_kernel, sum_kernel, weights_kernel
 
@@ -71,8 +70,8 @@ def _launch(
     turned = not all(m.is_contiguous() for m in matrices)
     if turned and not all(m.t().is_contiguous() for m in matrices):
         raise ValueError("matrices must lie row by row, or be transposed views of such")
-    tiles = triton.cdiv(outputs, options["BLOCK_O"])
-    linear_kernel[(triton.cdiv(tokens, options["BLOCK_T"]), _rows(x), tiles)](
+    tiles = ceil_div(outputs, options["BLOCK_O"])
+    linear_kernel[(ceil_div(tokens, options["BLOCK_T"]), _rows(x), tiles)](
         *x, gates, scalars, *matrices, bias, *out, *strides(x, out),
         tokens, max(width // 2, 1), outputs, out.v.shape[-1], width, x.z.shape[-1] - width,
         HAS_BIAS=bias is not None, GATED=gates is not None, TURNED=turned,
@@ -185,17 +184,17 @@ def weight_gradients(grad: Sectors, x: Sectors, with_bias: bool) -> list[Tensor]
     """
     tokens, (z_out, z_in) = len(x.z), (grad.z.shape[-1], x.z.shape[-1])
     v_out, v_in = grad.v.shape[-1], x.v.shape[-1]
-    pieces, b_rows = max(triton.cdiv(tokens, _CHUNK), 1), len(x.b)
+    pieces, b_rows = max(ceil_div(tokens, _CHUNK), 1), len(x.b)
     of_z, of_v, of_bias = z_out * z_in, v_out * v_in, z_out if with_bias else 0
     sizes = of_z, NUM_VECTORS * of_v, b_rows * of_v, of_bias
     partial = grad.z.new_empty(pieces * sum(sizes))
     parts = partial.split([pieces * size for size in sizes])
     out = grad.z.new_empty(of_z + 2 * of_v + of_bias)
-    block_i = min(64, max(16, triton.next_power_of_2(max(z_in, v_in))))
+    block_i = min(64, max(16, power_of_two(max(z_in, v_in))))
 
     def launch(options: Options) -> None:
         tiles = [
-            triton.cdiv(o, options["BLOCK_O"]) * triton.cdiv(i, block_i)
+            ceil_div(o, options["BLOCK_O"]) * ceil_div(i, block_i)
             for o, i in ((z_out, z_in), (v_out, v_in))
         ]
         weights_kernel[(pieces, _rows(x), max(tiles))](
@@ -204,7 +203,7 @@ def weight_gradients(grad: Sectors, x: Sectors, with_bias: bool) -> list[Tensor]
         )  # fmt: skip
 
     _WEIGHTS(grad.z, (z_out, z_in, v_out, v_in, b_rows), launch)
-    blocks = triton.cdiv(max(of_z, of_v, of_bias), _SUM_BLOCK)
+    blocks = ceil_div(max(of_z, of_v, of_bias), _SUM_BLOCK)
     sum_kernel[(blocks, 4 if with_bias else 3)](
         partial, out, pieces, b_rows, of_z, of_v, of_bias, BLOCK=_SUM_BLOCK, STEP=64
     )

@@ -11,13 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import triton
 from torch import Tensor
 
 from lgatr.layout import Sectors, flat, unflat
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.ops._runtime.triton import FUSED, strides
+from lgatr.ops._runtime.triton import FUSED, ceil_div, power_of_two, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
 from lgatr.ops.norm.formula import SCALAR_EPSILON, floor_factor
 from lgatr.ops.norm.triton_kernels import gradient_kernel, norm_kernel
@@ -38,8 +37,8 @@ _PROGRAMS = 1056
 def _blocks(x: Sectors) -> dict[str, int]:
     s = x.s_channels
     return {
-        "BLOCK_C": triton.next_power_of_2(max(x.mv_channels, 1)),
-        "BLOCK_S": triton.next_power_of_2(s) if s else 0,
+        "BLOCK_C": power_of_two(max(x.mv_channels, 1)),
+        "BLOCK_S": power_of_two(s) if s else 0,
     }
 
 
@@ -63,7 +62,7 @@ def layer_norm(
     moments = torch.empty(3, tokens, device=like.device, dtype=torch.float32).unbind(0)
 
     def launch(options: Options) -> None:
-        norm_kernel[(triton.cdiv(tokens, options["BLOCK_T"]),)](
+        norm_kernel[(ceil_div(tokens, options["BLOCK_T"]),)](
             *x, weight, weight_s, *out, *moments, *strides(x, out),
             tokens, x.mv_channels, x.s_channels, epsilon, gain, layer_norm_epsilon,
             HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x),

@@ -19,7 +19,7 @@ from lgatr.layout import Sectors, flat
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.ops._runtime.triton import FUSED, strides
+from lgatr.ops._runtime.triton import FUSED, ceil_div, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _tensors(*states: Sectors) -> list[Tensor]:
 
 
 def _grid(x: Sectors, options: Options) -> tuple[int]:
-    return (triton.cdiv(x.v.shape[1] * x.mv_channels, options["BLOCK"]),)
+    return (ceil_div(x.v.shape[1] * x.mv_channels, options["BLOCK"]),)
 
 
 def write_product(x: Sectors, y: Sectors, out: Sectors) -> Sectors:

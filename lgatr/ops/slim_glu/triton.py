@@ -20,7 +20,7 @@ from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.function_values import FunctionValues
 from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.ops._runtime.triton import FUSED, block, rows_of
+from lgatr.ops._runtime.triton import FUSED, block, ceil_div, rows_of
 from lgatr.ops._runtime.triton_functions import (
     GIVEN,
     number_of,
@@ -192,7 +192,7 @@ def _inner(v: Tensor, gv: Tensor | None = None) -> tuple[Tensor, Tensor]:
     wide = block(o, _WIDEST)
     rows = rows_of(_CANDIDATES[0]["vectors"], wide)
     if o:
-        _inner_kernel[(triton.cdiv(tokens, rows) * triton.cdiv(o, wide),)](
+        _inner_kernel[(ceil_div(tokens, rows) * ceil_div(o, wide),)](
             v, gv, inner, of_gates, tokens, V=o, BACK=gv is not None,
             BLOCK_T=rows, BLOCK_V=wide, num_warps=4, **FUSED,
         )  # fmt: skip
@@ -209,8 +209,8 @@ def _launch(
 
     def launch(options: Options) -> None:
         rows = rows_of(options["vectors"], wide)
-        programs = triton.cdiv(tokens, rows) * triton.cdiv(o, wide)
-        others = triton.cdiv(tokens, rows * _SCALARS.value) * triton.cdiv(p, wide_s)
+        programs = ceil_div(tokens, rows) * ceil_div(o, wide)
+        others = ceil_div(tokens, rows * _SCALARS.value) * ceil_div(p, wide_s)
         kernel[(programs + others,)](
             v, s, *given, tokens, programs, V=o, S=p, NUMBER_V=numbers[0], NUMBER=numbers[1],
             BLOCK_T=rows, BLOCK_V=wide, BLOCK_S=wide_s, num_warps=options["num_warps"], **FUSED,

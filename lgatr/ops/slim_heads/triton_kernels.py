@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.ops._runtime.launch import Kernel
-from lgatr.ops._runtime.triton import FUSED, block, rows_of
+from lgatr.ops._runtime.triton import FUSED, block, ceil_div, rows_of
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 # Numbers of a tile, and warps for it.
@@ -219,7 +219,7 @@ class Heads:
 
         def launch(options: Options) -> None:
             rows = rows_of(options["numbers"], width)
-            kernel[(triton.cdiv(self.rows, rows),)](
+            kernel[(ceil_div(self.rows, rows),)](
                 *given, **self._shape, **constants, BLOCK_R=rows,
                 num_warps=options["num_warps"], **FUSED,
             )  # fmt: skip

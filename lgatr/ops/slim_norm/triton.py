@@ -18,7 +18,7 @@ from torch import Tensor
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.ops._runtime.triton import FUSED, block, rows_of
+from lgatr.ops._runtime.triton import FUSED, block, ceil_div, rows_of
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def slim_norm(
 
     def launch(options: Options) -> None:
         constants = _constants(v, s, gains, options)
-        _norm_kernel[(triton.cdiv(tokens, int(constants["BLOCK_T"])),)](
+        _norm_kernel[(ceil_div(tokens, int(constants["BLOCK_T"])),)](
             v, s, *weights, out_v, out_s, factor, tokens, settings.epsilon, **constants
         )
 
@@ -183,7 +183,7 @@ def slim_norm_gradients(
 
     def launch(options: Options) -> None:
         constants = _constants(v, s, gains, options)
-        programs = min(_PROGRAMS, triton.cdiv(tokens, int(constants["BLOCK_T"])))
+        programs = min(_PROGRAMS, ceil_div(tokens, int(constants["BLOCK_T"])))
         sums = v.new_empty(programs if gains else 0, c + n)
         partial[:] = [sums]
         _gradient_kernel[(programs,)](

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
-import triton
 from torch import Tensor
 
 from lgatr.attention.backends.native.triton_event_gradients import gradient_kernel
 from lgatr.attention.backends.native.triton_events import forward_kernel, largest_kernel
 from lgatr.ops._runtime.products import AS_THEY_ARE, SPLIT, products
+from lgatr.ops._runtime.triton import ceil_div, power_of_two
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def columns(width: int) -> tuple[int, int]:
     """Head width as two powers of two, the second 0 if one suffices: 72 is 64 and 16."""
     first = max(_SMALLEST, 1 << (width.bit_length() - 1))
     rest = width - first
-    return first, max(_SMALLEST, triton.next_power_of_2(rest)) if rest > 0 else 0
+    return first, max(_SMALLEST, power_of_two(rest)) if rest > 0 else 0
 
 
 def _shared(settings: PackedEvents, q: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -73,7 +73,7 @@ def _events(settings: PackedEvents, q: Tensor) -> tuple[Tensor, Tensor, Tensor |
 
 def _sizes(settings: PackedEvents, constants: dict[str, Any], q: Tensor) -> tuple[int, ...]:
     """What the best launch options depend on."""
-    longest = triton.next_power_of_2(settings.keys.max_length)
+    longest = power_of_two(settings.keys.max_length)
     return q.shape[1], q.shape[2], constants["PARTS"], q.element_size(), min(longest, 1024)
 
 
@@ -82,7 +82,7 @@ def _largest(parts: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     found = torch.zeros(3, device=q.device, dtype=torch.float32)
     if parts == SPLIT:
         tensors = (q,) if q is k else (q, k, v)
-        blocks = triton.cdiv(max(len(x) for x in tensors), _LARGEST["BLOCK_T"])
+        blocks = ceil_div(max(len(x) for x in tensors), _LARGEST["BLOCK_T"])
         largest_kernel[(blocks, len(tensors))](
             q, k, v, found, *_tokens(q, k, v), len(q), len(k), **_heads("qkv", q, k, v),
             heads=q.shape[1], width=q.shape[2], **_LARGEST,
@@ -102,7 +102,7 @@ def attention(
     events, heads = settings.queries.num_events, q.shape[1]
 
     def launch(options: Options) -> None:
-        tiles = triton.cdiv(settings.queries.max_length, options["BLOCK_M"])
+        tiles = ceil_div(settings.queries.max_length, options["BLOCK_M"])
         forward_kernel[(events * heads, tiles)](
             q, k, v, out, lse, largest, q_ptr, k_ptr, slopes, *_tokens(q, k, v, out), *numbers,
             **_heads("qkvo", q, k, v, out), **constants, **options,
@@ -134,9 +134,9 @@ def attention_gradients(
     longest_q, longest_k = settings.queries.max_length, settings.keys.max_length
 
     def launch(options: Options) -> None:
-        key_tiles = triton.cdiv(longest_k, options["BLOCK_N"])
+        key_tiles = ceil_div(longest_k, options["BLOCK_N"])
         # Where all keys of every event are in one tile, no program is for queries alone.
-        query_tiles = triton.cdiv(longest_q, options["BLOCK_M"]) if key_tiles > 1 else 0
+        query_tiles = ceil_div(longest_q, options["BLOCK_M"]) if key_tiles > 1 else 0
         gradient_kernel[(events * heads, key_tiles + query_tiles)](
             q, k, v, out, grad, lse, *gradients, largest, of_grad, q_ptr, k_ptr, slopes,
             *_tokens(*tensors), *numbers, key_tiles,
