@@ -160,7 +160,7 @@ def name_kernels() -> None:
     try:
         from triton.runtime.jit import JITFunction
 
-        from lgatr.ops._runtime.launch import Kernel
+        from lgatr.ops._runtime.triton_launch import Kernel
     except ImportError:
         return
     for part in pkgutil.walk_packages(lgatr.__path__, "lgatr."):

@@ -163,6 +163,11 @@ def test_the_map_of_the_code_is_drawn_from_its_imports():
     assert done.returncode == 0, done.stderr
 
 
+def is_kernel(node: ast.FunctionDef) -> bool:
+    """Whether a function is one of Triton's language."""
+    return any("triton.jit" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
 def test_files_and_functions_stay_short():
     """350 lines for a file, 60 for a function without its docstring.
 
@@ -174,7 +179,7 @@ def test_files_and_functions_stay_short():
         if len(text.splitlines()) > 350:
             long.append(str(path))
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef) and path.name != "triton.py":
+            if isinstance(node, ast.FunctionDef) and not is_kernel(node):
                 first = node.body[0]
                 docstring = 0
                 if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):

@@ -20,8 +20,22 @@ from lgatr.ops.slim_glu import triton as slim_glu  # noqa: E402
 from lgatr.ops.slim_heads import triton_kernels as slim_heads  # noqa: E402
 from lgatr.ops.slim_norm import triton as slim_norm  # noqa: E402
 
-GAINS = {"HAS_WEIGHT": True, "HAS_WEIGHT_S": True, "BLOCK_C": 16, "BLOCK_S": 32, "BLOCK_T": 8}
-NEITHER = {"HAS_WEIGHT": False, "HAS_WEIGHT_S": False, "BLOCK_C": 16, "BLOCK_S": 0, "BLOCK_T": 4}
+GAINS = {
+    "HAS_SUM": True,
+    "HAS_WEIGHT": True,
+    "HAS_WEIGHT_S": True,
+    "BLOCK_C": 16,
+    "BLOCK_S": 32,
+    "BLOCK_T": 8,
+}
+NEITHER = {
+    "HAS_SUM": False,
+    "HAS_WEIGHT": False,
+    "HAS_WEIGHT_S": False,
+    "BLOCK_C": 16,
+    "BLOCK_S": 0,
+    "BLOCK_T": 4,
+}
 HEADS = {"METRIC": 1, "NORM": True, "BLOCK_N": 32, "BLOCK_C": 4, "BLOCK_S": 8}
 BARE = {"METRIC": 0, "NORM": False, "BLOCK_N": 8, "BLOCK_C": 2, "BLOCK_S": 0}
 BLOCKS = {"BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_O": 64}
@@ -45,8 +59,24 @@ GATED = {
 }
 MOVE = {"BLOCK_N": 8, "BLOCK_Z": 16, "BLOCK_W": 8}
 # Channels of published slim networks, and odd ones.
-SLIM_NORM = {"C": 32, "S": 96, "GAINS": True, "BLOCK_T": 8, "BLOCK_C": 32, "BLOCK_S": 128}
-SLIM_BARE = {"C": 5, "S": 0, "GAINS": False, "BLOCK_T": 64, "BLOCK_C": 8, "BLOCK_S": 1}
+SLIM_NORM = {
+    "C": 32,
+    "S": 96,
+    "GAINS": True,
+    "SUM": True,
+    "BLOCK_T": 8,
+    "BLOCK_C": 32,
+    "BLOCK_S": 128,
+}
+SLIM_BARE = {
+    "C": 5,
+    "S": 0,
+    "GAINS": False,
+    "SUM": False,
+    "BLOCK_T": 64,
+    "BLOCK_C": 8,
+    "BLOCK_S": 1,
+}
 SLIM_HEADS = {"N": 24, "C": 4, "S": 12}
 SLIM_ODD = {"N": 6, "C": 3, "S": 0}
 SIGNS, ODD_SIGNS = {"METRIC": 1, "PER_PART": 8}, {"METRIC": 2, "PER_PART": 3}

@@ -112,7 +112,7 @@ def test_layer_norm(tokens, channels, scalars, affine, size, monkeypatch):
     x, grad = state(tokens, channels, scalars, size), state(tokens, channels, scalars)
     weight = torch.randn(channels, 5, device=DEVICE) if affine else None
     weight_s = torch.randn(scalars, device=DEVICE) if affine and scalars else None
-    out, moments = triton_norm.layer_norm(x, weight, weight_s, EPSILON, gain, LAYER_NORM)
+    _, out, moments = triton_norm.layer_norm(x, weight, weight_s, EPSILON, gain, LAYER_NORM)
     found, of_weight, of_weight_s = triton_norm.layer_norm_gradients(
         x, weight, weight_s, grad, moments, EPSILON, gain
     )
@@ -170,7 +170,7 @@ def test_heads(groups, channels, scalars, metric, epsilon, size):
 def test_equal_scalars_have_exactly_their_mean(scalars):
     x = state(20, 2, scalars)
     x.z[:, 4:] = torch.rand(20, 1, device=DEVICE)
-    out, _ = triton_norm.layer_norm(x, None, None, EPSILON, 1.0, LAYER_NORM)
+    _, out, _ = triton_norm.layer_norm(x, None, None, EPSILON, 1.0, LAYER_NORM)
     assert not out.z[:, 4:].any()
     heads = torch.full((20, 1, 8 * 4 + scalars), torch.nan, device=DEVICE)
     factors, scales = torch.empty(2, 20, 1, device=DEVICE).unbind(0)

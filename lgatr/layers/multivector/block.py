@@ -41,6 +41,7 @@ class LGATrBlock(Layer):
     """
 
     representations = (("multivector", "scalar"), ("multivector", "scalar"))
+    fused = ("norm1", "norm2")
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class LGATrBlock(Layer):
         )
         self.attention = SelfAttention(attention, primitives, setting)
         self.mlp = GeoMLP(mlp, primitives, MLPSetting(mv_channels, s_channels, dropout_prob))
+        self._seal_fused()
 
     def forward_hidden(
         self, x: Sectors, attend: Attend, additional_qk: Sectors | None = None
@@ -92,6 +94,16 @@ class LGATrBlock(Layer):
         additional_qk
             Further channels for queries and keys.
         """
+        x, normalised = self.norm1.of_sum(x, None)
+        h = self.attention(normalised, attend, additional_qk)
+        x, normalised = self.norm2.of_sum(x, h)
+        h = self.mlp(normalised)
+        return Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
+
+    def forward_unfused(
+        self, x: Sectors, attend: Attend, additional_qk: Sectors | None = None
+    ) -> Sectors:
+        """:meth:`forward_hidden`, with each norm called."""
         h = self.attention(self.norm1(x), attend, additional_qk)
         x = Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
         h = self.mlp(self.norm2(x))

@@ -11,7 +11,7 @@ from lgatr.layers.base import accepts_hidden
 from lgatr.layers.multivector.base import PointwiseLayer
 from lgatr.layout import Sectors
 from lgatr.ops.norm.formula import EPSILON
-from lgatr.ops.norm.stage import Norm
+from lgatr.ops.norm.stage import Norm, SumAndNorm
 from lgatr.utils.arguments import check_counts, check_flags, check_floor
 from lgatr.utils.inputs import check_multivectors
 
@@ -51,6 +51,7 @@ class EquiLayerNorm(PointwiseLayer):
         # Without gains, channels that were not given may be any.
         self.in_mv_channels, self.in_s_channels = mv_channels or None, s_channels or None
         self.mv_channel_dim, self.stage = mv_channel_dim, Norm(epsilon, gain)
+        self._after_sum = SumAndNorm(self.stage)
         self.weight_mv: nn.Parameter | None = None
         self.weight_s: nn.Parameter | None = None
         if elementwise_affine:
@@ -75,6 +76,13 @@ class EquiLayerNorm(PointwiseLayer):
         without_scalars = x.z.shape[-1] == x.v.shape[-1]  # of users, although there are gains
         weight_s = None if without_scalars else self.weight_s
         return Sectors(*self.stage(*x, self.weight_mv, weight_s))
+
+    def of_sum(self, x: Sectors, more: Sectors | None) -> tuple[Sectors, Sectors]:
+        """The sum of two hidden states (or ``x`` alone), and the layer on it, in one operation."""
+        without_scalars = x.z.shape[-1] == x.v.shape[-1]
+        weight_s = None if without_scalars else self.weight_s
+        found = self._after_sum(*x, *(more or (None, None, None)), self.weight_mv, weight_s)
+        return Sectors(*found[:3]), Sectors(*found[3:])
 
     @accepts_hidden
     def forward(

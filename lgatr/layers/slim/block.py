@@ -37,6 +37,7 @@ class SlimBlock(Layer):
     """
 
     representations = (("slim vector", "scalar"), ("slim vector", "scalar"))
+    fused = ("norm1", "norm2")
 
     def __init__(
         self,
@@ -68,9 +69,18 @@ class SlimBlock(Layer):
             num_layers_mlp,
             dropout_prob,
         )
+        self._seal_fused()
 
     def forward_hidden(self, x: SlimState, attend: Attend) -> SlimState:
         """The block on hidden states, with prepared attention."""
+        x, normalised = self.norm1.of_sum(x, None)
+        h = self.attention(normalised, attend)
+        x, normalised = self.norm2.of_sum(x, h)
+        h = self.mlp(normalised)
+        return SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
+
+    def forward_unfused(self, x: SlimState, attend: Attend) -> SlimState:
+        """:meth:`forward_hidden`, with each norm called."""
         h = self.attention(self.norm1(x), attend)
         x = SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
         h = self.mlp(self.norm2(x))

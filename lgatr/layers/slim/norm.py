@@ -8,7 +8,7 @@ from torch import nn
 from lgatr.layers.slim.base import SlimLayer
 from lgatr.layout import SlimState
 from lgatr.ops.slim_norm.formula import EPSILON
-from lgatr.ops.slim_norm.stage import SlimNorm
+from lgatr.ops.slim_norm.stage import SlimNorm, SlimSumAndNorm
 from lgatr.utils.arguments import check_counts, check_flags, check_floor
 
 
@@ -41,6 +41,7 @@ class SlimRMSNorm(SlimLayer):
         check_floor("epsilon", epsilon)
         self.in_v_channels, self.in_s_channels = v_channels, s_channels
         self.stage = SlimNorm(epsilon)
+        self._after_sum = SlimSumAndNorm(self.stage)
         self.weight_v: nn.Parameter | None = None
         self.weight_s: nn.Parameter | None = None
         if elementwise_affine:
@@ -56,3 +57,8 @@ class SlimRMSNorm(SlimLayer):
     def forward_hidden(self, x: SlimState) -> SlimState:
         """The layer on hidden states."""
         return SlimState(*self.stage(*x, self.weight_v, self.weight_s))
+
+    def of_sum(self, x: SlimState, more: SlimState | None) -> tuple[SlimState, SlimState]:
+        """The sum of two hidden states (or ``x`` alone), and the layer on it, in one operation."""
+        found = self._after_sum(*x, *(more or (None, None)), self.weight_v, self.weight_s)
+        return SlimState(*found[:2]), SlimState(*found[2:])

@@ -16,7 +16,6 @@ from torch import Tensor
 from lgatr.layout import Sectors, flat, unflat
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.function_values import Function, FunctionValues
-from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, ceil_div, strides
 from lgatr.ops._runtime.triton_functions import (
@@ -26,6 +25,7 @@ from lgatr.ops._runtime.triton_functions import (
     pullback_or_given,
     value_or_given,
 )
+from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.tuning import Options, Tuned
 from lgatr.ops.linear import triton as linear
 from lgatr.ops.linear.triton_products import gated_product

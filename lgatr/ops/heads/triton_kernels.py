@@ -15,8 +15,8 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.layout import Sectors
-from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.triton import FUSED, power_of_two
+from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 

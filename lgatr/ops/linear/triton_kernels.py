@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lgatr.ops._runtime.launch import Kernel
+from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.triton_split import (
     add_halves,
     add_thirds,

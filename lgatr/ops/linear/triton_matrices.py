@@ -14,8 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.triton import ceil_div
+from lgatr.ops._runtime.triton_launch import Kernel
 
 _BLOCK = 256
 

@@ -22,7 +22,7 @@ from lgatr.ops.norm.formula import SCALAR_EPSILON, floor_factor
 from lgatr.ops.norm.triton_kernels import gradient_kernel, norm_kernel
 
 if TYPE_CHECKING:
-    from lgatr.ops.norm.stage import Norm
+    from lgatr.ops.norm.stage import Norm, SumAndNorm
 
 _CANDIDATES = (
     {"BLOCK_T": 8, "num_warps": 4},
@@ -42,6 +42,10 @@ def _blocks(x: Sectors) -> dict[str, int]:
     }
 
 
+NO_STATE = (None, None, None)
+_NO_STRIDES = (0,) * 5
+
+
 def layer_norm(
     x: Sectors,
     weight: Tensor | None,
@@ -49,29 +53,41 @@ def layer_norm(
     epsilon: float,
     gain: float,
     layer_norm_epsilon: float,
-) -> tuple[Sectors, tuple[Tensor, Tensor, Tensor]]:
+    more: Sectors | None = None,
+) -> tuple[Sectors, Sectors, tuple[Tensor, ...]]:
     """The norm of ``z (T, .)``, ``v (4, T, .)``, ``b (3, T, .)``, channels side by side.
+
+    Parameters
+    ----------
+    x, more
+        The state, and another that is added to it before.
+    weight, weight_s, epsilon, gain, layer_norm_epsilon
+        As for :func:`lgatr.ops.norm.formula.layer_norm`.
 
     Returns
     -------
-    The normalised state, and what the gradient needs: the factor ``(T,)`` of the multivectors, mean
-    and inverse deviation of the scalars.
+    The sum, or ``x`` where nothing is added; the normalised state; and what the gradient needs: the
+    factor ``(T,)`` of the multivectors, mean and inverse deviation of the scalars.
     """
     out = Sectors(*(torch.empty_like(part) for part in x))
+    total = x if more is None else Sectors(*(torch.empty_like(part) for part in x))
     tokens, like = len(x.z), x.z
     moments = torch.empty(3, tokens, device=like.device, dtype=torch.float32).unbind(0)
+    added = (NO_STATE, _NO_STRIDES) if more is None else (more, strides(more))
+    summed = (NO_STATE, _NO_STRIDES) if more is None else (total, strides(total))
 
     def launch(options: Options) -> None:
         norm_kernel[(ceil_div(tokens, options["BLOCK_T"]),)](
-            *x, weight, weight_s, *out, *moments, *strides(x, out),
+            *x, *added[0], weight, weight_s, *summed[0], *out, *moments,
+            *strides(x), *added[1], *summed[1], *strides(out),
             tokens, x.mv_channels, x.s_channels, epsilon, gain, layer_norm_epsilon,
-            HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x),
-            **options, **FUSED,
+            HAS_SUM=more is not None, HAS_WEIGHT=weight is not None,
+            HAS_WEIGHT_S=weight_s is not None, **_blocks(x), **options, **FUSED,
         )  # fmt: skip
 
     if tokens:
-        _FORWARD(like, (x.mv_channels, x.s_channels), launch)
-    return out, (moments[0], moments[1], moments[2])
+        _FORWARD(like, (x.mv_channels, x.s_channels, int(more is not None)), launch)
+    return total, out, moments
 
 
 def layer_norm_gradients(
@@ -79,27 +95,43 @@ def layer_norm_gradients(
     weight: Tensor | None,
     weight_s: Tensor | None,
     grad: Sectors,
-    moments: tuple[Tensor, Tensor, Tensor],
+    moments: tuple[Tensor, ...],
     epsilon: float,
     gain: float,
+    more: Sectors | None = None,
 ) -> tuple[Sectors, Tensor | None, Tensor | None]:
-    """The gradients of the state and of the gains."""
+    """The gradients of the state and of the gains.
+
+    Parameters
+    ----------
+    x
+        The state that was normalised.
+    weight, weight_s, epsilon, gain
+        As they were.
+    grad
+        Of the normalised state.
+    moments
+        What the forward pass kept.
+    more
+        A further gradient of the state, which is added.
+    """
     out = Sectors(*(torch.empty_like(part) for part in x))
     tokens, c, s = len(x.z), x.mv_channels, x.s_channels
     programs = max(min(_PROGRAMS, tokens), 1)
     limit = floor_factor(epsilon, torch.float32)
     partial = torch.empty(programs, 5 * c + s, device=x.z.device, dtype=torch.float32)
+    added = (NO_STATE, _NO_STRIDES) if more is None else (more, strides(more))
 
     def launch(options: Options) -> None:
         gradient_kernel[(programs,)](
-            *x, weight, weight_s, *grad, *moments, *out, partial,
-            *strides(x, grad, out), tokens, c, s, limit, gain,
-            HAS_WEIGHT=weight is not None, HAS_WEIGHT_S=weight_s is not None, **_blocks(x),
-            **options, **FUSED,
+            *x, weight, weight_s, *grad, *added[0], *moments, *out, partial,
+            *strides(x, grad), *added[1], *strides(out), tokens, c, s, limit, gain,
+            HAS_SUM=more is not None, HAS_WEIGHT=weight is not None,
+            HAS_WEIGHT_S=weight_s is not None, **_blocks(x), **options, **FUSED,
         )  # fmt: skip
 
     if tokens:
-        _BACKWARD(x.z, (c, s), launch)
+        _BACKWARD(x.z, (c, s, int(more is not None)), launch)
     if weight is None and weight_s is None:
         return out, None, None
     of_weight, of_weight_s = partial.sum(0).split([5 * c, s])
@@ -115,7 +147,7 @@ def norm(
 ) -> tuple[Tensors, Tensors]:
     """Forward pass of :class:`~lgatr.ops.norm.stage.Norm`."""
     x = Sectors(z, v, b)
-    out, kept = layer_norm(
+    _, out, kept = layer_norm(
         flat(x), weight, weight_s, settings.epsilon, settings.gain, SCALAR_EPSILON
     )
     return tuple(unflat(out, x)), kept
@@ -127,11 +159,42 @@ def norm_gradients(
     """Backward pass likewise."""
     z, v, b, weight, weight_s = inputs
     assert z is not None and v is not None and b is not None
-    x, moments = Sectors(z, v, b), (kept[0], kept[1], kept[2])
+    x = Sectors(z, v, b)
     out, of_weight, of_weight_s = layer_norm_gradients(
-        flat(x), weight, weight_s, flat(Sectors(*grads)), moments, settings.epsilon, settings.gain
+        flat(x), weight, weight_s, flat(Sectors(*grads)), kept, settings.epsilon, settings.gain
     )
     return *unflat(out, x), of_weight, of_weight_s
 
 
+def sum_and_norm(settings: SumAndNorm, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+    """Forward pass of :class:`~lgatr.ops.norm.stage.SumAndNorm`."""
+    (x, more), (weight, weight_s) = _states(inputs), inputs[6:]
+    total, out, kept = layer_norm(
+        flat(x), weight, weight_s, settings.epsilon, settings.gain, SCALAR_EPSILON,
+        None if more is None else flat(more),
+    )  # fmt: skip
+    # The state itself would not be an output of its own.
+    total = Sectors(*(part.view_as(part) for part in x)) if more is None else unflat(total, x)
+    return (*total, *unflat(out, x)), kept
+
+
+def sum_and_norm_gradients(
+    settings: SumAndNorm, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass likewise; both states have the gradient of their sum."""
+    total, (weight, weight_s) = Sectors(*outputs[:3]), inputs[6:]
+    out, of_weight, of_weight_s = layer_norm_gradients(
+        flat(total), weight, weight_s, flat(Sectors(*grads[3:])), kept,
+        settings.epsilon, settings.gain, flat(Sectors(*grads[:3])),
+    )  # fmt: skip
+    found = unflat(out, total)
+    return *found, *(NO_STATE if inputs[3] is None else found), of_weight, of_weight_s
+
+
+def _states(inputs: Optionals) -> tuple[Sectors, Sectors | None]:
+    more = None if inputs[3] is None else Sectors(*inputs[3:6])  # type: ignore[arg-type]
+    return Sectors(*inputs[:3]), more  # type: ignore[arg-type]
+
+
 NORM = Passes(norm, norm_gradients)
+SUM_AND_NORM = Passes(sum_and_norm, sum_and_norm_gradients)

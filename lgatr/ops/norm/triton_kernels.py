@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lgatr.ops._runtime.launch import Kernel
+from lgatr.ops._runtime.triton_launch import Kernel
 
 
 @triton.jit
@@ -30,6 +30,16 @@ def _rows3(x, row, c, mask):
         tl.load(x + row + c, mask=mask, other=0.0).to(tl.float32),
         tl.load(x + 2 * row + c, mask=mask, other=0.0).to(tl.float32),
     )
+
+
+@triton.jit
+def _sum4(a, b):
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
+
+
+@triton.jit
+def _sum3(a, b):
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
 @triton.jit
@@ -84,13 +94,15 @@ def _sign(x):
 @Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def norm_kernel(
-    z, v, b, weight, weight_s, out_z, out_v, out_b, factor, mean, deviation,
-    z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
+    z, v, b, hz, hv, hb, weight, weight_s,
+    sum_z, sum_v, sum_b, out_z, out_v, out_b, factor, mean, deviation,
+    z_t, v_i, v_t, b_i, b_t, hz_t, hv_i, hv_t, hb_i, hb_t,
+    sz_t, sv_i, sv_t, sb_i, sb_t, oz_t, ov_i, ov_t, ob_i, ob_t,
     tokens, channels, scalars, epsilon, gain, layer_norm_epsilon,
-    HAS_WEIGHT: tl.constexpr, HAS_WEIGHT_S: tl.constexpr,
+    HAS_SUM: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_WEIGHT_S: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
-    """The norm of a tile of tokens."""
+    """The norm of a tile of tokens, or of the sum of two such, which is written too."""
     start = tl.program_id(0).to(tl.int64) * BLOCK_T
     # Places inside of a tile are small numbers, which need half the registers.
     z, v, b = z + start * z_t, v + start * v_t, b + start * b_t
@@ -105,6 +117,23 @@ def norm_kernel(
     zi = tl.load(z + t * z_t + channels + c, mask=mask, other=0.0).to(tl.float32)
     vp, vi = _rows4(v, v_i, at_v, mask), _rows4(v + channels, v_i, at_v, mask)
     bp, bi = _rows3(b, b_i, at_b, mask), _rows3(b + channels, b_i, at_b, mask)
+    if HAS_SUM:
+        hz, hv, hb = hz + start * hz_t, hv + start * hv_t, hb + start * hb_t
+        zp += tl.load(hz + t * hz_t + c, mask=mask, other=0.0)
+        zi += tl.load(hz + t * hz_t + channels + c, mask=mask, other=0.0)
+        at_v, at_b = t * hv_t + c, t * hb_t + c
+        vp = _sum4(vp, _rows4(hv, hv_i, at_v, mask))
+        vi = _sum4(vi, _rows4(hv + channels, hv_i, at_v, mask))
+        bp = _sum3(bp, _rows3(hb, hb_i, at_b, mask))
+        bi = _sum3(bi, _rows3(hb + channels, hb_i, at_b, mask))
+        sum_z, sum_v, sum_b = sum_z + start * sz_t, sum_v + start * sv_t, sum_b + start * sb_t
+        tl.store(sum_z + t * sz_t + c, zp, mask=mask)
+        tl.store(sum_z + t * sz_t + channels + c, zi, mask=mask)
+        at_v, at_b = t * sv_t + c, t * sb_t + c
+        _store4(sum_v, sv_i, at_v, mask, vp, 1.0)
+        _store4(sum_v + channels, sv_i, at_v, mask, vi, 1.0)
+        _store3(sum_b, sb_i, at_b, mask, bp, 1.0)
+        _store3(sum_b + channels, sb_i, at_b, mask, bi, 1.0)
     total = zp * zp + zi * zi + tl.abs(_square(vp)) + tl.abs(_square(vi))
     total += tl.abs(_sum_of_squares(bi) - _sum_of_squares(bp))
     f = 1.0 / tl.sqrt(tl.maximum(tl.sum(total, 1) / channels, epsilon))
@@ -126,6 +155,11 @@ def norm_kernel(
         x = tl.load(place + s, mask=mask_s, other=0.0).to(tl.float32)
         # See scalar_moments in C++.
         first = tl.load(place, mask=in_t[:, None], other=0.0).to(tl.float32)
+        if HAS_SUM:
+            place = hz + t * hz_t + 2 * channels
+            x += tl.load(place + s, mask=mask_s, other=0.0)
+            first += tl.load(place, mask=in_t[:, None], other=0.0)
+            tl.store(sum_z + t * sz_t + 2 * channels + s, x, mask=mask_s)
         m = first + (tl.sum(tl.where(mask_s, x - first, 0.0), 1) / scalars)[:, None]
         centred = tl.where(mask_s, x - m, 0.0)
         r = 1.0 / tl.sqrt(tl.sum(centred * centred, 1) / scalars + layer_norm_epsilon)
@@ -137,32 +171,36 @@ def norm_kernel(
 
 
 @triton.jit
-def _store_gradient4(x, row, c, mask, g, scale, v, change):
+def _gradient4(g, scale, v, change):
     """scale g + change eta v, with eta = (1, -1, -1, -1)."""
-    tl.store(x + c, g[0] * scale + v[0] * change, mask=mask)
-    tl.store(x + row + c, g[1] * scale - v[1] * change, mask=mask)
-    tl.store(x + 2 * row + c, g[2] * scale - v[2] * change, mask=mask)
-    tl.store(x + 3 * row + c, g[3] * scale - v[3] * change, mask=mask)
+    return (
+        g[0] * scale + v[0] * change,
+        g[1] * scale - v[1] * change,
+        g[2] * scale - v[2] * change,
+        g[3] * scale - v[3] * change,
+    )
 
 
 @triton.jit
-def _store_gradient3(x, row, c, mask, g, scale, b, change):
-    tl.store(x + c, g[0] * scale + b[0] * change, mask=mask)
-    tl.store(x + row + c, g[1] * scale + b[1] * change, mask=mask)
-    tl.store(x + 2 * row + c, g[2] * scale + b[2] * change, mask=mask)
+def _gradient3(g, scale, b, change):
+    return g[0] * scale + b[0] * change, g[1] * scale + b[1] * change, g[2] * scale + b[2] * change
 
 
 @Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def gradient_kernel(
-    z, v, b, weight, weight_s, gz, gv, gb, factor, mean, deviation,
+    z, v, b, weight, weight_s, gz, gv, gb, pz, pv, pb, factor, mean, deviation,
     dz, dv, db, of_weights,
-    z_t, v_i, v_t, b_i, b_t, gz_t, gv_i, gv_t, gb_i, gb_t, dz_t, dv_i, dv_t, db_i, db_t,
+    z_t, v_i, v_t, b_i, b_t, gz_t, gv_i, gv_t, gb_i, gb_t,
+    pz_t, pv_i, pv_t, pb_i, pb_t, dz_t, dv_i, dv_t, db_i, db_t,
     tokens, channels, scalars, limit, gain,
-    HAS_WEIGHT: tl.constexpr, HAS_WEIGHT_S: tl.constexpr,
+    HAS_SUM: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_WEIGHT_S: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
-    """Its gradients for several tiles of tokens; of the gains ``(C, 5)`` and ``(S,)`` a part."""
+    """Its gradients for several tiles of tokens; of the gains ``(C, 5)`` and ``(S,)`` a part.
+
+    The gradient ``p`` that the sum got besides is added to that of the state.
+    """
     c = tl.arange(0, BLOCK_C)[None, :]
     in_c = c < channels
     w0, w1 = _gain(weight, 0, c, in_c, HAS_WEIGHT), _gain(weight, 1, c, in_c, HAS_WEIGHT)
@@ -213,17 +251,31 @@ def gradient_kernel(
         inner = tl.sum(p0 * w0 + p1 * w1 + p2 * w2 + p3 * w3 + p4 * w4, 1)
         through = tl.where(f < limit, -gain * f * f * f * inner / channels, 0.0)[:, None]
         to, at = dz + start * dz_t, t * dz_t + c
-        tl.store(to + at, hp * scale * w0 + zp * through, mask=mask)
-        tl.store(to + channels + at, hi * scale * w4 + zi * through, mask=mask)
+        hp, hi = hp * scale * w0 + zp * through, hi * scale * w4 + zi * through
+        if HAS_SUM:
+            more, place = pz + start * pz_t, t * pz_t + c
+            hp += tl.load(more + place, mask=mask, other=0.0)
+            hi += tl.load(more + channels + place, mask=mask, other=0.0)
+        tl.store(to + at, hp, mask=mask)
+        tl.store(to + channels + at, hi, mask=mask)
+        up = _gradient4(up, scale * w1, vp, _sign(_square(vp)) * through)
+        ui = _gradient4(ui, scale * w3, vi, _sign(_square(vi)) * through)
+        if HAS_SUM:
+            more, place = pv + start * pv_t, t * pv_t + c
+            up = _sum4(up, _rows4(more, pv_i, place, mask))
+            ui = _sum4(ui, _rows4(more + channels, pv_i, place, mask))
         to, at = dv + start * dv_t, t * dv_t + c
-        change = _sign(_square(vp)) * through
-        _store_gradient4(to, dv_i, at, mask, up, scale * w1, vp, change)
-        change = _sign(_square(vi)) * through
-        _store_gradient4(to + channels, dv_i, at, mask, ui, scale * w3, vi, change)
-        to, at = db + start * db_t, t * db_t + c
+        _store4(to, dv_i, at, mask, up, 1.0)
+        _store4(to + channels, dv_i, at, mask, ui, 1.0)
         change = _sign(_sum_of_squares(bi) - _sum_of_squares(bp)) * through
-        _store_gradient3(to, db_i, at, mask, ap, scale * w2, bp, -change)
-        _store_gradient3(to + channels, db_i, at, mask, ai, scale * w2, bi, change)
+        ap, ai = _gradient3(ap, scale * w2, bp, -change), _gradient3(ai, scale * w2, bi, change)
+        if HAS_SUM:
+            more, place = pb + start * pb_t, t * pb_t + c
+            ap = _sum3(ap, _rows3(more, pb_i, place, mask))
+            ai = _sum3(ai, _rows3(more + channels, pb_i, place, mask))
+        to, at = db + start * db_t, t * db_t + c
+        _store3(to, db_i, at, mask, ap, 1.0)
+        _store3(to + channels, db_i, at, mask, ai, 1.0)
         if BLOCK_S > 0:
             mask_s = in_t[:, None] & (s < scalars)
             at = start * z_t + 2 * channels
@@ -237,8 +289,12 @@ def gradient_kernel(
             h = h * ws
             first = (tl.sum(h, 1) / scalars)[:, None]
             second = (tl.sum(h * y, 1) / scalars)[:, None]
+            h = (h - first - y * second) * r
+            if HAS_SUM:
+                more = pz + start * pz_t + 2 * channels
+                h += tl.load(more + (t * pz_t + s), mask=mask_s, other=0.0)
             to = dz + start * dz_t + 2 * channels
-            tl.store(to + (t * dz_t + s), (h - first - y * second) * r, mask=mask_s)
+            tl.store(to + (t * dz_t + s), h, mask=mask_s)
         start += tl.num_programs(0) * BLOCK_T
     if HAS_WEIGHT:
         c = tl.arange(0, BLOCK_C)

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from lgatr.layout import Sectors, flat
 from lgatr.ops._runtime.choice import Passes
-from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, ceil_div, strides
+from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:

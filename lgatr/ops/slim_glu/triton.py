@@ -18,7 +18,6 @@ from torch import Tensor
 
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.function_values import FunctionValues
-from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, block, ceil_div, rows_of
 from lgatr.ops._runtime.triton_functions import (
@@ -27,6 +26,7 @@ from lgatr.ops._runtime.triton_functions import (
     pullback_or_given,
     value_or_given,
 )
+from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:

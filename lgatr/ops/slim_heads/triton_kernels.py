@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.triton import FUSED, block, ceil_div, rows_of
+from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 # Numbers of a tile, and warps for it.

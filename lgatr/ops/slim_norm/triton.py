@@ -16,13 +16,13 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.ops._runtime.choice import Passes
-from lgatr.ops._runtime.launch import Kernel
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, block, ceil_div, rows_of
+from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:
-    from lgatr.ops.slim_norm.stage import SlimNorm
+    from lgatr.ops.slim_norm.stage import SlimNorm, SlimSumAndNorm
 
 # Numbers of a tile, vectors and scalars, and warps for it.
 _FORWARD = Tuned(
@@ -59,6 +59,19 @@ def _load4(x, at, mask, C: tl.constexpr):
 
 
 @triton.jit
+def _store4(x, at, mask, values, C: tl.constexpr):
+    tl.store(x + at, values[0], mask=mask)
+    tl.store(x + at + C, values[1], mask=mask)
+    tl.store(x + at + 2 * C, values[2], mask=mask)
+    tl.store(x + at + 3 * C, values[3], mask=mask)
+
+
+@triton.jit
+def _sum4(a, b):
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
+
+
+@triton.jit
 def _square(v):
     return v[0] * v[0] - v[1] * v[1] - v[2] * v[2] - v[3] * v[3]
 
@@ -66,8 +79,8 @@ def _square(v):
 @Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def _norm_kernel(
-    v, s, weight_v, weight_s, out_v, out_s, factor, tokens, epsilon,
-    C: tl.constexpr, S: tl.constexpr, GAINS: tl.constexpr,
+    v, s, more_v, more_s, weight_v, weight_s, sum_v, sum_s, out_v, out_s, factor, tokens, epsilon,
+    C: tl.constexpr, S: tl.constexpr, GAINS: tl.constexpr, SUM: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     t = tl.program_id(0).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
@@ -77,6 +90,11 @@ def _norm_kernel(
     at, at_s = row * (4 * C) + c, row * S + j
     x = _load4(v, at, mask, C)
     y = tl.load(s + at_s, mask=mask_s, other=0.0)
+    if SUM:
+        x = _sum4(x, _load4(more_v, at, mask, C))
+        y += tl.load(more_s + at_s, mask=mask_s, other=0.0)
+        _store4(sum_v, at, mask, x, C)
+        tl.store(sum_s + at_s, y, mask=mask_s)
     total = tl.sum(tl.abs(_square(x)), 1) + tl.sum(y * y, 1)
     f = 1.0 / tl.sqrt(total * (1.0 / (C + S)) + epsilon)
     tl.store(factor + t, f, mask=inside)
@@ -84,18 +102,15 @@ def _norm_kernel(
     if GAINS:
         scale = scale * tl.load(weight_v + c, mask=c < C, other=0.0)
         scale_s = scale_s * tl.load(weight_s + j, mask=j < S, other=0.0)
-    tl.store(out_v + at, x[0] * scale, mask=mask)
-    tl.store(out_v + at + C, x[1] * scale, mask=mask)
-    tl.store(out_v + at + 2 * C, x[2] * scale, mask=mask)
-    tl.store(out_v + at + 3 * C, x[3] * scale, mask=mask)
+    _store4(out_v, at, mask, (x[0] * scale, x[1] * scale, x[2] * scale, x[3] * scale), C)
     tl.store(out_s + at_s, y * scale_s, mask=mask_s)
 
 
 @Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def _gradient_kernel(
-    v, s, gv, gs, factor, weight_v, weight_s, of_v, of_s, of_weights, tokens,
-    C: tl.constexpr, S: tl.constexpr, GAINS: tl.constexpr,
+    v, s, gv, gs, more_v, more_s, factor, weight_v, weight_s, of_v, of_s, of_weights, tokens,
+    C: tl.constexpr, S: tl.constexpr, GAINS: tl.constexpr, SUM: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     c, j = tl.arange(0, BLOCK_C)[None, :], tl.arange(0, BLOCK_S)[None, :]
@@ -126,11 +141,18 @@ def _gradient_kernel(
         back = (-f * f * f * inner * (1.0 / (C + S)))[:, None]
         size = _square(x)
         change = tl.where(size > 0, back, tl.where(size < 0, -back, 0.0))
-        tl.store(of_v + at, g[0] * scale + x[0] * change, mask=mask)
-        tl.store(of_v + at + C, g[1] * scale - x[1] * change, mask=mask)
-        tl.store(of_v + at + 2 * C, g[2] * scale - x[2] * change, mask=mask)
-        tl.store(of_v + at + 3 * C, g[3] * scale - x[3] * change, mask=mask)
-        tl.store(of_s + at_s, h * scale_s + y * back, mask=mask_s)
+        g = (
+            g[0] * scale + x[0] * change,
+            g[1] * scale - x[1] * change,
+            g[2] * scale - x[2] * change,
+            g[3] * scale - x[3] * change,
+        )
+        h = h * scale_s + y * back
+        if SUM:  # and the gradient that the sum got besides
+            g = _sum4(g, _load4(more_v, at, mask, C))
+            h += tl.load(more_s + at_s, mask=mask_s, other=0.0)
+        _store4(of_v, at, mask, g, C)
+        tl.store(of_s + at_s, h, mask=mask_s)
         first += tl.num_programs(0) * BLOCK_T
     if GAINS:
         place = of_weights + tl.program_id(0) * (C + S)
@@ -149,35 +171,43 @@ def _constants(v: Tensor, s: Tensor, gains: bool, options: Options) -> dict[str,
     }  # fmt: skip
 
 
-def slim_norm(
-    settings: SlimNorm, v: Tensor, s: Tensor, weight_v: Tensor | None, weight_s: Tensor | None
-) -> tuple[Tensors, Tensors]:
-    """Forward pass; keeps the factor of each token."""
-    v, s = v.contiguous(), s.contiguous()
-    out_v, out_s, factor = v.new_empty(v.shape), s.new_empty(s.shape), s.new_empty(s.shape[:-1])
-    tokens, gains = factor.numel(), weight_v is not None and weight_s is not None
-    weights = [None if w is None else w.contiguous() for w in (weight_v, weight_s)]
+State = tuple[Tensor, Tensor]
+
+
+def _norm(
+    epsilon: float, x: Optionals, more: Optionals, weights: Optionals
+) -> tuple[State, State, Tensor]:
+    """The sum of two states or ``x`` alone, its norm, and the factor of each token."""
+    v, s = (part.contiguous() for part in x if part is not None)
+    more = [None if part is None else part.contiguous() for part in more]
+    out = v.new_empty(v.shape), s.new_empty(s.shape)
+    added = more[0] is not None
+    total = (v.new_empty(v.shape), s.new_empty(s.shape)) if added else (v, s)
+    factor = s.new_empty(s.shape[:-1])
+    tokens, gains = factor.numel(), weights[0] is not None and weights[1] is not None
+    weights = [None if w is None else w.contiguous() for w in weights]
 
     def launch(options: Options) -> None:
         constants = _constants(v, s, gains, options)
         _norm_kernel[(ceil_div(tokens, int(constants["BLOCK_T"])),)](
-            v, s, *weights, out_v, out_s, factor, tokens, settings.epsilon, **constants
-        )
+            v, s, *more, *weights, *(total if added else (None, None)), *out, factor, tokens,
+            epsilon, SUM=added, **constants,
+        )  # fmt: skip
 
-    _FORWARD(v, (v.shape[-1], s.shape[-1]), launch)
-    return (out_v, out_s), (factor,)
+    _FORWARD(v, (v.shape[-1], s.shape[-1], int(added)), launch)
+    return total, out, factor
 
 
-def slim_norm_gradients(
-    settings: SlimNorm, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+def _gradients(
+    x: Optionals, weights: Optionals, factor: Tensor, grads: Tensors, more: Tensors | None
 ) -> Optionals:
-    """Backward pass."""
-    v, s, weight_v, weight_s = (None if x is None else x.contiguous() for x in inputs)
-    assert v is not None and s is not None
+    """Gradients of the normalised state and of both gains; ``more`` is added to the first."""
+    v, s = (part.contiguous() for part in x if part is not None)
+    weights = [None if w is None else w.contiguous() for w in weights]
     gv, gs = (g.contiguous() for g in grads)
-    (factor,) = kept
+    others = (None, None) if more is None else tuple(g.contiguous() for g in more)
     tokens, c, n = factor.numel(), v.shape[-1], s.shape[-1]
-    gains = weight_v is not None and weight_s is not None
+    gains = weights[0] is not None and weights[1] is not None
     of_v, of_s = v.new_empty(v.shape), s.new_empty(s.shape)
     partial: list[Tensor] = []
 
@@ -187,13 +217,47 @@ def slim_norm_gradients(
         sums = v.new_empty(programs if gains else 0, c + n)
         partial[:] = [sums]
         _gradient_kernel[(programs,)](
-            v, s, gv, gs, factor, weight_v, weight_s, of_v, of_s, sums, tokens, **constants
-        )
+            v, s, gv, gs, *others, factor, *weights, of_v, of_s, sums, tokens,
+            SUM=more is not None, **constants,
+        )  # fmt: skip
 
-    _BACKWARD(v, (c, n), launch)
+    _BACKWARD(v, (c, n, int(more is not None)), launch)
     if not gains:
         return of_v, of_s, None, None
     return of_v, of_s, *partial[0].sum(0).split((c, n))
 
 
+def slim_norm(
+    settings: SlimNorm, v: Tensor, s: Tensor, weight_v: Tensor | None, weight_s: Tensor | None
+) -> tuple[Tensors, Tensors]:
+    """Forward pass; keeps the factor of each token."""
+    _, out, factor = _norm(settings.epsilon, (v, s), (None, None), (weight_v, weight_s))
+    return out, (factor,)
+
+
+def slim_norm_gradients(
+    settings: SlimNorm, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass."""
+    return _gradients(inputs[:2], inputs[2:], kept[0], grads, None)
+
+
+def slim_sum_and_norm(settings: SlimSumAndNorm, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+    """Forward pass; keeps the factor of each token."""
+    total, out, factor = _norm(settings.norm.epsilon, inputs[:2], inputs[2:4], inputs[4:])
+    if inputs[2] is None:  # the state itself would not be an output of its own
+        total = total[0].view_as(total[0]), total[1].view_as(total[1])
+    return (*total, *out), (factor,)
+
+
+def slim_sum_and_norm_gradients(
+    settings: SlimSumAndNorm, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass; both states have the gradient of their sum."""
+    of_v, of_s, *of_weights = _gradients(outputs[:2], inputs[4:], kept[0], grads[2:], grads[:2])
+    more = (None, None) if inputs[2] is None else (of_v, of_s)
+    return of_v, of_s, *more, *of_weights
+
+
 SLIM_NORM = Passes(slim_norm, slim_norm_gradients)
+SLIM_SUM_AND_NORM = Passes(slim_sum_and_norm, slim_sum_and_norm_gradients)

@@ -15,7 +15,7 @@ from lgatr.attention.backends.native.triton_tiles import (
     store_tile,
     tile,
 )
-from lgatr.ops._runtime.launch import Kernel
+from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.triton_split import add_halves, halves, turned_halves
 
 # Products of gradients and values, both below 2^15, sum up to 2^38 over a head, less their mean.

@@ -31,7 +31,7 @@ from lgatr.attention.backends.native.triton_tiles import (
     store_tile,
     tile,
 )
-from lgatr.ops._runtime.launch import Kernel
+from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.triton_split import add_halves, turned_halves
 
 

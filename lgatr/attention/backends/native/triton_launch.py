@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from lgatr.attention.backends.native.score_terms import ScoreTerms
 from lgatr.attention.backends.native.triton_event_gradients import gradient_kernel
 from lgatr.attention.backends.native.triton_events import forward_kernel, largest_kernel
+from lgatr.attention.pattern.masks import Band
+from lgatr.attention.pattern.packing import Packing
 from lgatr.ops._runtime.products import AS_THEY_ARE, SPLIT, products
 from lgatr.ops._runtime.triton import ceil_div, power_of_two
 from lgatr.ops._runtime.tuning import Options, Tuned
 
-if TYPE_CHECKING:
-    from lgatr.attention.backends.native.packed_events import PackedEvents
+
+class Problem(Protocol):
+    """What the kernels compute; see :class:`~lgatr.attention.backends.native.packed_events`."""
+
+    queries: Packing
+    keys: Packing
+    band: Band | None
+    terms: ScoreTerms
+
+    def scale_of(self, q: Tensor) -> float:
+        """The factor of the scores."""
+
 
 _FORWARD = Tuned(
     "attention of events",
@@ -43,7 +56,7 @@ def columns(width: int) -> tuple[int, int]:
     return first, max(_SMALLEST, power_of_two(rest)) if rest > 0 else 0
 
 
-def _shared(settings: PackedEvents, q: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _shared(settings: Problem, q: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments of both kernels: numbers, and constants."""
     band, terms = settings.band, settings.terms
     left, right = (None, None) if band is None else (band.left, band.right)
@@ -61,7 +74,7 @@ def _shared(settings: PackedEvents, q: Tensor) -> tuple[tuple[Any, ...], dict[st
     return numbers, constants
 
 
-def _events(settings: PackedEvents, q: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+def _events(settings: Problem, q: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """Offsets of queries and keys, and slopes, on the device of ``q``."""
     slopes = settings.terms.slopes
     return (
@@ -71,7 +84,7 @@ def _events(settings: PackedEvents, q: Tensor) -> tuple[Tensor, Tensor, Tensor |
     )
 
 
-def _sizes(settings: PackedEvents, constants: dict[str, Any], q: Tensor) -> tuple[int, ...]:
+def _sizes(settings: Problem, constants: dict[str, Any], q: Tensor) -> tuple[int, ...]:
     """What the best launch options depend on."""
     longest = power_of_two(settings.keys.max_length)
     return q.shape[1], q.shape[2], constants["PARTS"], q.element_size(), min(longest, 1024)
@@ -90,9 +103,7 @@ def _largest(parts: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return found
 
 
-def attention(
-    settings: PackedEvents, q: Tensor, k: Tensor, v: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def attention(settings: Problem, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs ``(T, H, D)``, their log-sum-exps ``(T, H)``, and largest numbers of the inputs."""
     out = q.new_empty(q.shape)
     lse = torch.empty(q.shape[:2], device=q.device, dtype=torch.float32)
@@ -113,7 +124,7 @@ def attention(
 
 
 def attention_gradients(
-    settings: PackedEvents,
+    settings: Problem,
     inputs: tuple[Tensor, Tensor, Tensor],
     out: Tensor,
     grad: Tensor,
