@@ -190,7 +190,8 @@ class Fused(Stage):
         Number of tensors between them: the outputs of the first.
     intermediate
         Where the gradient of the second finds its inputs from the first: ``"recomputed"``,
-        ``"kept"`` after all, or ``"unused"`` if it does not look at them.
+        ``"kept"`` after all, or ``"unused"`` if it does not look at them. What is recomputed on
+        CPUs is kept on GPUs, which have more memory than time.
     """
 
     def __init__(
@@ -219,9 +220,17 @@ class Fused(Stage):
             return super().run_forward(both, *inputs)
         found, kept_first = first.forward(self.first, *inputs[: self.count])
         outputs, kept = second.forward(self.second, *found, *inputs[self.count :])
-        if self.intermediate == "recomputed":
+        intermediate = self._intermediate(inputs)
+        if intermediate == "recomputed":
             return outputs, kept
-        return outputs, (*kept_first, *(found if self.intermediate == "kept" else ()), *kept)
+        return outputs, (*kept_first, *(found if intermediate == "kept" else ()), *kept)
+
+    def _intermediate(self, inputs: Optionals) -> str:
+        x = inputs[0]
+        # Where both stages run at once there is nothing between them to keep.
+        if self.intermediate == "recomputed" and self.operation is None and x is not None:
+            return "kept" if x.is_cuda else "recomputed"
+        return self.intermediate
 
     def run_backward(
         self, passes: Any, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
@@ -229,12 +238,13 @@ class Fused(Stage):
         first, second, _ = passes
         own, other, width = inputs[: self.count], inputs[self.count :], self.between
         between: Optionals
-        if self.intermediate == "recomputed":
+        intermediate = self._intermediate(inputs)
+        if intermediate == "recomputed":
             between, kept_first = first.forward(self.first, *own)
         else:
             kept_first, kept = kept[: self.first.num_kept], kept[self.first.num_kept :]
             between = [None] * width
-            if self.intermediate == "kept":
+            if intermediate == "kept":
                 between, kept = kept[:width], kept[width:]
         found = second.backward(self.second, [*between, *other], outputs, kept, grads)
         seen = tuple(x for x in between if x is not None)

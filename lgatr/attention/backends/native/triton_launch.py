@@ -19,12 +19,23 @@ from lgatr.ops._runtime.tuning import Options, Tuned
 
 
 class Problem(Protocol):
-    """What the kernels compute; see :class:`~lgatr.attention.backends.native.packed_events`."""
+    """What the kernels compute; see :mod:`lgatr.attention.backends.native.packed_events`."""
 
-    queries: Packing
-    keys: Packing
-    band: Band | None
-    terms: ScoreTerms
+    @property
+    def queries(self) -> Packing:
+        """Events of the queries."""
+
+    @property
+    def keys(self) -> Packing:
+        """Events of the keys."""
+
+    @property
+    def band(self) -> Band | None:
+        """Which keys are seen."""
+
+    @property
+    def terms(self) -> ScoreTerms:
+        """Changes of the scores."""
 
     def scale_of(self, q: Tensor) -> float:
         """The factor of the scores."""
