@@ -13,7 +13,7 @@ from lgatr.ops.slim_glu.stage import SlimGLU, linear_glu
 from lgatr.ops.slim_heads.stage import SlimFromHeads, SlimToHeads, linear_of_heads, linear_to_heads
 from lgatr.ops.slim_linear.stage import SLIM_LINEAR_STAGE
 from lgatr.ops.slim_norm.formula import EPSILON
-from lgatr.ops.slim_norm.stage import SlimNorm
+from lgatr.ops.slim_norm.stage import SlimNorm, SlimSumAndNorm
 from lgatr.utils.nonlinearities import NONLINEARITIES
 from support.triton_passes import passes_in_triton
 
@@ -98,6 +98,17 @@ leading = pytest.mark.parametrize("leading", LEADING.values(), ids=LEADING)
 def test_norm(leading, channels, scalars, gains, as_they_lie):
     weights = [random(channels), random(scalars)] if gains else [None, None]
     check(SlimNorm(EPSILON), [*state(leading, channels, scalars), *weights], as_they_lie)
+
+
+@as_they_lie
+@pytest.mark.parametrize("gains", [True, False], ids=["", "no gains"])
+@pytest.mark.parametrize("more", [True, False], ids=["", "of one state"])
+@leading
+def test_sum_and_norm(leading, more, gains, as_they_lie):
+    weights = [random(5), random(3)] if gains else [None, None]
+    others = state(leading, 5, 3) if more else (None, None)
+    given = [*state(leading, 5, 3), *others, *weights]
+    check(SlimSumAndNorm(SlimNorm(EPSILON)), given, as_they_lie)
 
 
 def test_small_states_and_zeros():

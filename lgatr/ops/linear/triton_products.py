@@ -27,7 +27,6 @@ _LIBRARY: Options = {"BLOCK_T": 0}
 _CANDIDATES = (
     {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 0},
     {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 1},
-    {"BLOCK_T": 128, "BLOCK_O": 64, "num_warps": 8, "HALVES": 1},
     {"BLOCK_T": 64, "BLOCK_O": 32, "num_warps": 4, "HALVES": 0},
     _LIBRARY,
 )

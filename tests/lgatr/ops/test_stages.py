@@ -15,7 +15,7 @@ from lgatr.ops.linear.matrices import Assembly, SideBySide
 from lgatr.ops.linear.placement import Placement, place, place_gradients
 from lgatr.ops.linear.stage import LINEAR_STAGE, Linear
 from lgatr.ops.norm.formula import EPSILON
-from lgatr.ops.norm.stage import Norm, NormByOutputs, linear_norm
+from lgatr.ops.norm.stage import Norm, NormByOutputs, SumAndNorm, linear_norm
 from lgatr.ops.product.formula import product_by_matrices, product_by_table
 from lgatr.ops.product.stage import Product, ProductOfHalves, bilinear
 from lgatr.utils.nonlinearities import get_nonlinearity
@@ -98,6 +98,10 @@ CASES = {
     "linear": lambda: (LINEAR_STAGE, [*state(2, 3), *matrices(6, 4, 8, 7)]),
     "linear, dense": lambda: (LINEAR_STAGE, [*state(2, 3, (2, 3)), *matrices(6, 4, 8, 7, False)]),
     "norm": lambda: (norm(), [*state(3, 4), *gains(3, 4)]),
+    "sum and norm": lambda: (SumAndNorm(norm()), [*state(3, 4), *state(3, 4), *gains(3, 4)]),
+    "norm and what it is of": lambda: (
+        SumAndNorm(norm(gain=0.7)), [*state(3, 4), None, None, None, *gains(3, 4)]
+    ),
     "norm, dense": lambda: (norm(gain=0.7), [*state(3, 4, (2, 3)), *gains(3, 4)]),
     "norm, no gains": lambda: (norm(), [*state(3, 4), None, None]),
     "norm, no scalars": lambda: (norm(), [*state(3, 0), gains(3, 0)[0], None]),
@@ -278,8 +282,10 @@ def test_every_stage_is_tested():
 
     from lgatr.attention.backends.native.cpu import EventsStage
     from lgatr.attention.backends.native.grouped import GroupsStage
+    from lgatr.attention.backends.native.packed_events import PackedEvents
 
     elsewhere = {GroupsStage, EventsStage}  # tests/lgatr/attention/test_events.py
+    elsewhere |= {PackedEvents}  # tests/support/triton_attention_checks.py
     # tests/lgatr/ops/test_slim_stages.py
     elsewhere |= {k for k in below(Stage) if k.__module__.startswith("lgatr.ops.slim")}
     tested = {type(make()[0]) for make in CASES.values()}
