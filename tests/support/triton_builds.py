@@ -57,6 +57,11 @@ GATED = {
     "PARTS": 2,
     **BLOCKS,
 }
+EXACT = {"PARTS_Z": 2, "PARTS": 2}
+WIDE_BLOCKS = {"BLOCK_T": 64, "BLOCK_Z": 64, "BLOCK_V": 32, "BLOCK_O": 64}
+WIDE = {"HAS_BIAS": True, "TURNED": False, **EXACT, **WIDE_BLOCKS}
+WIDE_TURNED = {"HAS_BIAS": False, "TURNED": True, **EXACT, **WIDE_BLOCKS}
+WEIGHTS = {"HAS_BIAS": True, **IN_THIRDS, "BLOCK_T": 64, "BLOCK_O": 64, "BLOCK_I": 64}
 MOVE = {"BLOCK_N": 8, "BLOCK_Z": 16, "BLOCK_W": 8}
 # Channels of published slim networks, and odd ones.
 SLIM_NORM = {
@@ -120,6 +125,9 @@ KERNELS = [
     *((triton_gate._gradient_kernel, constants) for constants in GATES),
     (triton_linear_kernels.linear_kernel, LINEAR),
     (triton_linear_kernels.linear_kernel, GATED),
+    *((triton_linear_kernels.wide_kernel, constants) for constants in (WIDE, WIDE_TURNED)),
+    (triton_linear_kernels.weights_kernel, WEIGHTS),
+    (triton_linear_kernels.sum_kernel, {"BLOCK": 64, "STEP": 64}),
     (triton_placement._placement_kernel, {"ROWS": 2, "BLOCK": 256}),
     (slim_norm._norm_kernel, SLIM_NORM),
     (slim_norm._norm_kernel, SLIM_BARE),

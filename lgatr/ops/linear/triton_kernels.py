@@ -123,6 +123,60 @@ def linear_kernel(
 
 @Kernel
 @triton.jit(do_not_specialize=["tokens"])
+def wide_kernel(
+    z, v, b, of_z, of_v, of_b, bias, oz, ov, ob,
+    z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
+    tokens, z_in, z_out, v_in, v_out,
+    HAS_BIAS: tl.constexpr, TURNED: tl.constexpr, PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_Z: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_O: tl.constexpr,
+):  # fmt: skip
+    """All outputs of one row of some tokens, which is read and split once."""
+    row = tl.program_id(1).to(tl.int64)
+    start = tl.program_id(0).to(tl.int64) * BLOCK_T
+    if row == 0:
+        _wide_row(
+            z + start * z_t, z_t, of_z, bias, oz + start * oz_t, oz_t, tokens - start, z_in, z_out,
+            HAS_BIAS, TURNED, PARTS_Z, BLOCK_T, BLOCK_Z, BLOCK_O,
+        )  # fmt: skip
+    else:
+        if row < 5:
+            x, x_t, matrix = v + (row - 1) * v_i, v_t, of_v
+            out, out_t = ov + (row - 1) * ov_i, ov_t
+        else:
+            x, x_t, matrix = b + (row - 5) * b_i, b_t, of_b
+            out, out_t = ob + (row - 5) * ob_i, ob_t
+        _wide_row(
+            x + start * x_t, x_t, matrix, bias, out + start * out_t, out_t, tokens - start,
+            v_in, v_out, False, TURNED, PARTS, BLOCK_T, BLOCK_V, BLOCK_O,
+        )  # fmt: skip
+
+
+@triton.jit
+def _wide_row(
+    x, x_t, matrix, bias, out, out_t, tokens, count, wide,
+    HAS_BIAS: tl.constexpr, TURNED: tl.constexpr, PARTS: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
+):  # fmt: skip
+    t, k = tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_K)
+    in_t, in_k = (t < tokens)[:, None], k < count
+    part = tl.load(x + t[:, None] * x_t + k[None, :], mask=in_t & in_k[None, :], other=0.0)
+    parts = thirds(part, PARTS)
+    for first in range(0, wide, BLOCK_O):
+        o = first + tl.arange(0, BLOCK_O)
+        in_o = (o < wide)[None, :]
+        if TURNED:
+            place = k[:, None] * wide + o[None, :]
+        else:
+            place = k[:, None] + o[None, :] * count
+        weights = thirds(tl.load(matrix + place, mask=in_k[:, None] & in_o, other=0.0), PARTS)
+        total = add_thirds(parts, weights, tl.zeros([BLOCK_T, BLOCK_O], tl.float32), PARTS)
+        if HAS_BIAS:
+            total += tl.load(bias + o, mask=o < wide, other=0.0)[None, :]
+        tl.store(out + t[:, None] * out_t + o[None, :], total, mask=in_t & in_o)
+
+
+@Kernel
+@triton.jit(do_not_specialize=["tokens"])
 def weights_kernel(
     gz, gv, gb, z, v, b, of_z, of_v, of_b, of_bias,
     gz_t, gv_i, gv_t, gb_i, gb_t, z_t, v_i, v_t, b_i, b_t,

@@ -19,7 +19,12 @@ from lgatr.layout import NUM_VECTORS, Sectors
 from lgatr.ops._runtime.products import products
 from lgatr.ops._runtime.triton import FUSED, ceil_div, power_of_two, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
-from lgatr.ops.linear.triton_kernels import linear_kernel, sum_kernel, weights_kernel
+from lgatr.ops.linear.triton_kernels import (
+    linear_kernel,
+    sum_kernel,
+    weights_kernel,
+    wide_kernel,
+)
 
 _LIBRARY: Options = {"BLOCK_T": 0}
 """Stands for the products of the library."""
@@ -27,10 +32,12 @@ _LIBRARY: Options = {"BLOCK_T": 0}
 _CANDIDATES = (
     {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 0},
     {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 1},
-    {"BLOCK_T": 64, "BLOCK_O": 32, "num_warps": 4, "HALVES": 0},
+    {"BLOCK_T": 128, "BLOCK_O": 128, "num_warps": 8, "HALVES": 0},
     _LIBRARY,
 )
 _PLAIN, _GATED = Tuned("linear", _CANDIDATES), Tuned("gated linear", _CANDIDATES)
+# Of few inputs to many outputs. Without halves: all outputs at once.
+_WIDE = Tuned("wide linear", (*_CANDIDATES, {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4}))
 _WEIGHTS = Tuned(
     "linear weights",
     (
@@ -39,6 +46,8 @@ _WEIGHTS = Tuned(
         {"BLOCK_T": 32, "BLOCK_O": 64, "num_warps": 4, "HALVES": 0},
     ),
 )
+_FEW, _MANY = 128, 64
+"""Inputs of a row that are read once, and outputs above which that may pay."""
 _CHUNK = 512
 """Tokens of one partial gradient of the matrices."""
 _BLOCK_K, _SUM_BLOCK = 32, 64
@@ -55,6 +64,26 @@ def _parts() -> dict[str, int]:
     return {"PARTS_Z": invariants, "PARTS": components}
 
 
+def _is_turned(matrices: Matrices) -> bool:
+    """Whether matrices lie column by column, as transposed views, instead of row by row."""
+    turned = not all(m.is_contiguous() for m in matrices)  # one of a single row lies both ways
+    if turned and not all(m.t().is_contiguous() for m in matrices):
+        raise ValueError("matrices must lie row by row, or be transposed views of such")
+    return turned
+
+
+def _launch_wide(
+    x: Sectors, matrices: Matrices, bias: Tensor | None, out: Sectors, options: Options
+) -> None:
+    tokens, z_in, v_in = len(x.z), x.z.shape[-1], x.v.shape[-1]
+    wide_kernel[(ceil_div(tokens, options["BLOCK_T"]), _rows(x))](
+        *x, *matrices, bias, *out, *strides(x, out), tokens, z_in, out.z.shape[-1], v_in,
+        out.v.shape[-1], HAS_BIAS=bias is not None, TURNED=_is_turned(matrices), **_parts(),
+        BLOCK_Z=max(power_of_two(z_in), 16), BLOCK_V=max(power_of_two(v_in), 16), **options,
+        **FUSED,
+    )  # fmt: skip
+
+
 def _launch(
     x: Sectors,
     gates: Tensor | None,
@@ -65,15 +94,11 @@ def _launch(
     options: Options,
 ) -> None:
     tokens, width, outputs = len(x.z), x.v.shape[-1], out.z.shape[-1]
-    # Matrices lie row by row, or all are transposes of such; one of a single row lies both ways.
-    turned = not all(m.is_contiguous() for m in matrices)
-    if turned and not all(m.t().is_contiguous() for m in matrices):
-        raise ValueError("matrices must lie row by row, or be transposed views of such")
     tiles = ceil_div(outputs, options["BLOCK_O"])
     linear_kernel[(ceil_div(tokens, options["BLOCK_T"]), _rows(x), tiles)](
         *x, gates, scalars, *matrices, bias, *out, *strides(x, out),
         tokens, max(width // 2, 1), outputs, out.v.shape[-1], width, x.z.shape[-1] - width,
-        HAS_BIAS=bias is not None, GATED=gates is not None, TURNED=turned,
+        HAS_BIAS=bias is not None, GATED=gates is not None, TURNED=_is_turned(matrices),
         **_parts(), BLOCK_K=_BLOCK_K, **options, **FUSED,
     )  # fmt: skip
 
@@ -122,13 +147,16 @@ def product(
     out = _empty(x, matrices) if out is None else out
 
     def launch(options: Options) -> None:
-        if options["BLOCK_T"]:
+        if "HALVES" in options:
             _launch(x, None, None, matrices, bias, out, options)
+        elif options["BLOCK_T"]:
+            _launch_wide(x, matrices, bias, out, options)
         else:
             _by_library(x, matrices, bias, out)
 
     if len(x.z):
-        _PLAIN(x.z, _sizes(x, out), launch)
+        wide = max(x.z.shape[-1], x.v.shape[-1]) <= _FEW and out.v.shape[-1] > _MANY
+        (_WIDE if wide else _PLAIN)(x.z, _sizes(x, out), launch)
     return out
 
 
