@@ -39,25 +39,10 @@ NEITHER = {
 HEADS = {"METRIC": 1, "NORM": True, "BLOCK_N": 32, "BLOCK_C": 4, "BLOCK_S": 8}
 BARE = {"METRIC": 0, "NORM": False, "BLOCK_N": 8, "BLOCK_C": 2, "BLOCK_S": 0}
 BLOCKS = {"BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_O": 64}
-LINEAR = {
-    "HAS_BIAS": False,
-    "GATED": False,
-    "TURNED": True,
-    "PARTS_Z": 2,
-    "HALVES": 0,
-    "PARTS": 2,
-    **BLOCKS,
-}
-GATED = {
-    "HAS_BIAS": True,
-    "GATED": True,
-    "TURNED": False,
-    "PARTS_Z": 1,
-    "HALVES": 0,
-    "PARTS": 2,
-    **BLOCKS,
-}
 EXACT = {"PARTS_Z": 2, "PARTS": 2}
+IN_THIRDS, IN_HALVES = ({**EXACT, "HALVES": h} for h in (0, 1))
+LINEAR = {"HAS_BIAS": False, "GATED": False, "TURNED": True, **IN_HALVES, **BLOCKS}
+GATED = {"HAS_BIAS": True, "GATED": True, "TURNED": False, **IN_THIRDS, **BLOCKS, "PARTS_Z": 1}
 WIDE_BLOCKS = {"BLOCK_T": 64, "BLOCK_Z": 64, "BLOCK_V": 32, "BLOCK_O": 64}
 WIDE = {"HAS_BIAS": True, "TURNED": False, **EXACT, **WIDE_BLOCKS}
 WIDE_TURNED = {"HAS_BIAS": False, "TURNED": True, **EXACT, **WIDE_BLOCKS}
@@ -128,7 +113,7 @@ KERNELS = [
     *((triton_linear_kernels.wide_kernel, constants) for constants in (WIDE, WIDE_TURNED)),
     (triton_linear_kernels.weights_kernel, WEIGHTS),
     (triton_linear_kernels.sum_kernel, {"BLOCK": 64, "STEP": 64}),
-    (triton_placement._placement_kernel, {"ROWS": 2, "BLOCK": 256}),
+    (triton_placement._placement_kernel, {"NUM_PARTS": 3, "ROWS": 2, "BLOCK": 256}),
     (slim_norm._norm_kernel, SLIM_NORM),
     (slim_norm._norm_kernel, SLIM_BARE),
     (slim_norm._gradient_kernel, SLIM_NORM),
@@ -149,6 +134,8 @@ KERNELS = [
 
 
 NUMBERS = {"tokens", "channels", "scalars", "s_channels", "groups", "c", "per_part", "split", "w"}
+NUMBERS |= {"chunk", "z_in", "z_out", "v_in", "v_out", "pieces", "b_rows"}
+NUMBERS |= {"size_z", "size_v", "size_bias"}
 NUMBERS |= {
     "width",
     "outputs",
@@ -165,6 +152,8 @@ REALS = {"epsilon", "epsilon_s", "gain", "layer_norm_epsilon", "limit"}
 def kind(name):
     if name == "table":
         return "*i64"
+    if name in ("parts", "starts"):
+        return ("*fp32",) * 3 if name == "parts" else ("i32",) * 4
     if name.endswith(("_t", "_i", "_o", "_k", "_n")) or name in NUMBERS:
         return "i32"
     return "fp32" if name in REALS else "*fp32"

@@ -227,23 +227,28 @@ def weights_kernel(
 @Kernel
 @triton.jit
 def sum_kernel(
-    partial, out, pieces, b_rows, of_z, of_v, of_bias, BLOCK: tl.constexpr, STEP: tl.constexpr
+    partial, out, pieces, b_rows, size_z, size_v, size_bias, BLOCK: tl.constexpr, STEP: tl.constexpr
 ):  # fmt: skip
     """The sums of the gradients of all matrices over their chunks and rows, in order.
 
-    Gradients of z, v, b and the bias follow each other in ``partial`` and in ``out``; ``of_z``,
-    ``of_v`` (also of b) and ``of_bias`` are their sizes.
+    Gradients of z, v, b and the bias follow each other in ``partial`` and in ``out``; ``size_z``,
+    ``size_v`` (also of b) and ``size_bias`` are their sizes.
     """
     sector = tl.program_id(1)
     if sector == 0:
-        size, count, start, to = of_z, pieces, 0, 0
+        size, count, start, to = size_z, pieces, 0, 0
     elif sector == 1:
-        size, count, start, to = of_v, 4 * pieces, pieces * of_z, of_z
+        size, count, start, to = size_v, 4 * pieces, pieces * size_z, size_z
     elif sector == 2:
-        size, count, start, to = of_v, b_rows * pieces, pieces * (of_z + 4 * of_v), of_z + of_v
+        size, count, start, to = (
+            size_v,
+            b_rows * pieces,
+            pieces * (size_z + 4 * size_v),
+            size_z + size_v,
+        )
     else:
-        size, count, to = of_bias, pieces, of_z + 2 * of_v
-        start = pieces * (of_z + (4 + b_rows) * of_v)
+        size, count, to = size_bias, pieces, size_z + 2 * size_v
+        start = pieces * (size_z + (4 + b_rows) * size_v)
     if tl.program_id(0) * BLOCK < size:
         e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         total = tl.zeros([BLOCK], tl.float32)
