@@ -50,7 +50,7 @@ def _logistic(x):
 
 
 @triton.jit
-def _tanh(x):
+def tanh(x):
     """The hyperbolic tangent; near zero by its series, where the quotient cancels."""
     e = tl.exp(-2.0 * tl.abs(x))
     far = (1.0 - e) / (1.0 + e)
@@ -74,7 +74,7 @@ def value(x, NUMBER: tl.constexpr):
     elif NUMBER == _SIGMOID:
         return _logistic(x)[0]
     elif NUMBER == _TANH:
-        return _tanh(x)
+        return tanh(x)
     elif NUMBER == _GELU:
         # 1 + tanh u is twice the logistic function at 2 u.
         return x * _logistic(x * (1.5957691216057308 + 0.07135481627260025 * x * x))[0]

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 _LARGE = 1 << 31
@@ -33,12 +32,14 @@ class Kernel:
     """
 
     def __init__(self, fn: Any) -> None:
+        from triton.runtime import JITFunction
+
         self.fn = fn
         self.compiled: dict[Any, tuple[Any, tuple[Any, ...]]] = {}
         parameters = getattr(fn, "params", None)
         # The interpreter has no compiled kernels.
         self.constants: tuple[str, ...] | None = None
-        if isinstance(fn, triton.runtime.JITFunction) and parameters is not None:
+        if isinstance(fn, JITFunction) and parameters is not None:
             self.constants = tuple(p.name for p in parameters if p.is_constexpr)
             first = len(parameters) - len(self.constants)
             if any(p.is_constexpr for p in parameters[:first]):
@@ -70,12 +71,18 @@ class Kernel:
                 self.compiled[key] = kernel, tuple(named[name] for name in self.constants)
             return
         kernel, constants = found
-        stream = torch._C._cuda_getCurrentRawStream(device)
+        stream = current_stream(device)
         x, y, z = (*grid, 1, 1)[:3]
         kernel.run(
             x, y, z, stream, kernel.function, kernel.packed_metadata, None, None, None,
             *arguments, *constants,
         )  # fmt: skip
+
+
+def current_stream(device: int) -> int:
+    """The stream of torch on a GPU, by its number."""
+    found: int = torch._C._cuda_getCurrentRawStream(device)
+    return found
 
 
 def _kinds(arguments: tuple[Any, ...], fixed: tuple[bool, ...]) -> list[Any]:
@@ -85,10 +92,11 @@ def _kinds(arguments: tuple[Any, ...], fixed: tuple[bool, ...]) -> list[Any]:
         if isinstance(x, Tensor):
             found.append((x.dtype, x.data_ptr() % 16 == 0))
         elif isinstance(x, int):
+            large = not -_LARGE <= x < _LARGE
             if plain:
-                found.append(x >= _LARGE)
+                found.append(large)
             else:
-                found.append(1 if x == 1 else (x % 16 == 0, x >= _LARGE))
+                found.append(1 if x == 1 else (x % 16 == 0, large))
         elif isinstance(x, tuple):
             found.append(tuple(_kinds(x, (plain,) * len(x))))
         else:

@@ -5,8 +5,8 @@ without any, and add the products up in float32. So a float32 number is split in
 
 * two float16 numbers hold 22 bits, if the numbers were scaled so that the largest lie below 2^15:
   three products, that of both low halves is below 2^-22 and left out;
-* three bfloat16 numbers hold 24 bits of any float32 number, whatever its size: six products, the
-  other three are below 2^-24.
+* three bfloat16 numbers hold 24 bits of any float32 number above 1e-31, whatever its size: six
+  products, the other three are below 2^-24.
 
 The second needs no scale, the first half of the products and two thirds of the memory. Which is
 faster depends on where the scale comes from.
@@ -22,15 +22,15 @@ import triton.language as tl
 
 @triton.jit
 def scale_up(largest):
-    """A power of two that brings numbers up to ``largest`` below 2^15."""
-    above = tl.maximum((largest.to(tl.int32, bitcast=True) & 0x7F800000) - 0x07000000, 0)
+    """A power of two that brings numbers up to ``largest`` below 2^15; at most 2^126."""
+    above = tl.maximum((largest.to(tl.int32, bitcast=True) & 0x7F800000) - 0x07000000, 0x00800000)
     return (0x7F000000 - above).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def scale_down(largest):
     """The inverse of :func:`scale_up`."""
-    above = tl.maximum((largest.to(tl.int32, bitcast=True) & 0x7F800000) - 0x07000000, 0)
+    above = tl.maximum((largest.to(tl.int32, bitcast=True) & 0x7F800000) - 0x07000000, 0x00800000)
     return above.to(tl.float32, bitcast=True)
 
 

@@ -232,7 +232,7 @@ def weight_gradients(grad: Sectors, x: Sectors, with_bias: bool) -> list[Tensor]
     _WEIGHTS(grad.z, (z_out, z_in, v_out, v_in, b_rows), launch)
     blocks = ceil_div(max(of_z, of_v, of_bias), _SUM_BLOCK)
     sum_kernel[(blocks, 4 if with_bias else 3)](
-        partial, out, pieces, b_rows, of_z, of_v, of_bias, BLOCK=_SUM_BLOCK, STEP=64
+        partial, out, pieces, b_rows, of_z, of_v, of_bias, BLOCK=_SUM_BLOCK, STEP=64, **FUSED
     )
     found = out.split([of_z, of_v, of_v, of_bias])
     shapes = (z_out, z_in), (v_out, v_in), (v_out, v_in)

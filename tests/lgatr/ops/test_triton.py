@@ -15,6 +15,9 @@ CHECKS = [
     ("triton_checks", False),
     pytest.param("triton_checks", True, marks=pytest.mark.slow),
     ("triton_slim_checks", False),  # all of which are quick
+    ("triton_split_checks", False),
+    ("triton_attention_checks", False),
+    pytest.param("triton_attention_checks", True, marks=pytest.mark.slow),
 ]
 
 
@@ -41,5 +44,6 @@ def test_the_kernels_equal_the_plain_formulas(checks, slow):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rest", [False, True])
-def test_the_kernels_compile(rest, tmp_path):
-    run("triton_builds", rest, TRITON_CACHE_DIR=str(tmp_path))
+@pytest.mark.parametrize("builds", ["triton_builds", "triton_attention_builds"])
+def test_the_kernels_compile(builds, rest, tmp_path):
+    run(builds, rest, TRITON_CACHE_DIR=str(tmp_path))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,9 @@ WIDEST = 128
 
 LONGEST = 1024
 """Longest event for which these kernels are faster than torch's, which is for long sequences."""
+
+_FARTHEST = 1 << 31
+"""Places inside of an event are numbers of 32 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +64,12 @@ class PackedEvents(Stage):
 
     def accepts(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
         """Whether the kernels take tensors of these shapes and formats."""
+        longest = max(self.queries.max_length, self.keys.max_length)
         return (
             q.shape[1:] == k.shape[1:] == v.shape[1:]
             and q.dtype == k.dtype == v.dtype
             and 0 < q.shape[2] <= WIDEST
+            and longest * max(x.stride(0) for x in (q, k, v)) < _FARTHEST
             and self.passes(q) is not None
         )
 
@@ -74,19 +81,21 @@ class PackedEvents(Stage):
         return 1.0 / math.sqrt(q.shape[-1]) if self.scale is None else float(self.scale)
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        from lgatr.attention.backends.native.triton_launch import attention
-
         q, k, v = _side_by_side(inputs)
-        out, *kept = attention(self, q, k, v)
+        out, *kept = _launches().attention(self, q, k, v)
         return (out,), tuple(kept)
 
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        from lgatr.attention.backends.native.triton_launch import attention_gradients
-
         q, k, v, out, grad = _side_by_side((*inputs, *outputs, *grads))
-        return attention_gradients(self, (q, k, v), out, grad, *kept)
+        found: Tensors = _launches().attention_gradients(self, (q, k, v), out, grad, *kept)
+        return found
+
+
+def _launches() -> Any:
+    """The module that imports Triton."""
+    return import_module(f"{__package__}.triton_launch")
 
 
 def packed_events(spec: AttentionSpec, formula: Callable[..., Tensor]) -> PackedEvents | None:

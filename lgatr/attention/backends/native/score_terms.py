@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lgatr.attention.pattern.scores import ALiBi, ScoreMod, SoftCap
+from lgatr.attention.pattern.scores import ALiBi, Chain, ScoreMod, SoftCap
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class ScoreTerms:
     @classmethod
     def of(cls, score: ScoreMod | None) -> ScoreTerms | None:
         """The terms of a modification, or None if the kernels do not know it."""
-        parts = () if score is None else getattr(score, "parts", (score,))
+        parts = () if score is None else score.parts if type(score) is Chain else (score,)
         cap: float | None = None
         slopes: Tensor | None = None
         for part in parts:

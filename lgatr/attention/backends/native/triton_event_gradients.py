@@ -103,7 +103,9 @@ def gradient_kernel(
     of_k += k_start * ok_t + h * ok_h
     of_v += k_start * ov_t + h * ov_h
     lse += q_start * heads + h
-    shift = m - n if BOTTOM_RIGHT else 0
+    shift = m - n  # distances count from the last query and the last key
+    if BAND and not BOTTOM_RIGHT:
+        left, right = left + shift, right - shift
     slope = 0.0
     if ALIBI:
         slope = tl.load(slopes + h).to(tl.float32)

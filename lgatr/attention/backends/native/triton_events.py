@@ -67,7 +67,9 @@ def _largest(
             place = c // width * x_h + c % width
         mask = (t < tokens)[:, None] & (c < heads * width)[None, :]
         found = tl.load(x + t[:, None] * stride + place[None, :], mask=mask, other=0.0)
-        most = tl.maximum(most, tl.abs(found.to(tl.float32)))
+        found = tl.abs(found.to(tl.float32))
+        # Infinite numbers, and those that are none, spoil their own event, not the scale of others.
+        most = tl.maximum(most, tl.where(found < float("inf"), found, 0.0))
     found = tl.max(tl.max(most, 1), 0)
     # Numbers that are not negative are ordered as their bits are.
     tl.atomic_max(largest.to(tl.pointer_type(tl.int32)), found.to(tl.int32, bitcast=True))
@@ -95,7 +97,9 @@ def forward_kernel(
     k += k_start * k_t + h * k_h
     v += k_start * v_t + h * v_h
     out += q_start * o_t + h * o_h
-    shift = m - n if BOTTOM_RIGHT else 0
+    shift = m - n  # distances count from the last query and the last key
+    if BAND and not BOTTOM_RIGHT:
+        left, right = left + shift, right - shift
     start = tl.program_id(1) * BLOCK_M
     if start < n:
         slope = 0.0
@@ -138,11 +142,13 @@ def forward_kernel(
             out0 = add_halves(weights, v0, out0 * shrink[:, None], PARTS)
             if D1 > 0:
                 out1 = add_halves(weights, v1, out1 * shrink[:, None], PARTS)
-        share = down_v * WEIGHTS_DOWN / tl.where(total > 0.0, total, 1.0)
-        if PARTS != 2:
-            share = 1.0 / tl.where(total > 0.0, total, 1.0)
+        none = total == 0.0  # no key; a total that is no number stays one
+        total = tl.where(none, 1.0, total)
+        share = 1.0 / total
+        if PARTS == 2:
+            share *= down_v * WEIGHTS_DOWN
         store_tile(out, i, n, 0, o_t, width, out0 * share[:, None], D0)
         if D1 > 0:
             store_tile(out, i, n, D0, o_t, width, out1 * share[:, None], D1)
-        found = tl.where(total > 0.0, (top + tl.log2(total)) / 1.4426950408889634, float("-inf"))
+        found = tl.where(none, float("-inf"), (top + tl.log2(total)) / 1.4426950408889634)
         tl.store(lse + (q_start + i) * heads + h, found, mask=i < n)

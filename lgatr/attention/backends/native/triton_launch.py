@@ -14,7 +14,7 @@ from lgatr.attention.backends.native.triton_events import forward_kernel, larges
 from lgatr.attention.pattern.masks import Band
 from lgatr.attention.pattern.packing import Packing
 from lgatr.ops._runtime.products import AS_THEY_ARE, SPLIT, products
-from lgatr.ops._runtime.triton import ceil_div, power_of_two
+from lgatr.ops._runtime.triton import FUSED, ceil_div, power_of_two
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 
@@ -67,13 +67,18 @@ def columns(width: int) -> tuple[int, int]:
     return first, max(_SMALLEST, power_of_two(rest)) if rest > 0 else 0
 
 
+def _reach(limit: int | None) -> int:
+    """A side of a band as a number that can be added to positions."""
+    return _UNLIMITED if limit is None else min(limit, _UNLIMITED)
+
+
 def _shared(settings: Problem, q: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments of both kernels: numbers, and constants."""
     band, terms = settings.band, settings.terms
     left, right = (None, None) if band is None else (band.left, band.right)
     numbers = (
         settings.scale_of(q), terms.cap or 0.0,
-        _UNLIMITED if left is None else left, _UNLIMITED if right is None else right,
+        _reach(left), _reach(right),
     )  # fmt: skip
     d0, d1 = columns(q.shape[2])
     constants = {
@@ -101,15 +106,15 @@ def _sizes(settings: Problem, constants: dict[str, Any], q: Tensor) -> tuple[int
     return q.shape[1], q.shape[2], constants["PARTS"], q.element_size(), min(longest, 1024)
 
 
-def _largest(parts: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The largest absolute values of up to three tensors, for kernels that scale them."""
+def _largest(parts: int, *tensors: Tensor) -> Tensor:
+    """The largest finite sizes of one tensor or three, for kernels that scale them."""
+    q, k, v = tensors if len(tensors) == 3 else tensors * 3
     found = torch.zeros(3, device=q.device, dtype=torch.float32)
     if parts == SPLIT:
-        tensors = (q,) if q is k else (q, k, v)
         blocks = ceil_div(max(len(x) for x in tensors), _LARGEST["BLOCK_T"])
         largest_kernel[(blocks, len(tensors))](
             q, k, v, found, *_tokens(q, k, v), len(q), len(k), **_heads("qkv", q, k, v),
-            heads=q.shape[1], width=q.shape[2], **_LARGEST,
+            heads=q.shape[1], width=q.shape[2], **_LARGEST, **FUSED,
         )  # fmt: skip
     return found
 
@@ -127,7 +132,7 @@ def attention(settings: Problem, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tenso
         tiles = ceil_div(settings.queries.max_length, options["BLOCK_M"])
         forward_kernel[(events * heads, tiles)](
             q, k, v, out, lse, largest, q_ptr, k_ptr, slopes, *_tokens(q, k, v, out), *numbers,
-            **_heads("qkvo", q, k, v, out), **constants, **options,
+            **_heads("qkvo", q, k, v, out), **constants, **options, **FUSED,
         )  # fmt: skip
 
     _FORWARD(q, _sizes(settings, constants, q), launch)
@@ -149,7 +154,7 @@ def attention_gradients(
     else:
         gradients = tuple(x.new_empty(x.shape) for x in (q, k, v))
     numbers, constants = _shared(settings, q)
-    of_grad = _largest(constants["PARTS"], grad, grad, grad)
+    of_grad = _largest(constants["PARTS"], grad)
     q_ptr, k_ptr, slopes = _events(settings, q)
     events, heads = settings.queries.num_events, q.shape[1]
     names, tensors = ("q", "k", "v", "o", "g", "oq", "ok", "ov"), (q, k, v, out, grad, *gradients)
@@ -162,7 +167,7 @@ def attention_gradients(
         gradient_kernel[(events * heads, key_tiles + query_tiles)](
             q, k, v, out, grad, lse, *gradients, largest, of_grad, q_ptr, k_ptr, slopes,
             *_tokens(*tensors), *numbers, key_tiles,
-            **_heads(names, *tensors), **constants, **options,
+            **_heads(names, *tensors), **constants, **options, **FUSED,
         )  # fmt: skip
 
     _BACKWARD(q, _sizes(settings, constants, q), launch)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from lgatr.ops._runtime.triton_functions import tanh
 from lgatr.ops._runtime.triton_split import halves, scale_down, scale_up
 
 # Weights are at most 1, and float16 reaches to 2^15.
@@ -38,7 +39,7 @@ def store_tile(x, row, rows, first, stride, width: tl.constexpr, values, D: tl.c
 
 @triton.jit
 def allowed(distance, inside, left, right, BAND: tl.constexpr):
-    """Which scores there are; ``distance`` is the position of the key minus the query's."""
+    """Which scores there are; ``distance`` is that from a query to a key, from the last of each."""
     if BAND:
         return inside & (distance <= right) & (distance >= -left)
     else:
@@ -49,10 +50,7 @@ def allowed(distance, inside, left, right, BAND: tl.constexpr):
 def changed(s, distance, slope, cap, CAP: tl.constexpr, ALIBI: tl.constexpr):
     """Scores after their changes."""
     if CAP:
-        # tanh by an exponential that does not overflow
-        e = tl.exp(-2.0 * tl.abs(s / cap))
-        value = (1.0 - e) / (1.0 + e)
-        s = cap * tl.where(s < 0, -value, value)
+        s = cap * tanh(s / cap)
     if ALIBI:
         s = s - slope * tl.abs(distance).to(tl.float32)
     return s
