@@ -7,23 +7,19 @@ import math
 import pytest
 import torch
 
-from lgatr.attention import ALiBi, AttentionSpec, Causal, Packing, SlidingWindow, SoftCap
-from lgatr.attention.backends.native.backend import NativeBackend
-from lgatr.attention.backends.native.packed_events import PackedEvents, packed_events
+from lgatr.attention import ALiBi, Causal, SlidingWindow, SoftCap
+from lgatr.attention.backends.native.packed_events import PackedEvents
 from lgatr.ops._runtime.products import AS_THEY_ARE, Products, same_products
+from support.packed_case import DEVICE, TOLERANCE, Case, agree, check
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MISSING = {"reason": "Triton is not installed: pip install triton", "exc_type": ImportError}
 launches = pytest.importorskip("lgatr.attention.backends.native.triton_launch", **MISSING)
 # NumPy computes in the interpreter, and warns of infinite numbers and of those that are none.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
-TOLERANCE = 3e-6
-"""Of the largest entry."""
-LENGTHS, KEYS = (1, 5, 20), (3, 1, 24)
+KEYS = (3, 1, 24)
 SMALL = {"BLOCK_M": 16, "BLOCK_N": 16, "num_warps": 2, "num_stages": 1}
 SLOPES = torch.tensor([0.5, 0.1])
-NAMES = ("outputs", "log-sum-exp", "gradient of q", "gradient of k", "gradient of v")
 
 
 @pytest.fixture(autouse=True)
@@ -33,80 +29,6 @@ def in_small_tiles(monkeypatch):
     monkeypatch.setattr(PackedEvents, "runs_on", lambda self, x: True)
     for tuned in (launches._FORWARD, launches._BACKWARD):
         monkeypatch.setattr(tuned, "candidates", (SMALL,))
-
-
-class Case:
-    """A pattern, its stage, and the same from its definition."""
-
-    def __init__(self, lengths=LENGTHS, keys=None, mask=None, score=None, scale=None):
-        self.lengths, self.keys, self.mask = lengths, keys or lengths, mask
-        parts = () if score is None else getattr(score, "parts", (score,))
-        self.cap = next((p.cap for p in parts if isinstance(p, SoftCap)), None)
-        self.slopes = next((p.slopes for p in parts if isinstance(p, ALiBi)), None)
-        self.scale = scale
-        packings = [Packing.from_lengths(n).to(DEVICE) for n in (self.lengths, self.keys)]
-        spec = AttentionSpec(
-            packing=packings[0], kv_packing=packings[1], mask=mask, score=score, scale=scale
-        )
-        self.stage = packed_events(spec, lambda *x: NativeBackend._scored(*x, spec, False)[0])
-
-    def tensors(self, heads=2, width=16, sizes=(1.0, 1.0, 1.0, 1.0), dtype=torch.float32):
-        """q, k, v, and a gradient of the outputs."""
-        tokens = [sum(n) for n in (self.lengths, self.keys, self.keys, self.lengths)]
-        return [
-            (size * torch.randn(n, heads, width, dtype=torch.float64)).to(DEVICE, dtype)
-            for n, size in zip(tokens, sizes, strict=True)
-        ]
-
-    def run(self, q, k, v, grad):
-        """By the kernels: outputs, log-sum-exp, gradients."""
-        out, lse, largest = launches.attention(self.stage, q, k, v)
-        gradients = launches.attention_gradients(self.stage, (q, k, v), out, grad, lse, largest)
-        return [out, lse, *gradients]
-
-    def definition(self, q, k, v):
-        """Outputs and log-sum-exp in float64: all scores of an event at once."""
-        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
-        found = []
-        events = q.split(self.lengths), k.split(self.keys), v.split(self.keys)
-        for x, y, z in zip(*events, strict=True):
-            s = scale * torch.einsum("ihd,jhd->hij", x, y)
-            s = s if self.cap is None else self.cap * torch.tanh(s / self.cap)
-            distance = torch.arange(len(y)) - torch.arange(len(x))[:, None]
-            from_last = distance - (len(y) - len(x))
-            if self.slopes is not None:
-                s = s - self.slopes.double()[:, None, None] * from_last.abs()
-            allowed = torch.ones(len(x), len(y), dtype=torch.bool)
-            if self.mask is not None:
-                left, right, bottom_right = self.mask.band()
-                distance = from_last if bottom_right else distance
-                allowed &= distance <= (math.inf if right is None else right)
-                allowed &= distance >= (-math.inf if left is None else -left)
-            lse = s.masked_fill(~allowed, -math.inf).logsumexp(-1)
-            base = lse.masked_fill(lse == -math.inf, 0.0)
-            weights = (s - base[..., None]).exp() * allowed
-            found.append((torch.einsum("hij,jhd->ihd", weights, z), lse.T))
-        return [torch.cat(parts) for parts in zip(*found, strict=True)]
-
-    def exact(self, q, k, v, grad):
-        """From the definition: what :meth:`run` gives."""
-        exact = [x.detach().double().cpu().requires_grad_() for x in (q, k, v)]
-        out, lse = self.definition(*exact)
-        gradients = torch.autograd.grad(out, exact, grad.double().cpu())
-        return [out.detach(), lse.detach(), *gradients]
-
-
-def agree(ours, theirs, tolerance=TOLERANCE):
-    for name, a, b in zip(NAMES, ours, theirs, strict=True):
-        none = b == -math.inf
-        assert torch.equal(a.cpu() == -math.inf, none), name
-        a, b = a.double().cpu()[~none], b[~none]
-        error, largest = (a - b).abs().max(), b.abs().max()
-        assert error <= tolerance * largest, f"{name}: {error:.1e} of {largest:.1e}"
-
-
-def check(case, *inputs, tolerance=TOLERANCE):
-    agree(case.run(*inputs), case.exact(*inputs), tolerance)
 
 
 def slow_but_for(wanted, cases):
@@ -236,6 +158,19 @@ def test_entries_of_many_magnitudes():
     case = Case((5, 17))
     inputs = case.tensors(1, 40)
     check(case, *(x * 10.0 ** (-6 * torch.rand_like(x)) for x in inputs))
+
+
+def test_a_large_event_or_head_takes_nothing_from_the_others():
+    """One scale for all events, or all heads: small ones would keep few bits."""
+    case = Case((1, 17, 9))
+    inputs = case.tensors()
+    for x in inputs:
+        x[:1] *= 1e5
+        x[:, 1] *= 1e-5
+    ours, theirs = case.run(*inputs), case.exact(*inputs)
+    for first, end in ((1, 18), (18, 27)):
+        for head in (0, 1):
+            agree(*([x[first:end, head] for x in found] for found in (ours, theirs)))
 
 
 def test_numbers_below_the_normal_ones():

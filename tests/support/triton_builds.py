@@ -40,13 +40,9 @@ HEADS = {"METRIC": 1, "NORM": True, "BLOCK_N": 32, "BLOCK_C": 4, "BLOCK_S": 8}
 BARE = {"METRIC": 0, "NORM": False, "BLOCK_N": 8, "BLOCK_C": 2, "BLOCK_S": 0}
 BLOCKS = {"BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_O": 64}
 EXACT = {"PARTS_Z": 2, "PARTS": 2}
-IN_THIRDS, IN_HALVES = ({**EXACT, "HALVES": h} for h in (0, 1))
-LINEAR = {"HAS_BIAS": False, "GATED": False, "TURNED": True, **IN_HALVES, **BLOCKS}
-GATED = {"HAS_BIAS": True, "GATED": True, "TURNED": False, **IN_THIRDS, **BLOCKS, "PARTS_Z": 1}
-WIDE_BLOCKS = {"BLOCK_T": 64, "BLOCK_Z": 64, "BLOCK_V": 32, "BLOCK_O": 64}
-WIDE = {"HAS_BIAS": True, "TURNED": False, **EXACT, **WIDE_BLOCKS}
-WIDE_TURNED = {"HAS_BIAS": False, "TURNED": True, **EXACT, **WIDE_BLOCKS}
-WEIGHTS = {"HAS_BIAS": True, **IN_THIRDS, "BLOCK_T": 64, "BLOCK_O": 64, "BLOCK_I": 64}
+LINEAR = {"HAS_BIAS": False, "GATED": False, "TURNED": True, **EXACT, **BLOCKS}
+GATED = {"HAS_BIAS": True, "GATED": True, "TURNED": False, **EXACT, **BLOCKS, "PARTS_Z": 1}
+WEIGHTS = {"HAS_BIAS": True, **EXACT, "BLOCK_T": 64, "BLOCK_O": 64, "BLOCK_I": 64}
 MOVE = {"BLOCK_N": 8, "BLOCK_Z": 16, "BLOCK_W": 8}
 # Channels of published slim networks, and odd ones.
 SLIM_NORM = {
@@ -110,7 +106,6 @@ KERNELS = [
     *((triton_gate._gradient_kernel, constants) for constants in GATES),
     (triton_linear_kernels.linear_kernel, LINEAR),
     (triton_linear_kernels.linear_kernel, GATED),
-    *((triton_linear_kernels.wide_kernel, constants) for constants in (WIDE, WIDE_TURNED)),
     (triton_linear_kernels.weights_kernel, WEIGHTS),
     (triton_linear_kernels.sum_kernel, {"BLOCK": 64, "STEP": 64}),
     (triton_placement._placement_kernel, {"NUM_PARTS": 3, "ROWS": 2, "BLOCK": 256}),

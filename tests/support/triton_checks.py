@@ -215,9 +215,7 @@ def test_gate(tokens, channels, scalars, functions):
     agree(found, torch.autograd.grad(expected, inputs, exact(grad)), 5e-6)
 
 
-FUSED_LINEAR = ({"BLOCK_T": 32, "BLOCK_O": 16, "num_warps": 4, "HALVES": 0},)
-IN_HALVES = ({"BLOCK_T": 32, "BLOCK_O": 16, "num_warps": 4, "HALVES": 1},)
-ALL_OUTPUTS = ({"BLOCK_T": 32, "BLOCK_O": 16, "num_warps": 4},)
+FUSED_LINEAR = ({"BLOCK_T": 32, "BLOCK_O": 16, "num_warps": 4},)
 BY_LIBRARY = ({"BLOCK_T": 0},)
 
 
@@ -238,18 +236,13 @@ LINEAR = [
 ]
 
 
-@pytest.mark.parametrize(
-    "candidates",
-    [FUSED_LINEAR, IN_HALVES, ALL_OUTPUTS, BY_LIBRARY],
-    ids=["", "halves", "wide", "library"],
-)
+@pytest.mark.parametrize("candidates", [FUSED_LINEAR, BY_LIBRARY], ids=["", "library"])
 @pytest.mark.parametrize(("tokens", "c", "s", "out_c", "out_s"), LINEAR)
 class TestLinear:
     @pytest.fixture(autouse=True)
     def chosen(self, candidates, monkeypatch):
-        gated = FUSED_LINEAR if candidates is ALL_OUTPUTS else candidates
-        for name, given in (("_PLAIN", candidates), ("_WIDE", candidates), ("_GATED", gated)):
-            monkeypatch.setattr(getattr(triton_linear, name), "candidates", given)
+        for kernel in (triton_linear._PLAIN, triton_linear._GATED):
+            monkeypatch.setattr(kernel, "candidates", candidates)
 
     @pytest.mark.parametrize("with_bias", [True, False])
     def test_forward(self, tokens, c, s, out_c, out_s, with_bias):

@@ -35,11 +35,9 @@ def scale_down(largest):
 
 
 @triton.jit
-def scaled(x, AXIS: tl.constexpr):
-    """A tile that is scaled by rows (1), by columns (0) or as a whole (2), and what undoes it."""
-    largest = tl.max(tl.abs(x), 1 if AXIS == 2 else AXIS, keep_dims=True)
-    if AXIS == 2:
-        largest = tl.max(largest, 0, keep_dims=True)
+def scaled(x):
+    """A tile scaled by its largest entry, and what undoes that."""
+    largest = tl.max(tl.max(tl.abs(x), 1), 0)
     return x * scale_up(largest), scale_down(largest)
 
 
@@ -93,12 +91,6 @@ def thirds(x, PARTS: tl.constexpr):
         middle = high
         low = high
     return high, middle, low
-
-
-@triton.jit
-def turned_thirds(a):
-    """The transposed tile."""
-    return tl.trans(a[0]), tl.trans(a[1]), tl.trans(a[2])
 
 
 @triton.jit

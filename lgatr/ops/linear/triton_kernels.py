@@ -19,48 +19,26 @@ from lgatr.ops._runtime.triton_split import (
     scaled,
     thirds,
     turned_halves,
-    turned_thirds,
 )
 
 
 @triton.jit
-def _one_added(
-    a, b, total, PARTS: tl.constexpr, HALVES: tl.constexpr, TURNED: tl.constexpr
-):  # fmt: skip
-    """``total + a b``, or ``total + a^T b`` with ``TURNED``."""
-    if PARTS == 2 and HALVES:
-        if TURNED:
-            a, down_a = scaled(a, 2)
-            b, down_b = scaled(b, 2)
-            left = turned_halves(halves(a, PARTS))
-        else:
-            a, down_a = scaled(a, 1)
-            b, down_b = scaled(b, 0)
-            left = halves(a, PARTS)
-        found = tl.zeros(total.shape, tl.float32)
-        found = add_halves(left, halves(b, PARTS), found, PARTS)
-        return total + found * (down_a * down_b)
-    else:
-        left = thirds(a, PARTS)
-        if TURNED:
-            left = turned_thirds(left)
-        return add_thirds(left, thirds(b, PARTS), total, PARTS)
+def _added(a, b, total, PARTS: tl.constexpr):
+    """``total + a b``."""
+    return add_thirds(thirds(a, PARTS), thirds(b, PARTS), total, PARTS)
 
 
 @triton.jit
-def _added(
-    a, b, total, row, PARTS_Z: tl.constexpr, PARTS: tl.constexpr, HALVES: tl.constexpr,
-    TURNED: tl.constexpr,
-):  # fmt: skip
-    """The same; the scalar sector, row 0, may multiply otherwise than the others."""
-    if PARTS_Z == PARTS:
-        total = _one_added(a, b, total, PARTS, HALVES, TURNED)
+def _added_turned(a, b, total, PARTS: tl.constexpr):
+    """``total + a^T b``: over many tokens, where halves and their scales cost less than thirds."""
+    if PARTS == 2:
+        a, down_a = scaled(a)
+        b, down_b = scaled(b)
+        found = tl.zeros(total.shape, tl.float32)
+        found = add_halves(turned_halves(halves(a, PARTS)), halves(b, PARTS), found, PARTS)
+        return total + found * (down_a * down_b)
     else:
-        if row == 0:
-            total = _one_added(a, b, total, PARTS_Z, HALVES, TURNED)
-        else:
-            total = _one_added(a, b, total, PARTS, HALVES, TURNED)
-    return total
+        return add_halves(turned_halves(halves(a, PARTS)), halves(b, PARTS), total, PARTS)
 
 
 @Kernel
@@ -70,7 +48,7 @@ def linear_kernel(
     z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
     tokens, channels, outputs, out_width, width, s_channels,
     HAS_BIAS: tl.constexpr, GATED: tl.constexpr, TURNED: tl.constexpr,
-    PARTS_Z: tl.constexpr, PARTS: tl.constexpr, HALVES: tl.constexpr,
+    PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
     """Some outputs of one row of some tokens."""
@@ -114,64 +92,17 @@ def linear_kernel(
             else:
                 place = k[:, None] + o[None, :] * count
             weights = tl.load(matrix + place, mask=in_k[:, None] & in_o, other=0.0)
-            total = _added(part, weights, total, row, PARTS_Z, PARTS, HALVES, False)
+            # The scalar sector may multiply otherwise than the others.
+            if PARTS_Z == PARTS:
+                total = _added(part, weights, total, PARTS)
+            else:
+                if row == 0:
+                    total = _added(part, weights, total, PARTS_Z)
+                else:
+                    total = _added(part, weights, total, PARTS)
         if HAS_BIAS:
             if row == 0:
                 total += tl.load(bias + o, mask=o < wide, other=0.0)[None, :]
-        tl.store(out + t[:, None] * out_t + o[None, :], total, mask=in_t & in_o)
-
-
-@Kernel
-@triton.jit(do_not_specialize=["tokens"])
-def wide_kernel(
-    z, v, b, of_z, of_v, of_b, bias, oz, ov, ob,
-    z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
-    tokens, z_in, z_out, v_in, v_out,
-    HAS_BIAS: tl.constexpr, TURNED: tl.constexpr, PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_Z: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_O: tl.constexpr,
-):  # fmt: skip
-    """All outputs of one row of some tokens, which is read and split once."""
-    row = tl.program_id(1).to(tl.int64)
-    start = tl.program_id(0).to(tl.int64) * BLOCK_T
-    if row == 0:
-        _wide_row(
-            z + start * z_t, z_t, of_z, bias, oz + start * oz_t, oz_t, tokens - start, z_in, z_out,
-            HAS_BIAS, TURNED, PARTS_Z, BLOCK_T, BLOCK_Z, BLOCK_O,
-        )  # fmt: skip
-    else:
-        if row < 5:
-            x, x_t, matrix = v + (row - 1) * v_i, v_t, of_v
-            out, out_t = ov + (row - 1) * ov_i, ov_t
-        else:
-            x, x_t, matrix = b + (row - 5) * b_i, b_t, of_b
-            out, out_t = ob + (row - 5) * ob_i, ob_t
-        _wide_row(
-            x + start * x_t, x_t, matrix, bias, out + start * out_t, out_t, tokens - start,
-            v_in, v_out, False, TURNED, PARTS, BLOCK_T, BLOCK_V, BLOCK_O,
-        )  # fmt: skip
-
-
-@triton.jit
-def _wide_row(
-    x, x_t, matrix, bias, out, out_t, tokens, count, wide,
-    HAS_BIAS: tl.constexpr, TURNED: tl.constexpr, PARTS: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
-):  # fmt: skip
-    t, k = tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_K)
-    in_t, in_k = (t < tokens)[:, None], k < count
-    part = tl.load(x + t[:, None] * x_t + k[None, :], mask=in_t & in_k[None, :], other=0.0)
-    parts = thirds(part, PARTS)
-    for first in range(0, wide, BLOCK_O):
-        o = first + tl.arange(0, BLOCK_O)
-        in_o = (o < wide)[None, :]
-        if TURNED:
-            place = k[:, None] * wide + o[None, :]
-        else:
-            place = k[:, None] + o[None, :] * count
-        weights = thirds(tl.load(matrix + place, mask=in_k[:, None] & in_o, other=0.0), PARTS)
-        total = add_thirds(parts, weights, tl.zeros([BLOCK_T, BLOCK_O], tl.float32), PARTS)
-        if HAS_BIAS:
-            total += tl.load(bias + o, mask=o < wide, other=0.0)[None, :]
         tl.store(out + t[:, None] * out_t + o[None, :], total, mask=in_t & in_o)
 
 
@@ -181,7 +112,7 @@ def weights_kernel(
     gz, gv, gb, z, v, b, of_z, of_v, of_b, of_bias,
     gz_t, gv_i, gv_t, gb_i, gb_t, z_t, v_i, v_t, b_i, b_t,
     tokens, chunk, z_out, z_in, v_out, v_in,
-    HAS_BIAS: tl.constexpr, PARTS_Z: tl.constexpr, PARTS: tl.constexpr, HALVES: tl.constexpr,
+    HAS_BIAS: tl.constexpr, PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a tile of one matrix by one row of a chunk of tokens.
@@ -214,7 +145,13 @@ def weights_kernel(
             grad = tl.load(g + t[:, None] * g_t + o[None, :], mask=mask, other=0.0)
             mask = (t < end)[:, None] & (i < inputs)[None, :]
             part = tl.load(x + t[:, None] * x_t + i[None, :], mask=mask, other=0.0)
-            total = _added(grad, part, total, row, PARTS_Z, PARTS, HALVES, True)
+            if PARTS_Z == PARTS:
+                total = _added_turned(grad, part, total, PARTS)
+            else:
+                if row == 0:
+                    total = _added_turned(grad, part, total, PARTS_Z)
+                else:
+                    total = _added_turned(grad, part, total, PARTS)
             if HAS_BIAS:
                 sums += tl.sum(grad, 0)
         place = o[:, None] * inputs + i[None, :]

@@ -23,31 +23,16 @@ from lgatr.ops.linear.triton_kernels import (
     linear_kernel,
     sum_kernel,
     weights_kernel,
-    wide_kernel,
 )
 
 _LIBRARY: Options = {"BLOCK_T": 0}
 """Stands for the products of the library."""
-# Each candidate costs seconds of compilation. The first is taken where nothing can be measured.
-_CANDIDATES = (
-    {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 0},
-    {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 1},
-    {"BLOCK_T": 128, "BLOCK_O": 128, "num_warps": 8, "HALVES": 0},
-    _LIBRARY,
-)
+# Others were slower for all channels of the published networks on an H200: halves instead of
+# thirds, 128 tokens or outputs, all outputs at once. Each candidate costs seconds of compilation.
+# The first is taken where nothing can be measured.
+_CANDIDATES = ({"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4}, _LIBRARY)
 _PLAIN, _GATED = Tuned("linear", _CANDIDATES), Tuned("gated linear", _CANDIDATES)
-# Of few inputs to many outputs. Without halves: all outputs at once.
-_WIDE = Tuned("wide linear", (*_CANDIDATES, {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4}))
-_WEIGHTS = Tuned(
-    "linear weights",
-    (
-        {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 0},
-        {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4, "HALVES": 1},
-        {"BLOCK_T": 32, "BLOCK_O": 64, "num_warps": 4, "HALVES": 0},
-    ),
-)
-_FEW, _MANY = 128, 64
-"""Inputs of a row that are read once, and outputs above which that may pay."""
+_WEIGHTS = Tuned("linear weights", ({"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4},))
 _CHUNK = 512
 """Tokens of one partial gradient of the matrices."""
 _BLOCK_K, _SUM_BLOCK = 32, 64
@@ -70,18 +55,6 @@ def _is_turned(matrices: Matrices) -> bool:
     if turned and not all(m.t().is_contiguous() for m in matrices):
         raise ValueError("matrices must lie row by row, or be transposed views of such")
     return turned
-
-
-def _launch_wide(
-    x: Sectors, matrices: Matrices, bias: Tensor | None, out: Sectors, options: Options
-) -> None:
-    tokens, z_in, v_in = len(x.z), x.z.shape[-1], x.v.shape[-1]
-    wide_kernel[(ceil_div(tokens, options["BLOCK_T"]), _rows(x))](
-        *x, *matrices, bias, *out, *strides(x, out), tokens, z_in, out.z.shape[-1], v_in,
-        out.v.shape[-1], HAS_BIAS=bias is not None, TURNED=_is_turned(matrices), **_parts(),
-        BLOCK_Z=max(power_of_two(z_in), 16), BLOCK_V=max(power_of_two(v_in), 16), **options,
-        **FUSED,
-    )  # fmt: skip
 
 
 def _launch(
@@ -147,16 +120,13 @@ def product(
     out = _empty(x, matrices) if out is None else out
 
     def launch(options: Options) -> None:
-        if "HALVES" in options:
+        if options["BLOCK_T"]:
             _launch(x, None, None, matrices, bias, out, options)
-        elif options["BLOCK_T"]:
-            _launch_wide(x, matrices, bias, out, options)
         else:
             _by_library(x, matrices, bias, out)
 
     if len(x.z):
-        wide = max(x.z.shape[-1], x.v.shape[-1]) <= _FEW and out.v.shape[-1] > _MANY
-        (_WIDE if wide else _PLAIN)(x.z, _sizes(x, out), launch)
+        _PLAIN(x.z, _sizes(x, out), launch)
     return out
 
 

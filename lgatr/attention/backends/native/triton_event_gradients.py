@@ -140,10 +140,10 @@ def _key_gradients(
 
     Scores are ``(keys, queries)``, so that what multiplies queries lies as products need it.
     """
-    up_q, down_q = scales(largest, PARTS)
-    up_k, down_k = scales(largest + 1, PARTS)
-    up_v, down_v = scales(largest + 2, PARTS)
-    up_g, down_g = scales(largest_g, PARTS)
+    up_q, down_q = scales(largest, 0, PARTS)
+    up_k, down_k = scales(largest, 1, PARTS)
+    up_v, down_v = scales(largest, 2, PARTS)
+    up_g, down_g = scales(largest_g, 0, PARTS)
     down_ds = _down_changes(scale, down_g, down_v, PARTS)
     j = start + tl.arange(0, BLOCK_N)
     k0 = tile(k, up_k, j, m, 0, k_t, width, PARTS, D0)
@@ -215,10 +215,10 @@ def _query_gradients(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a tile of queries, from all keys that it sees."""
-    up_q, down_q = scales(largest, PARTS)
-    up_k, down_k = scales(largest + 1, PARTS)
-    up_v, down_v = scales(largest + 2, PARTS)
-    up_g, down_g = scales(largest_g, PARTS)
+    up_q, down_q = scales(largest, 0, PARTS)
+    up_k, down_k = scales(largest, 1, PARTS)
+    up_v, down_v = scales(largest, 2, PARTS)
+    up_g, down_g = scales(largest_g, 0, PARTS)
     down_ds = _down_changes(scale, down_g, down_v, PARTS)
     i = start + tl.arange(0, BLOCK_M)
     q0 = tile(q, up_q, i, n, 0, q_t, width, PARTS, D0)

@@ -5,8 +5,8 @@ walks through tiles of the other side. Nothing depends on the longest event but 
 programs, of which those beyond the end of their event return at once.
 
 Products run on tensor cores, those of float32 numbers as three products of their halves; see
-:mod:`lgatr.ops._runtime.triton_split`. The scale that these need is one number for each tensor,
-from a pass over it: the largest number of each tile costs twice as much.
+:mod:`lgatr.ops._runtime.triton_split`. The scale that these need is one number for each
+tensor, head and event, from a pass over it: the largest number of each tile costs twice as much.
 
 The gradient of the queries sums over keys, that of keys and values over queries. Where one tile
 holds all keys of an event, its program has the complete gradient of the queries. Other events have
@@ -36,43 +36,38 @@ from lgatr.ops._runtime.triton_split import add_halves, turned_halves
 
 
 @Kernel
-@triton.jit(do_not_specialize=["q_tokens", "k_tokens"])
+@triton.jit
 def largest_kernel(
-    q, k, v, largest, q_t, k_t, v_t, q_tokens, k_tokens,
+    q, k, v, largest, q_ptr, k_ptr, q_t, k_t, v_t,
     q_h: tl.constexpr, k_h: tl.constexpr, v_h: tl.constexpr,
-    heads: tl.constexpr, width: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_W: tl.constexpr,
+    heads: tl.constexpr, width: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """The largest absolute value of each tensor, above what ``largest`` says already."""
+    """The largest finite size of each tensor in a head of an event."""
+    h = tl.program_id(0) % heads
+    event = tl.program_id(0) // heads
     part = tl.program_id(1)
+    found = largest + part * tl.num_programs(0) + tl.program_id(0)
     if part == 0:
-        _largest(q, largest, q_t, q_tokens, q_h, heads, width, BLOCK_T, BLOCK_W)
+        tl.store(found, _largest(q + h * q_h, q_t, q_ptr + event, width, BLOCK_T, BLOCK_D))
     elif part == 1:
-        _largest(k, largest + 1, k_t, k_tokens, k_h, heads, width, BLOCK_T, BLOCK_W)
+        tl.store(found, _largest(k + h * k_h, k_t, k_ptr + event, width, BLOCK_T, BLOCK_D))
     else:
-        _largest(v, largest + 2, v_t, k_tokens, v_h, heads, width, BLOCK_T, BLOCK_W)
+        tl.store(found, _largest(v + h * v_h, v_t, k_ptr + event, width, BLOCK_T, BLOCK_D))
 
 
 @triton.jit
-def _largest(
-    x, largest, stride, tokens, x_h: tl.constexpr, heads: tl.constexpr, width: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_W: tl.constexpr,
-):  # fmt: skip
-    t = tl.program_id(0).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
-    most = tl.zeros([BLOCK_T, BLOCK_W], tl.float32)
-    for first in tl.static_range(0, heads * width, BLOCK_W):
-        c = first + tl.arange(0, BLOCK_W)
-        if x_h == width:  # heads side by side
-            place = c
-        else:
-            place = c // width * x_h + c % width
-        mask = (t < tokens)[:, None] & (c < heads * width)[None, :]
-        found = tl.load(x + t[:, None] * stride + place[None, :], mask=mask, other=0.0)
-        found = tl.abs(found.to(tl.float32))
-        # Infinite numbers, and those that are none, spoil their own event, not the scale of others.
-        most = tl.maximum(most, tl.where(found < float("inf"), found, 0.0))
-    found = tl.max(tl.max(most, 1), 0)
-    # Numbers that are not negative are ordered as their bits are.
-    tl.atomic_max(largest.to(tl.pointer_type(tl.int32)), found.to(tl.int32, bitcast=True))
+def _largest(x, stride, ptr, width: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr):
+    start, end = tl.load(ptr), tl.load(ptr + 1)
+    d = tl.arange(0, BLOCK_D)
+    most = tl.zeros([BLOCK_T, BLOCK_D], tl.float32)
+    for first in range(start, end, BLOCK_T):
+        t = (first + tl.arange(0, BLOCK_T)).to(tl.int64)
+        mask = (t < end)[:, None] & (d < width)[None, :]
+        size = tl.abs(tl.load(x + t[:, None] * stride + d[None, :], mask=mask, other=0.0))
+        size = size.to(tl.float32)
+        # Infinite numbers, and those that are none, do not spoil the scale of others.
+        most = tl.maximum(most, tl.where(size < float("inf"), size, 0.0))
+    return tl.max(tl.max(most, 1), 0)
 
 
 @Kernel
@@ -105,9 +100,9 @@ def forward_kernel(
         slope = 0.0
         if ALIBI:
             slope = tl.load(slopes + h).to(tl.float32)
-        up_q, down_q = scales(largest, PARTS)
-        up_k, down_k = scales(largest + 1, PARTS)
-        up_v, down_v = scales(largest + 2, PARTS)
+        up_q, down_q = scales(largest, 0, PARTS)
+        up_k, down_k = scales(largest, 1, PARTS)
+        up_v, down_v = scales(largest, 2, PARTS)
         scale = scale * down_q * down_k
         i = start + tl.arange(0, BLOCK_M)
         q0 = tile(q, up_q, i, n, 0, q_t, width, PARTS, D0)

@@ -55,7 +55,7 @@ _BACKWARD = Tuned(
         {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 2, "num_stages": 1},
     ),
 )
-_LARGEST: Options = {"BLOCK_T": 8, "BLOCK_W": 256, "num_warps": 4}
+_LARGEST: Options = {"BLOCK_T": 32, "num_warps": 4}
 _UNLIMITED = 1 << 30
 _SMALLEST = 16  # what tensor cores multiply at least
 
@@ -106,15 +106,19 @@ def _sizes(settings: Problem, constants: dict[str, Any], q: Tensor) -> tuple[int
     return q.shape[1], q.shape[2], constants["PARTS"], q.element_size(), min(longest, 1024)
 
 
-def _largest(parts: int, *tensors: Tensor) -> Tensor:
-    """The largest finite sizes of one tensor or three, for kernels that scale them."""
+def _largest(settings: Problem, parts: int, *tensors: Tensor) -> Tensor:
+    """The largest finite sizes in each head of each event, for kernels that scale by them.
+
+    Of one tensor like the queries, or of queries, keys and values: ``(1 or 3, B H)``.
+    """
     q, k, v = tensors if len(tensors) == 3 else tensors * 3
-    found = torch.zeros(3, device=q.device, dtype=torch.float32)
+    (_, heads, width), events = q.shape, settings.queries.num_events
+    found = torch.empty(len(tensors), events * heads, device=q.device, dtype=torch.float32)
     if parts == SPLIT:
-        blocks = ceil_div(max(len(x) for x in tensors), _LARGEST["BLOCK_T"])
-        largest_kernel[(blocks, len(tensors))](
-            q, k, v, found, *_tokens(q, k, v), len(q), len(k), **_heads("qkv", q, k, v),
-            heads=q.shape[1], width=q.shape[2], **_LARGEST, **FUSED,
+        q_ptr, k_ptr, _ = _events(settings, q)
+        largest_kernel[(events * heads, len(tensors))](
+            q, k, v, found, q_ptr, k_ptr, *_tokens(q, k, v), **_heads("qkv", q, k, v),
+            heads=heads, width=width, BLOCK_D=power_of_two(width), **_LARGEST, **FUSED,
         )  # fmt: skip
     return found
 
@@ -124,7 +128,7 @@ def attention(settings: Problem, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tenso
     out = q.new_empty(q.shape)
     lse = torch.empty(q.shape[:2], device=q.device, dtype=torch.float32)
     numbers, constants = _shared(settings, q)
-    largest = _largest(constants["PARTS"], q, k, v)
+    largest = _largest(settings, constants["PARTS"], q, k, v)
     q_ptr, k_ptr, slopes = _events(settings, q)
     events, heads = settings.queries.num_events, q.shape[1]
 
@@ -154,7 +158,7 @@ def attention_gradients(
     else:
         gradients = tuple(x.new_empty(x.shape) for x in (q, k, v))
     numbers, constants = _shared(settings, q)
-    of_grad = _largest(constants["PARTS"], grad)
+    of_grad = _largest(settings, constants["PARTS"], grad)
     q_ptr, k_ptr, slopes = _events(settings, q)
     events, heads = settings.queries.num_events, q.shape[1]
     names, tensors = ("q", "k", "v", "o", "g", "oq", "ok", "ov"), (q, k, v, out, grad, *gradients)

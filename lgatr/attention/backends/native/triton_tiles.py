@@ -57,10 +57,14 @@ def changed(s, distance, slope, cap, CAP: tl.constexpr, ALIBI: tl.constexpr):
 
 
 @triton.jit
-def scales(largest, PARTS: tl.constexpr):
-    """Factor on a tensor whose largest number is given, and its inverse."""
+def scales(largest, part: tl.constexpr, PARTS: tl.constexpr):
+    """Factor on a tensor in the head and event of this program, and its inverse.
+
+    ``largest`` has the largest numbers of some tensors, for as many heads and events as there are
+    programs in the first dimension.
+    """
     if PARTS == 2:
-        found = tl.load(largest)
+        found = tl.load(largest + part * tl.num_programs(0) + tl.program_id(0))
         return scale_up(found), scale_down(found)
     else:
         return 1.0, 1.0
