@@ -91,8 +91,13 @@ def test_compile_model_on_any_module():
         compile_model(linear, activation_memory_budget=2.0)
 
 
+# The fourth kind has no operation that these three do not have, and takes as long as they do.
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", networks.KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in networks.KINDS if kind.__name__ != "ConditionalLGATr"],
+    ids=lambda kind: kind.__name__,
+)
 @pytest.mark.filterwarnings("ignore")
 def test_inductor(kind):
     torch._dynamo.reset()

@@ -120,8 +120,9 @@ def test_a_model_from_elsewhere():
         PaddedTagger(torch.nn.Linear(2, 2), FEATURES, 0)
 
 
+# Sizes between the small and the published ones are exported by the same operations.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [n for n in MODELS if not n.endswith("_medium")])
 def test_onnx_of_every_model(name, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")

@@ -78,8 +78,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["lgatr_small", "lgatr_slim_small"])
-def test_sharded_weights_train_as_whole_ones(tmp_path, model):
+def test_sharded_weights_train_as_whole_ones(tmp_path, model="lgatr_slim_small"):
     """FSDP ends with the weights of DDP, and each goes on from the other's checkpoint."""
     options = (f"model={model}", "callbacks.ema=null", "trainer.precision=32-true")
     ddp, fsdp = (*options, "trainer=ddp", TWO[1]), (*options, "trainer=fsdp", TWO[1])
