@@ -3,7 +3,7 @@
 ``SPLIT`` into 16-bit numbers (:mod:`lgatr.ops._runtime.triton_split`) has the accuracy of float32,
 and is the default. ``AS_THEY_ARE`` leaves tensor cores to round to TF32, as
 ``torch.backends.cuda.matmul.allow_tf32`` allows. ``ROUNDED`` to bfloat16 is for what
-:mod:`lgatr.utils.autocast` leaves to autocast. Sums are float32 numbers always, and numbers of 16
+:mod:`lgatr.utils.autocast` leaves to autocast; autocast to float16 gets TF32. Sums are float32 numbers always, and numbers of 16
 bits are multiplied as they are.
 """
 
@@ -36,7 +36,10 @@ def products() -> Products:
         return chosen
     exact = AS_THEY_ARE if torch.backends.cuda.matmul.allow_tf32 else SPLIT
     if torch.is_autocast_enabled("cuda"):
-        return Products(ROUNDED, ROUNDED if is_naive() else exact)
+        # TF32 has as many bits as float16, and no overflow.
+        half = torch.get_autocast_dtype("cuda") == torch.float16
+        rounded = AS_THEY_ARE if half else ROUNDED
+        return Products(rounded, rounded if is_naive() else exact)
     return Products(exact, exact)
 
 

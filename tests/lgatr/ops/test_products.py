@@ -38,6 +38,7 @@ def allow_tf32():
 def under_autocast(monkeypatch):
     """As inside ``torch.autocast("cuda")``, which does nothing on a machine without a GPU."""
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind="cuda": kind == "cuda")
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: torch.bfloat16)
 
 
 def test_float32_numbers_are_split_by_default():
@@ -65,6 +66,14 @@ def test_autocast_rounds_invariants_alone(under_autocast, allow_tf32, tf32, comp
     with naive_amp():
         assert products() == Products(ROUNDED, ROUNDED)
     assert products() == Products(ROUNDED, components)
+
+
+def test_autocast_to_float16_does_not_take_fewer_bits(under_autocast, monkeypatch):
+    """bfloat16 where somebody asked for float16."""
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: torch.float16)
+    assert products() == Products(AS_THEY_ARE, SPLIT)
+    with naive_amp():
+        assert products() == Products(AS_THEY_ARE, AS_THEY_ARE)
 
 
 def test_a_block_decides_for_all_inside(under_autocast):
