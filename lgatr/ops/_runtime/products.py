@@ -3,8 +3,8 @@
 ``SPLIT`` into 16-bit numbers (:mod:`lgatr.ops._runtime.triton_split`) has the accuracy of float32,
 and is the default. ``AS_THEY_ARE`` leaves tensor cores to round to TF32, as
 ``torch.backends.cuda.matmul.allow_tf32`` allows. ``ROUNDED`` to bfloat16 is for what
-:mod:`lgatr.utils.autocast` leaves to autocast; autocast to float16 gets TF32. Sums are float32 numbers always, and numbers of 16
-bits are multiplied as they are.
+:mod:`lgatr.utils.autocast` leaves to autocast; autocast to float16 gets TF32. Sums are float32
+numbers always, and numbers of 16 bits are multiplied as they are.
 """
 
 from __future__ import annotations
