@@ -40,8 +40,12 @@ HEADS = {"METRIC": 1, "NORM": True, "BLOCK_N": 32, "BLOCK_C": 4, "BLOCK_S": 8}
 BARE = {"METRIC": 0, "NORM": False, "BLOCK_N": 8, "BLOCK_C": 2, "BLOCK_S": 0}
 BLOCKS = {"BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_O": 64}
 EXACT = {"PARTS_Z": 2, "PARTS": 2}
-LINEAR = {"HAS_BIAS": False, "GATED": False, "TURNED": True, **EXACT, **BLOCKS}
-GATED = {"HAS_BIAS": True, "GATED": True, "TURNED": False, **EXACT, **BLOCKS, "PARTS_Z": 1}
+NO_GATES = {"GATED": False, "NUMBER": 0, "NUMBER_S": 0}
+LINEAR = {"HAS_BIAS": False, **NO_GATES, "TURNED": True, **EXACT, **BLOCKS}
+GATES_INSIDE = {"GATED": True, "NUMBER": 4, "NUMBER_S": 6, "gates": None, "activated": None}
+GATES_GIVEN = {"GATED": True, "NUMBER": 0, "NUMBER_S": 0}
+GATED = {"HAS_BIAS": True, **GATES_INSIDE, "TURNED": False, **EXACT, **BLOCKS, "PARTS_Z": 1}
+OTHER_GATES = {"HAS_BIAS": True, **GATES_GIVEN, "TURNED": False, **EXACT, **BLOCKS}
 WEIGHTS = {"HAS_BIAS": True, **EXACT, "BLOCK_T": 64, "BLOCK_O": 64, "BLOCK_I": 64}
 MOVE = {"BLOCK_N": 8, "BLOCK_Z": 16, "BLOCK_W": 8}
 # Channels of published slim networks, and odd ones.
@@ -106,6 +110,7 @@ KERNELS = [
     *((triton_gate._gradient_kernel, constants) for constants in GATES),
     (triton_linear_kernels.linear_kernel, LINEAR),
     (triton_linear_kernels.linear_kernel, GATED),
+    (triton_linear_kernels.linear_kernel, OTHER_GATES),
     (triton_linear_kernels.weights_kernel, WEIGHTS),
     (triton_linear_kernels.sum_kernel, {"BLOCK": 64, "STEP": 64}),
     (triton_placement._placement_kernel, {"NUM_PARTS": 3, "ROWS": 2, "BLOCK": 256}),

@@ -17,7 +17,7 @@ from lgatr.ops.linear.stage import LINEAR_STAGE
 from lgatr.ops.norm.formula import EPSILON
 from lgatr.ops.norm.formula import layer_norm as plain_norm
 from lgatr.ops.product.formula import product_by_table
-from lgatr.utils.nonlinearities import get_nonlinearity
+from lgatr.utils.nonlinearities import NONLINEARITIES, get_nonlinearity
 from support import networks
 from support.triton_passes import passes_in_triton
 
@@ -260,10 +260,15 @@ class TestLinear:
         out = triton_linear.product(grad, tuple(m.t() for m in matrices), None)
         agree(out, [a @ m.double().cpu() for a, m in zip(exact(grad), matrices, strict=True)], 2e-5)
 
-    def test_gates_while_reading(self, tokens, c, s, out_c, out_s, as_on_cuda):
+    @pytest.mark.parametrize(
+        "functions",
+        [(NONLINEARITIES["gelu"], torch.tanh), (torch.nn.functional.softplus, torch.sin)],
+        ids=["evaluated", "given"],
+    )
+    def test_gates_while_reading(self, tokens, c, s, out_c, out_s, functions, as_on_cuda):
         x = state(tokens, c, s)
         matrices, bias = linear_map(x, out_c, out_s)
-        stage = GatedLinear(Gate(torch.nn.functional.gelu, torch.tanh), LINEAR_STAGE)
+        stage = GatedLinear(Gate(*functions), LINEAR_STAGE)
         given = [t.requires_grad_() for t in (*x, *matrices, bias)]
         reference = [t.detach().double().cpu().requires_grad_() for t in given]
         expected, out = stage.plain(*reference), stage(*given)

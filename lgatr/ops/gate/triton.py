@@ -28,7 +28,7 @@ from lgatr.ops._runtime.triton_functions import (
 from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.tuning import Options, Tuned
 from lgatr.ops.linear import triton as linear
-from lgatr.ops.linear.triton_products import gated_product
+from lgatr.ops.linear.triton_products import Gates, gated_product
 
 if TYPE_CHECKING:
     from lgatr.ops.gate.stage import Gate, GatedLinear
@@ -259,15 +259,19 @@ def gated_linear(settings: GatedLinear, *inputs: Tensor | None) -> tuple[Tensors
     state, functions = Sectors(z, v, b), settings.gate
     x = flat(state)
 
-    def values() -> tuple[Tensor, Tensor]:
-        of_gates, scalars = _parts(x)
-        found = functions.function(of_gates), functions.scalar_function(scalars)
-        return found[0].contiguous(), found[1].contiguous()
+    def gates() -> Gates:
+        both = functions.function, functions.scalar_function
+        numbers = number_of(both[0]), number_of(both[1])
+        given = (
+            None if number else function(part).contiguous()
+            for function, part, number in zip(both, _parts(x), numbers, strict=True)
+        )
+        return Gates(numbers, *given)
 
     def gated() -> Sectors:
         return Sectors(*gate(functions, *x)[0])
 
-    out = gated_product(x, matrices, bias, values, gated)
+    out = gated_product(x, matrices, bias, gates, gated)
     return tuple(unflat(out, state)), kept
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from lgatr.ops._runtime.triton_functions import GIVEN, value_or_given
 from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.triton_split import (
     add_halves,
@@ -47,11 +48,14 @@ def linear_kernel(
     z, v, b, gates, activated, of_z, of_v, of_b, bias, oz, ov, ob,
     z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
     tokens, channels, outputs, out_width, width, s_channels,
-    HAS_BIAS: tl.constexpr, GATED: tl.constexpr, TURNED: tl.constexpr,
-    PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, GATED: tl.constexpr, NUMBER: tl.constexpr, NUMBER_S: tl.constexpr,
+    TURNED: tl.constexpr, PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
-    """Some outputs of one row of some tokens."""
+    """Some outputs of one row of some tokens.
+
+    With ``GATED`` of the gated state, by the nonlinearities of these numbers, or by what is given.
+    """
     row = tl.program_id(1).to(tl.int64)
     if row == 0:
         x, x_t, matrix, count = z, z_t, of_z, width + s_channels
@@ -70,20 +74,27 @@ def linear_kernel(
         x, out = x + start_t * x_t, out + start_t * out_t
         in_t, in_o = (t < tokens - start_t)[:, None], (o < wide)[None, :]
         if GATED:
-            gates, activated = gates + start_t * channels, activated + start_t * s_channels
+            z += start_t * z_t
+            if NUMBER == GIVEN:
+                gates += start_t * channels
+            if NUMBER_S == GIVEN:
+                activated += start_t * s_channels
         total = tl.zeros([BLOCK_T, BLOCK_O], tl.float32)
         for start in range(0, count, BLOCK_K):
             k = start + tl.arange(0, BLOCK_K)
             in_k = k < count
             if GATED:
-                # Both halves of a pair have one gate; auxiliary scalars come with theirs applied.
-                paired = in_t & (k < width)[None, :]
-                part = tl.load(x + t[:, None] * x_t + k[None, :], mask=paired, other=0.0)
-                place = t[:, None] * channels + (k % channels)[None, :]
-                part *= tl.load(gates + place, mask=paired, other=0.0)
+                # Both halves of a pair have one gate.
+                paired, alone = in_t & (k < width)[None, :], in_t & ((k >= width) & in_k)[None, :]
+                found = tl.load(x + t[:, None] * x_t + k[None, :], mask=paired, other=0.0)
+                c = (k % channels)[None, :]
+                gate = tl.load(z + t[:, None] * z_t + c, mask=paired, other=0.0)
+                place = t[:, None] * channels + c
+                part = found * value_or_given(gate, gates, place, paired, NUMBER)
+                scalar = tl.load(z + t[:, None] * z_t + k[None, :], mask=alone, other=0.0)
                 place = t[:, None] * s_channels + (k - width)[None, :]
-                alone = in_t & ((k >= width) & in_k)[None, :]
-                part += tl.load(activated + place, mask=alone, other=0.0)
+                scalar = value_or_given(scalar, activated, place, alone, NUMBER_S)
+                part += tl.where(alone, scalar, 0.0)
             else:
                 place = t[:, None] * x_t + k[None, :]
                 part = tl.load(x + place, mask=in_t & in_k[None, :], other=0.0)

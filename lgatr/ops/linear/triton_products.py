@@ -11,6 +11,7 @@ Legend: T tokens, C multivector channels, S scalar channels, I and O numbers of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,10 +58,25 @@ def _is_turned(matrices: Matrices) -> bool:
     return turned
 
 
+class Gates(NamedTuple):
+    """The nonlinearities of gates and auxiliary scalars.
+
+    Parameters
+    ----------
+    numbers
+        Of those that the kernel evaluates; see :mod:`lgatr.ops._runtime.triton_functions`.
+    gates, scalars
+        ``(T, C)`` and ``(T, S)``, the values of others.
+    """
+
+    numbers: tuple[int, int]
+    gates: Tensor | None
+    scalars: Tensor | None
+
+
 def _launch(
     x: Sectors,
-    gates: Tensor | None,
-    scalars: Tensor | None,
+    gates: Gates | None,
     matrices: Matrices,
     bias: Tensor | None,
     out: Sectors,
@@ -68,11 +84,13 @@ def _launch(
 ) -> None:
     tokens, width, outputs = len(x.z), x.v.shape[-1], out.z.shape[-1]
     tiles = ceil_div(outputs, options["BLOCK_O"])
+    numbers, *given = ((0, 0), None, None) if gates is None else gates
     linear_kernel[(ceil_div(tokens, options["BLOCK_T"]), _rows(x), tiles)](
-        *x, gates, scalars, *matrices, bias, *out, *strides(x, out),
+        *x, *given, *matrices, bias, *out, *strides(x, out),
         tokens, max(width // 2, 1), outputs, out.v.shape[-1], width, x.z.shape[-1] - width,
-        HAS_BIAS=bias is not None, GATED=gates is not None, TURNED=_is_turned(matrices),
-        **_parts(), BLOCK_K=_BLOCK_K, **options, **FUSED,
+        HAS_BIAS=bias is not None, GATED=gates is not None, NUMBER=numbers[0],
+        NUMBER_S=numbers[1], TURNED=_is_turned(matrices), **_parts(), BLOCK_K=_BLOCK_K, **options,
+        **FUSED,
     )  # fmt: skip
 
 
@@ -121,7 +139,7 @@ def product(
 
     def launch(options: Options) -> None:
         if options["BLOCK_T"]:
-            _launch(x, None, None, matrices, bias, out, options)
+            _launch(x, None, matrices, bias, out, options)
         else:
             _by_library(x, matrices, bias, out)
 
@@ -134,7 +152,7 @@ def gated_product(
     x: Sectors,
     matrices: Matrices,
     bias: Tensor | None,
-    values: Callable[[], tuple[Tensor, Tensor]],
+    gates: Callable[[], Gates],
     gated: Callable[[], Sectors],
 ) -> Sectors:
     """The linear map of a gated state, without writing that state.
@@ -145,9 +163,8 @@ def gated_product(
         The state, flat as for :func:`product`.
     matrices, bias
         See :func:`product`.
-    values
-        Gives the gates ``(T, C)``, one of each multivector, and the auxiliary scalars ``(T, S)``
-        after their nonlinearity.
+    gates
+        Gives the gates.
     gated
         Gives the gated state, for where writing it is faster.
     """
@@ -155,7 +172,7 @@ def gated_product(
 
     def launch(options: Options) -> None:
         if options["BLOCK_T"]:
-            _launch(x, *values(), matrices, bias, out, options)
+            _launch(x, gates(), matrices, bias, out, options)
         else:
             _by_library(gated(), matrices, bias, out)
 
