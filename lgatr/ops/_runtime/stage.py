@@ -250,3 +250,40 @@ class Fused(Stage):
         seen = tuple(x for x in between if x is not None)
         of_own = first.backward(self.first, own, seen, kept_first, tuple(found[:width]))
         return *of_own, *found[width:]
+
+
+class OfSum(Stage):
+    """A stage on the sum of two states: what is between the parts of a block.
+
+    Inputs are the tensors of a state, those of another or None for none, and the further inputs of
+    the stage; outputs the sum, and what the stage makes of it. Where there are passes for it, that
+    is one pass each way, and the gradient of the sum is added to that through the stage.
+
+    A subclass names its :attr:`operation`.
+
+    Parameters
+    ----------
+    stage
+        The stage.
+    """
+
+    needs_outputs = True
+    parts: ClassVar[int]
+    """Number of tensors of a state."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage: Any = stage  # its passes look at the settings of its class
+
+    def plain(self, *inputs: Tensor | None) -> Tensors:
+        total = self._total(inputs)
+        return *total, *self.stage.plain(*total, *inputs[2 * self.parts :])
+
+    def without_passes(self, *inputs: Tensor | None) -> Tensors:
+        total = self._total(inputs)
+        return *total, *self.stage(*total, *inputs[2 * self.parts :])
+
+    def _total(self, inputs: Optionals) -> Tensors:
+        x, more = inputs[: self.parts], inputs[self.parts : 2 * self.parts]
+        if more[0] is None:
+            return tuple(x)  # type: ignore[arg-type]
+        return tuple(a + b for a, b in zip(x, more, strict=True))  # type: ignore[operator]

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from lgatr.layout import Sectors, flat, unflat
 from lgatr.ops._runtime.choice import Passes
-from lgatr.ops._runtime.stage import Optionals, Tensors
+from lgatr.ops._runtime.stage import OfSum, Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, ceil_div, power_of_two, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
 from lgatr.ops.norm.formula import SCALAR_EPSILON, floor_factor
 from lgatr.ops.norm.triton_kernels import gradient_kernel, norm_kernel
 
 if TYPE_CHECKING:
-    from lgatr.ops.norm.stage import Norm, SumAndNorm
+    from lgatr.ops.norm.stage import Norm
 
 _CANDIDATES = (
     {"BLOCK_T": 8, "num_warps": 4},
@@ -166,11 +166,11 @@ def norm_gradients(
     return *unflat(out, x), of_weight, of_weight_s
 
 
-def sum_and_norm(settings: SumAndNorm, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-    """Forward pass of :class:`~lgatr.ops.norm.stage.SumAndNorm`."""
+def sum_and_norm(settings: OfSum, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+    """Forward pass of :class:`~lgatr.ops._runtime.stage.OfSum`."""
     (x, more), (weight, weight_s) = _states(inputs), inputs[6:]
     total, out, kept = layer_norm(
-        flat(x), weight, weight_s, settings.epsilon, settings.gain, SCALAR_EPSILON,
+        flat(x), weight, weight_s, settings.stage.epsilon, settings.stage.gain, SCALAR_EPSILON,
         None if more is None else flat(more),
     )  # fmt: skip
     # The state itself would not be an output of its own.
@@ -179,13 +179,13 @@ def sum_and_norm(settings: SumAndNorm, *inputs: Tensor | None) -> tuple[Tensors,
 
 
 def sum_and_norm_gradients(
-    settings: SumAndNorm, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    settings: OfSum, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
 ) -> Optionals:
     """Backward pass likewise; both states have the gradient of their sum."""
     total, (weight, weight_s) = Sectors(*outputs[:3]), inputs[6:]
     out, of_weight, of_weight_s = layer_norm_gradients(
         flat(total), weight, weight_s, flat(Sectors(*grads[3:])), kept,
-        settings.epsilon, settings.gain, flat(Sectors(*grads[:3])),
+        settings.stage.epsilon, settings.stage.gain, flat(Sectors(*grads[:3])),
     )  # fmt: skip
     found = unflat(out, total)
     return *found, *(NO_STATE if inputs[3] is None else found), of_weight, of_weight_s

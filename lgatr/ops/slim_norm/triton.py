@@ -16,13 +16,13 @@ import triton.language as tl
 from torch import Tensor
 
 from lgatr.ops._runtime.choice import Passes
-from lgatr.ops._runtime.stage import Optionals, Tensors
+from lgatr.ops._runtime.stage import OfSum, Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, block, ceil_div, rows_of
 from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:
-    from lgatr.ops.slim_norm.stage import SlimNorm, SlimSumAndNorm
+    from lgatr.ops.slim_norm.stage import SlimNorm
 
 # Numbers of a tile, vectors and scalars, and warps for it.
 _FORWARD = Tuned(
@@ -242,16 +242,16 @@ def slim_norm_gradients(
     return _gradients(inputs[:2], inputs[2:], kept[0], grads, None)
 
 
-def slim_sum_and_norm(settings: SlimSumAndNorm, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+def slim_sum_and_norm(settings: OfSum, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
     """Forward pass; keeps the factor of each token."""
-    total, out, factor = _norm(settings.norm.epsilon, inputs[:2], inputs[2:4], inputs[4:])
+    total, out, factor = _norm(settings.stage.epsilon, inputs[:2], inputs[2:4], inputs[4:])
     if inputs[2] is None:  # the state itself would not be an output of its own
         total = total[0].view_as(total[0]), total[1].view_as(total[1])
     return (*total, *out), (factor,)
 
 
 def slim_sum_and_norm_gradients(
-    settings: SlimSumAndNorm, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    settings: OfSum, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
 ) -> Optionals:
     """Backward pass; both states have the gradient of their sum."""
     of_v, of_s, *of_weights = _gradients(outputs[:2], inputs[4:], kept[0], grads[2:], grads[:2])
