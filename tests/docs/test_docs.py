@@ -101,7 +101,9 @@ def test_every_module_is_in_the_reference():
         *(f"lgatr.attention.pattern.{name}" for name in (
             "continued", "kernel_keywords", "number_checks", "shapes",
         )),
-        "lgatr.attention.backends.native.ranges",
+        *(f"lgatr.attention.backends.native.{name}" for name in (
+            "ranges", "score_terms", "triton_tiles", "triton_launch",
+        )),
         # Paths of the reference library, to what stands elsewhere here.
         "lgatr.nets.lgatr_slim", "lgatr.nets.conditional_lgatr_slim",
     }  # fmt: skip
