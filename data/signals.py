@@ -30,6 +30,7 @@ class _Postponed(NamedTuple):
 _postponed: _Postponed | None = None
 
 _pending: signal.Signals | None = None
+_raised: signal.Signals | None = None
 _deferring = 0
 _owner = 0  # process that the handlers belong to; forked ones have none
 _advice = ""
@@ -39,8 +40,9 @@ class Interrupted(SystemExit):
     """A signal asked the program to end; its exit status is 128 and the signal's number."""
 
     def __init__(self, signum: int) -> None:
+        global _raised
         super().__init__(128 + signum)
-        self.signal = signal.Signals(signum)
+        self.signal = _raised = signal.Signals(signum)
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:
@@ -163,6 +165,20 @@ def deferred_signals() -> Iterator[None]:
         raise_pending()
 
 
+@contextmanager
+def failures_after_a_signal() -> Iterator[None]:
+    """An error after a signal is what some library made of it: the program ends by the signal.
+
+    Compression, drawing and the like fail in their own ways when they are left in the middle.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _raised is None:
+            raise
+        raise Interrupted(_raised) from error
+
+
 def advise(text: str) -> None:
     """Set what the user is told to do after an interruption, such as a command."""
     global _advice
@@ -183,15 +199,16 @@ def one_line_interrupts(text: str = _AGAIN) -> Iterator[None]:
     text
         What the user is told to do, until :func:`advise` says better.
     """
-    global _pending, _postponed
+    global _pending, _postponed, _raised
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     hook, sys.unraisablehook = sys.unraisablehook, _retry
-    _pending = _postponed = None
+    _pending = _postponed = _raised = None
     advise(text)
     install()
     try:
         try:
-            yield
+            with failures_after_a_signal():
+                yield
         finally:
             if _postponed is not None:
                 raise Interrupted(_postponed.signum)  # the import has failed, or was the last

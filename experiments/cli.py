@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from data.errors import describe, install_hint
+from data.signals import failures_after_a_signal
 from experiments.errors import OptionErrors, UserError
 from experiments.options import plugins
 from experiments.options.command_line import checked
@@ -152,7 +153,8 @@ def one_line_errors() -> Iterator[None]:
         yield
         return
     try:
-        yield
+        with failures_after_a_signal():
+            yield
     except OptionErrors as error:
         for problem in error.problems:
             _print_error(problem)

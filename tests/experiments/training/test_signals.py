@@ -194,3 +194,30 @@ def test_commands_in_their_first_seconds(command, tmp_path):
             assert process.returncode == 128 + signum
     assert stopped
     assert not list(Path(tmp_path).rglob("metrics.json"))
+
+
+MADE_INTO_ANOTHER_ERROR = """
+import os, signal, zlib
+from data.command import program
+from experiments.cli import one_line_errors
+
+with program(), one_line_errors():
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        signal.pause()
+    except BaseException:
+        raise {error}
+"""
+
+
+@pytest.mark.parametrize("error", ["zlib.error('inconsistent stream state')", "ValueError('x')"])
+def test_what_a_library_makes_of_a_signal_is_still_the_signal(error):
+    """Compression and drawing, left in the middle, fail in their own ways."""
+    done = subprocess.run(
+        [sys.executable, "-c", MADE_INTO_ANOTHER_ERROR.format(error=error)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 128 + signal.SIGHUP
+    assert done.stderr == "stopped by SIGHUP; start again with the same command\n"
