@@ -17,57 +17,19 @@ from torch import Tensor
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.triton import FUSED, power_of_two
 from lgatr.ops._runtime.triton_launch import Kernel
+from lgatr.ops._runtime.triton_vectors import (
+    dot3,
+    dot4,
+    load,
+    load3,
+    load4,
+    sign,
+    square,
+    store3,
+    store4,
+    sum_of_squares,
+)
 from lgatr.ops._runtime.tuning import Options, Tuned
-
-
-@triton.jit
-def _square(v):
-    return v[0] * v[0] - v[1] * v[1] - v[2] * v[2] - v[3] * v[3]
-
-
-@triton.jit
-def _sum_of_squares(b):
-    return b[0] * b[0] + b[1] * b[1] + b[2] * b[2]
-
-
-@triton.jit
-def _sign(x):
-    return tl.where(x > 0, 1.0, tl.where(x < 0, -1.0, 0.0))
-
-
-@triton.jit
-def _load(x, at, mask):
-    return tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _load4(x, row, at, mask):
-    return (
-        _load(x, at, mask),
-        _load(x, at + row, mask),
-        _load(x, at + 2 * row, mask),
-        _load(x, at + 3 * row, mask),
-    )
-
-
-@triton.jit
-def _load3(x, row, at, mask):
-    return _load(x, at, mask), _load(x, at + row, mask), _load(x, at + 2 * row, mask)
-
-
-@triton.jit
-def _store4(x, row, at, mask, v, first, later):
-    tl.store(x + at, v[0] * first, mask=mask)
-    tl.store(x + at + row, v[1] * later, mask=mask)
-    tl.store(x + at + 2 * row, v[2] * later, mask=mask)
-    tl.store(x + at + 3 * row, v[3] * later, mask=mask)
-
-
-@triton.jit
-def _store3(x, row, at, mask, b, factor):
-    tl.store(x + at, b[0] * factor, mask=mask)
-    tl.store(x + at + row, b[1] * factor, mask=mask)
-    tl.store(x + at + 2 * row, b[2] * factor, mask=mask)
 
 
 @Kernel
@@ -84,13 +46,13 @@ def _heads_kernel(
     mask = (n < groups) & (i < c)
     w = 2 * c
     at_z, at = n * (w + scalars) + i, n * w + i
-    zp, zi = _load(z + t * z_t, at_z, mask), _load(z + t * z_t, at_z + c, mask)
-    vp, vi = _load4(v + t * v_t, v_i, at, mask), _load4(v + t * v_t, v_i, at + c, mask)
-    bp, bi = _load3(b + t * b_t, b_i, at, mask), _load3(b + t * b_t, b_i, at + c, mask)
+    zp, zi = load(z + t * z_t, at_z, mask), load(z + t * z_t, at_z + c, mask)
+    vp, vi = load4(v + t * v_t, v_i, at, mask), load4(v + t * v_t, v_i, at + c, mask)
+    bp, bi = load3(b + t * b_t, b_i, at, mask), load3(b + t * b_t, b_i, at + c, mask)
     f = tl.where(row < groups, 1.0, 0.0)
     if NORM:
-        total = zp * zp + zi * zi + tl.abs(_square(vp)) + tl.abs(_square(vi))
-        total += tl.abs(_sum_of_squares(bi) - _sum_of_squares(bp))
+        total = zp * zp + zi * zi + tl.abs(square(vp)) + tl.abs(square(vi))
+        total += tl.abs(sum_of_squares(bi) - sum_of_squares(bp))
         f = 1.0 / tl.sqrt(tl.maximum(tl.sum(total, 1) / c, epsilon))
     tl.store(factors + t * groups + row, f, mask=row < groups)
     flip = tl.where(((METRIC >> (row // per_part)) & 1) == 1, -f, f)
@@ -99,17 +61,17 @@ def _heads_kernel(
     place = n * (8 * w + scalars) + i
     tl.store(out + place, zp * f, mask=mask)
     tl.store(out + place + c, zi * flip, mask=mask)
-    _store4(out, w, place + w + scalars, mask, vp, f, flip)
-    _store4(out, w, place + w + scalars + c, mask, vi, flip, f)
-    _store3(out, w, place + 5 * w + scalars, mask, bp, flip)
-    _store3(out, w, place + 5 * w + scalars + c, mask, bi, f)
+    store4(out, w, place + w + scalars, mask, vp, f, flip)
+    store4(out, w, place + w + scalars + c, mask, vi, flip, f)
+    store3(out, w, place + 5 * w + scalars, mask, bp, flip)
+    store3(out, w, place + 5 * w + scalars + c, mask, bi, f)
     if BLOCK_S > 0:
         j = tl.arange(0, BLOCK_S)[None, :]
         mask_s = (n < groups) & (j < scalars)
-        s = _load(z + t * z_t, n * (w + scalars) + w + j, mask_s)
+        s = load(z + t * z_t, n * (w + scalars) + w + j, mask_s)
         if NORM:
             # From the first scalar, so that equal scalars have exactly their mean.
-            first = _load(z + t * z_t, n * (w + scalars) + w, n < groups)
+            first = load(z + t * z_t, n * (w + scalars) + w, n < groups)
             mean = first + (tl.sum(tl.where(mask_s, s - first, 0.0), 1) / scalars)[:, None]
             s = tl.where(mask_s, s - mean, 0.0)
             r = 1.0 / tl.sqrt(tl.sum(s * s, 1) / scalars + epsilon_s)
@@ -121,11 +83,11 @@ def _heads_kernel(
 @triton.jit
 def _gradient4(x, row, at, mask, g, y, scale, scale_later, through, through_later):
     """g + sign(y^2) eta y through the norm, each with its factors."""
-    sign = _sign(_square(y))
-    tl.store(x + at, g[0] * scale + y[0] * sign * through, mask=mask)
-    tl.store(x + at + row, g[1] * scale_later - y[1] * sign * through_later, mask=mask)
-    tl.store(x + at + 2 * row, g[2] * scale_later - y[2] * sign * through_later, mask=mask)
-    tl.store(x + at + 3 * row, g[3] * scale_later - y[3] * sign * through_later, mask=mask)
+    side = sign(square(y))
+    tl.store(x + at, g[0] * scale + y[0] * side * through, mask=mask)
+    tl.store(x + at + row, g[1] * scale_later - y[1] * side * through_later, mask=mask)
+    tl.store(x + at + 2 * row, g[2] * scale_later - y[2] * side * through_later, mask=mask)
+    tl.store(x + at + 3 * row, g[3] * scale_later - y[3] * side * through_later, mask=mask)
 
 
 @triton.jit
@@ -133,16 +95,6 @@ def _gradient3(x, row, at, mask, g, y, scale, change):
     tl.store(x + at, g[0] * scale + y[0] * change, mask=mask)
     tl.store(x + at + row, g[1] * scale + y[1] * change, mask=mask)
     tl.store(x + at + 2 * row, g[2] * scale + y[2] * change, mask=mask)
-
-
-@triton.jit
-def _dot4(a, b):
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]
-
-
-@triton.jit
-def _dot3(a, b):
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @Kernel
@@ -161,18 +113,18 @@ def _gradient_kernel(
     wide = 8 * w + scalars
     y, g = heads + t * groups * wide, grads + t * groups * wide
     place = n * wide + i
-    yp, yi = _load(y, place, mask), _load(y, place + c, mask)
-    gp, gi = _load(g, place, mask), _load(g, place + c, mask)
+    yp, yi = load(y, place, mask), load(y, place + c, mask)
+    gp, gi = load(g, place, mask), load(g, place + c, mask)
     at = place + w + scalars
-    up, ui = _load4(y, w, at, mask), _load4(y, w, at + c, mask)
-    hp, hi = _load4(g, w, at, mask), _load4(g, w, at + c, mask)
+    up, ui = load4(y, w, at, mask), load4(y, w, at + c, mask)
+    hp, hi = load4(g, w, at, mask), load4(g, w, at + c, mask)
     at = place + 5 * w + scalars
-    ap, ai = _load3(y, w, at, mask), _load3(y, w, at + c, mask)
-    kp, ki = _load3(g, w, at, mask), _load3(g, w, at + c, mask)
+    ap, ai = load3(y, w, at, mask), load3(y, w, at + c, mask)
+    kp, ki = load3(g, w, at, mask), load3(g, w, at + c, mask)
     f = tl.load(factors + t * groups + row, mask=row < groups, other=0.0)
     through = tl.zeros([BLOCK_N], tl.float32)
     if NORM:
-        inner = gp * yp + gi * yi + _dot4(hp, up) + _dot4(hi, ui) + _dot3(kp, ap) + _dot3(ki, ai)
+        inner = gp * yp + gi * yi + dot4(hp, up) + dot4(hi, ui) + dot3(kp, ap) + dot3(ki, ai)
         through = tl.where(f < limit, -f * tl.sum(inner, 1) / c, 0.0)
     negative = ((METRIC >> (row // per_part)) & 1) == 1
     mf, mt = tl.where(negative, -f, f)[:, None], tl.where(negative, -through, through)[:, None]
@@ -183,13 +135,13 @@ def _gradient_kernel(
     at = n * w + i
     _gradient4(v + t * v_t, v_i, at, mask, hp, up, f, mf, through, mt)
     _gradient4(v + t * v_t, v_i, at + c, mask, hi, ui, mf, f, mt, through)
-    axial = _sign(_sum_of_squares(ai) - _sum_of_squares(ap))
+    axial = sign(sum_of_squares(ai) - sum_of_squares(ap))
     _gradient3(b + t * b_t, b_i, at, mask, kp, ap, mf, -axial * mt)
     _gradient3(b + t * b_t, b_i, at + c, mask, ki, ai, f, axial * through)
     if BLOCK_S > 0:
         j = tl.arange(0, BLOCK_S)[None, :]
         mask_s = (n < groups) & (j < scalars)
-        s, h = _load(y, n * wide + w + j, mask_s), _load(g, n * wide + w + j, mask_s)
+        s, h = load(y, n * wide + w + j, mask_s), load(g, n * wide + w + j, mask_s)
         if NORM:
             r = tl.load(deviations + t * groups + row, mask=row < groups, other=0.0)[:, None]
             first = (tl.sum(h, 1) / scalars)[:, None]

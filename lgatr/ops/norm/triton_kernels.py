@@ -10,71 +10,19 @@ import triton
 import triton.language as tl
 
 from lgatr.ops._runtime.triton_launch import Kernel
-
-
-@triton.jit
-def _rows4(x, row, c, mask):
-    """Four rows of one half of the pairs."""
-    return (
-        tl.load(x + c, mask=mask, other=0.0).to(tl.float32),
-        tl.load(x + row + c, mask=mask, other=0.0).to(tl.float32),
-        tl.load(x + 2 * row + c, mask=mask, other=0.0).to(tl.float32),
-        tl.load(x + 3 * row + c, mask=mask, other=0.0).to(tl.float32),
-    )
-
-
-@triton.jit
-def _rows3(x, row, c, mask):
-    return (
-        tl.load(x + c, mask=mask, other=0.0).to(tl.float32),
-        tl.load(x + row + c, mask=mask, other=0.0).to(tl.float32),
-        tl.load(x + 2 * row + c, mask=mask, other=0.0).to(tl.float32),
-    )
-
-
-@triton.jit
-def _sum4(a, b):
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
-
-
-@triton.jit
-def _sum3(a, b):
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
-
-
-@triton.jit
-def _square(v):
-    return v[0] * v[0] - v[1] * v[1] - v[2] * v[2] - v[3] * v[3]
-
-
-@triton.jit
-def _sum_of_squares(b):
-    return b[0] * b[0] + b[1] * b[1] + b[2] * b[2]
-
-
-@triton.jit
-def _dot4(a, b):
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]
-
-
-@triton.jit
-def _dot3(a, b):
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-@triton.jit
-def _store4(x, row, c, mask, values, scale):
-    tl.store(x + c, values[0] * scale, mask=mask)
-    tl.store(x + row + c, values[1] * scale, mask=mask)
-    tl.store(x + 2 * row + c, values[2] * scale, mask=mask)
-    tl.store(x + 3 * row + c, values[3] * scale, mask=mask)
-
-
-@triton.jit
-def _store3(x, row, c, mask, values, scale):
-    tl.store(x + c, values[0] * scale, mask=mask)
-    tl.store(x + row + c, values[1] * scale, mask=mask)
-    tl.store(x + 2 * row + c, values[2] * scale, mask=mask)
+from lgatr.ops._runtime.triton_vectors import (
+    dot3,
+    dot4,
+    load3,
+    load4,
+    sign,
+    square,
+    store3,
+    store4,
+    sum3,
+    sum4,
+    sum_of_squares,
+)
 
 
 @triton.jit
@@ -84,11 +32,6 @@ def _gain(weight, grade: tl.constexpr, c, mask, HAS_WEIGHT: tl.constexpr):
         return tl.load(weight + 5 * c + grade, mask=mask, other=0.0).to(tl.float32)
     else:
         return tl.where(mask, 1.0, 0.0)
-
-
-@triton.jit
-def _sign(x):
-    return tl.where(x > 0, 1.0, tl.where(x < 0, -1.0, 0.0))
 
 
 @Kernel
@@ -115,27 +58,27 @@ def norm_kernel(
     at_v, at_b = t * v_t + c, t * b_t + c
     zp = tl.load(z + t * z_t + c, mask=mask, other=0.0).to(tl.float32)
     zi = tl.load(z + t * z_t + channels + c, mask=mask, other=0.0).to(tl.float32)
-    vp, vi = _rows4(v, v_i, at_v, mask), _rows4(v + channels, v_i, at_v, mask)
-    bp, bi = _rows3(b, b_i, at_b, mask), _rows3(b + channels, b_i, at_b, mask)
+    vp, vi = load4(v, v_i, at_v, mask), load4(v + channels, v_i, at_v, mask)
+    bp, bi = load3(b, b_i, at_b, mask), load3(b + channels, b_i, at_b, mask)
     if HAS_SUM:
         hz, hv, hb = hz + start * hz_t, hv + start * hv_t, hb + start * hb_t
         zp += tl.load(hz + t * hz_t + c, mask=mask, other=0.0)
         zi += tl.load(hz + t * hz_t + channels + c, mask=mask, other=0.0)
         at_v, at_b = t * hv_t + c, t * hb_t + c
-        vp = _sum4(vp, _rows4(hv, hv_i, at_v, mask))
-        vi = _sum4(vi, _rows4(hv + channels, hv_i, at_v, mask))
-        bp = _sum3(bp, _rows3(hb, hb_i, at_b, mask))
-        bi = _sum3(bi, _rows3(hb + channels, hb_i, at_b, mask))
+        vp = sum4(vp, load4(hv, hv_i, at_v, mask))
+        vi = sum4(vi, load4(hv + channels, hv_i, at_v, mask))
+        bp = sum3(bp, load3(hb, hb_i, at_b, mask))
+        bi = sum3(bi, load3(hb + channels, hb_i, at_b, mask))
         sum_z, sum_v, sum_b = sum_z + start * sz_t, sum_v + start * sv_t, sum_b + start * sb_t
         tl.store(sum_z + t * sz_t + c, zp, mask=mask)
         tl.store(sum_z + t * sz_t + channels + c, zi, mask=mask)
         at_v, at_b = t * sv_t + c, t * sb_t + c
-        _store4(sum_v, sv_i, at_v, mask, vp, 1.0)
-        _store4(sum_v + channels, sv_i, at_v, mask, vi, 1.0)
-        _store3(sum_b, sb_i, at_b, mask, bp, 1.0)
-        _store3(sum_b + channels, sb_i, at_b, mask, bi, 1.0)
-    total = zp * zp + zi * zi + tl.abs(_square(vp)) + tl.abs(_square(vi))
-    total += tl.abs(_sum_of_squares(bi) - _sum_of_squares(bp))
+        store4(sum_v, sv_i, at_v, mask, vp, 1.0, 1.0)
+        store4(sum_v + channels, sv_i, at_v, mask, vi, 1.0, 1.0)
+        store3(sum_b, sb_i, at_b, mask, bp, 1.0)
+        store3(sum_b + channels, sb_i, at_b, mask, bi, 1.0)
+    total = zp * zp + zi * zi + tl.abs(square(vp)) + tl.abs(square(vi))
+    total += tl.abs(sum_of_squares(bi) - sum_of_squares(bp))
     f = 1.0 / tl.sqrt(tl.maximum(tl.sum(total, 1) / channels, epsilon))
     tl.store(factor + token, f, mask=in_t)
     f = (f * gain)[:, None]
@@ -144,10 +87,26 @@ def norm_kernel(
     tl.store(place, zp * f * _gain(weight, 0, c, in_c, HAS_WEIGHT), mask=mask)
     tl.store(place + channels, zi * f * _gain(weight, 4, c, in_c, HAS_WEIGHT), mask=mask)
     at_v, at_b = t * ov_t + c, t * ob_t + c
-    _store4(out_v, ov_i, at_v, mask, vp, f * _gain(weight, 1, c, in_c, HAS_WEIGHT))
-    _store4(out_v + channels, ov_i, at_v, mask, vi, f * _gain(weight, 3, c, in_c, HAS_WEIGHT))
-    _store3(out_b, ob_i, at_b, mask, bp, g2)
-    _store3(out_b + channels, ob_i, at_b, mask, bi, g2)
+    store4(
+        out_v,
+        ov_i,
+        at_v,
+        mask,
+        vp,
+        f * _gain(weight, 1, c, in_c, HAS_WEIGHT),
+        f * _gain(weight, 1, c, in_c, HAS_WEIGHT),
+    )
+    store4(
+        out_v + channels,
+        ov_i,
+        at_v,
+        mask,
+        vi,
+        f * _gain(weight, 3, c, in_c, HAS_WEIGHT),
+        f * _gain(weight, 3, c, in_c, HAS_WEIGHT),
+    )
+    store3(out_b, ob_i, at_b, mask, bp, g2)
+    store3(out_b + channels, ob_i, at_b, mask, bi, g2)
     if BLOCK_S > 0:
         s = tl.arange(0, BLOCK_S)[None, :]
         mask_s = in_t[:, None] & (s < scalars)
@@ -229,19 +188,19 @@ def gradient_kernel(
         zp = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
         zi = tl.load(x + channels + at, mask=mask, other=0.0).to(tl.float32)
         x, at = v + start * v_t, t * v_t + c
-        vp, vi = _rows4(x, v_i, at, mask), _rows4(x + channels, v_i, at, mask)
+        vp, vi = load4(x, v_i, at, mask), load4(x + channels, v_i, at, mask)
         x, at = b + start * b_t, t * b_t + c
-        bp, bi = _rows3(x, b_i, at, mask), _rows3(x + channels, b_i, at, mask)
+        bp, bi = load3(x, b_i, at, mask), load3(x + channels, b_i, at, mask)
         x, at = gz + start * gz_t, t * gz_t + c
         hp = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
         hi = tl.load(x + channels + at, mask=mask, other=0.0).to(tl.float32)
         x, at = gv + start * gv_t, t * gv_t + c
-        up, ui = _rows4(x, gv_i, at, mask), _rows4(x + channels, gv_i, at, mask)
+        up, ui = load4(x, gv_i, at, mask), load4(x + channels, gv_i, at, mask)
         x, at = gb + start * gb_t, t * gb_t + c
-        ap, ai = _rows3(x, gb_i, at, mask), _rows3(x + channels, gb_i, at, mask)
+        ap, ai = load3(x, gb_i, at, mask), load3(x + channels, gb_i, at, mask)
         f = tl.load(factor + start + token, mask=in_t, other=0.0)
-        p0, p4, p1, p3 = hp * zp, hi * zi, _dot4(up, vp), _dot4(ui, vi)
-        p2 = _dot3(ap, bp) + _dot3(ai, bi)
+        p0, p4, p1, p3 = hp * zp, hi * zi, dot4(up, vp), dot4(ui, vi)
+        p2 = dot3(ap, bp) + dot3(ai, bi)
         scale = (f * gain)[:, None]
         d0 += scale * p0
         d1 += scale * p1
@@ -258,24 +217,24 @@ def gradient_kernel(
             hi += tl.load(more + channels + place, mask=mask, other=0.0)
         tl.store(to + at, hp, mask=mask)
         tl.store(to + channels + at, hi, mask=mask)
-        up = _gradient4(up, scale * w1, vp, _sign(_square(vp)) * through)
-        ui = _gradient4(ui, scale * w3, vi, _sign(_square(vi)) * through)
+        up = _gradient4(up, scale * w1, vp, sign(square(vp)) * through)
+        ui = _gradient4(ui, scale * w3, vi, sign(square(vi)) * through)
         if HAS_SUM:
             more, place = pv + start * pv_t, t * pv_t + c
-            up = _sum4(up, _rows4(more, pv_i, place, mask))
-            ui = _sum4(ui, _rows4(more + channels, pv_i, place, mask))
+            up = sum4(up, load4(more, pv_i, place, mask))
+            ui = sum4(ui, load4(more + channels, pv_i, place, mask))
         to, at = dv + start * dv_t, t * dv_t + c
-        _store4(to, dv_i, at, mask, up, 1.0)
-        _store4(to + channels, dv_i, at, mask, ui, 1.0)
-        change = _sign(_sum_of_squares(bi) - _sum_of_squares(bp)) * through
+        store4(to, dv_i, at, mask, up, 1.0, 1.0)
+        store4(to + channels, dv_i, at, mask, ui, 1.0, 1.0)
+        change = sign(sum_of_squares(bi) - sum_of_squares(bp)) * through
         ap, ai = _gradient3(ap, scale * w2, bp, -change), _gradient3(ai, scale * w2, bi, change)
         if HAS_SUM:
             more, place = pb + start * pb_t, t * pb_t + c
-            ap = _sum3(ap, _rows3(more, pb_i, place, mask))
-            ai = _sum3(ai, _rows3(more + channels, pb_i, place, mask))
+            ap = sum3(ap, load3(more, pb_i, place, mask))
+            ai = sum3(ai, load3(more + channels, pb_i, place, mask))
         to, at = db + start * db_t, t * db_t + c
-        _store3(to, db_i, at, mask, ap, 1.0)
-        _store3(to + channels, db_i, at, mask, ai, 1.0)
+        store3(to, db_i, at, mask, ap, 1.0)
+        store3(to + channels, db_i, at, mask, ai, 1.0)
         if BLOCK_S > 0:
             mask_s = in_t[:, None] & (s < scalars)
             at = start * z_t + 2 * channels

@@ -27,6 +27,7 @@ from lgatr.ops._runtime.triton_functions import (
     value_or_given,
 )
 from lgatr.ops._runtime.triton_launch import Kernel
+from lgatr.ops._runtime.triton_vectors import load4, store4
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:
@@ -57,26 +58,6 @@ def _tile(program, tokens, COUNT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.co
 
 
 @triton.jit
-def _load4(x, at, mask, STEP: tl.constexpr):
-    """The components of four-vectors."""
-    return (
-        tl.load(x + at, mask=mask, other=0.0),
-        tl.load(x + at + STEP, mask=mask, other=0.0),
-        tl.load(x + at + 2 * STEP, mask=mask, other=0.0),
-        tl.load(x + at + 3 * STEP, mask=mask, other=0.0),
-    )
-
-
-@triton.jit
-def _store4(x, at, mask, STEP: tl.constexpr, v, time, space):
-    """Four-vectors times a factor of the first component and one of the others."""
-    tl.store(x + at, v[0] * time, mask=mask)
-    tl.store(x + at + STEP, v[1] * space, mask=mask)
-    tl.store(x + at + 2 * STEP, v[2] * space, mask=mask)
-    tl.store(x + at + 3 * STEP, v[3] * space, mask=mask)
-
-
-@triton.jit
 def _half_product(b, c):
     return 0.5 * (b[0] * c[0] - b[1] * c[1] - b[2] * c[2] - b[3] * c[3])
 
@@ -90,9 +71,9 @@ def _dot(a, b):
 def _vectors(v, gates, out, tile, mask, V: tl.constexpr, NUMBER: tl.constexpr):
     t, o = tile
     at = t * (12 * V) + o
-    b, c = _load4(v, at + V, mask, 3 * V), _load4(v, at + 2 * V, mask, 3 * V)
+    b, c = load4(v, 3 * V, at + V, mask), load4(v, 3 * V, at + 2 * V, mask)
     gate = value_or_given(_half_product(b, c), gates, t * V + o, mask, NUMBER)
-    _store4(out, t * (4 * V) + o, mask, V, _load4(v, at, mask, 3 * V), gate, gate)
+    store4(out, V, t * (4 * V) + o, mask, load4(v, 3 * V, at, mask), gate, gate)
 
 
 @triton.jit
@@ -127,14 +108,14 @@ def _vector_gradient(
 ):
     t, o = tile
     at, place = t * (12 * V) + o, t * V + o
-    a, g = _load4(v, at, mask, 3 * V), _load4(gv, t * (4 * V) + o, mask, V)
-    b, c = _load4(v, at + V, mask, 3 * V), _load4(v, at + 2 * V, mask, 3 * V)
+    a, g = load4(v, 3 * V, at, mask), load4(gv, V, t * (4 * V) + o, mask)
+    b, c = load4(v, 3 * V, at + V, mask), load4(v, 3 * V, at + 2 * V, mask)
     inner = _half_product(b, c)
     gate = value_or_given(inner, gates, place, mask, NUMBER)
     half = 0.5 * pullback_or_given(inner, _dot(a, g), of_inner, place, mask, NUMBER)
-    _store4(out, at, mask, 3 * V, g, gate, gate)
-    _store4(out, at + V, mask, 3 * V, c, half, -half)
-    _store4(out, at + 2 * V, mask, 3 * V, b, half, -half)
+    store4(out, 3 * V, at, mask, g, gate, gate)
+    store4(out, 3 * V, at + V, mask, c, half, -half)
+    store4(out, 3 * V, at + 2 * V, mask, b, half, -half)
 
 
 @triton.jit
@@ -177,10 +158,10 @@ def _inner_kernel(
     tile, mask = _tile(tl.program_id(0), tokens, V, BLOCK_T, BLOCK_V)
     t, o = tile
     at, place = t * (12 * V) + o, t * V + o
-    b, c = _load4(v, at + V, mask, 3 * V), _load4(v, at + 2 * V, mask, 3 * V)
+    b, c = load4(v, 3 * V, at + V, mask), load4(v, 3 * V, at + 2 * V, mask)
     tl.store(inner + place, _half_product(b, c), mask=mask)
     if BACK:
-        a, g = _load4(v, at, mask, 3 * V), _load4(gv, t * (4 * V) + o, mask, V)
+        a, g = load4(v, 3 * V, at, mask), load4(gv, V, t * (4 * V) + o, mask)
         tl.store(of_gates + place, _dot(a, g), mask=mask)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lgatr.ops._runtime.triton import FUSED, block, ceil_div, rows_of
 from lgatr.ops._runtime.triton_launch import Kernel
+from lgatr.ops._runtime.triton_vectors import load4, square, store4
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 # Numbers of a tile, and warps for it.
@@ -40,30 +41,6 @@ def _rows(N: tl.constexpr, BLOCK_R: tl.constexpr):
     place = tl.arange(0, BLOCK_R)
     local = (first % N).to(tl.int32) + place
     return first + place, first // N + local // N, local % N
-
-
-@triton.jit
-def _load4(x, at, mask, STEP: tl.constexpr):
-    """The components of four-vectors."""
-    return (
-        tl.load(x + at, mask=mask, other=0.0),
-        tl.load(x + at + STEP, mask=mask, other=0.0),
-        tl.load(x + at + 2 * STEP, mask=mask, other=0.0),
-        tl.load(x + at + 3 * STEP, mask=mask, other=0.0),
-    )
-
-
-@triton.jit
-def _store4(x, at, mask, STEP: tl.constexpr, values):
-    tl.store(x + at, values[0], mask=mask)
-    tl.store(x + at + STEP, values[1], mask=mask)
-    tl.store(x + at + 2 * STEP, values[2], mask=mask)
-    tl.store(x + at + 3 * STEP, values[3], mask=mask)
-
-
-@triton.jit
-def _square(v):
-    return v[0] * v[0] - v[1] * v[1] - v[2] * v[2] - v[3] * v[3]
 
 
 @triton.jit
@@ -94,7 +71,7 @@ def _heads_kernel(
     inside = r < rows
     i, j = tl.arange(0, BLOCK_C)[None, :], tl.arange(0, BLOCK_S)[None, :]
     at, mask = (t * (4 * N * C) + n * C)[:, None] + i, inside[:, None] & (i < C)
-    total = tl.sum(tl.abs(_square(_load4(v, at, mask, N * C))), 1)
+    total = tl.sum(tl.abs(square(load4(v, N * C, at, mask))), 1)
     y = tl.load(s + (r * S)[:, None] + j, mask=inside[:, None] & (j < S), other=0.0)
     total += tl.sum(y * y, 1)
     f = 1.0 / tl.sqrt(total * (1.0 / (C + S)) + epsilon)
@@ -129,7 +106,7 @@ def _gradient_kernel(
     grads = tl.multiple_of(grads, 4 * UNIT)
     grads = (grads + (t * g_t + (n % APART) * g_n) * UNIT)[:, None]
     place = heads + (r * (4 * C + S))[:, None]
-    x, g = _load4(place, i, mask, C), _load4(grads, i, mask, C)
+    x, g = load4(place, C, i, mask), load4(grads, C, i, mask)
     y = tl.load(place + 4 * C + j, mask=mask_s, other=0.0)
     h = tl.load(grads + 4 * C + j, mask=mask_s, other=0.0)
     f = tl.load(factors + r, mask=inside, other=0.0)
@@ -137,14 +114,14 @@ def _gradient_kernel(
     back = -f * inner * (1.0 / (C + S))
     flipped = _flipped(n, METRIC, PER_PART)[:, None]
     f, back = f[:, None], back[:, None]
-    later, size = tl.where(flipped, -f, f), _square(x)
+    later, size = tl.where(flipped, -f, f), square(x)
     change = tl.where(size > 0, back, tl.where(size < 0, -back, 0.0))
     change_later = tl.where(flipped, change, -change)
     d0 = g[0] * f + x[0] * change
     d1 = g[1] * later + x[1] * change_later
     d2 = g[2] * later + x[2] * change_later
     d3 = g[3] * later + x[3] * change_later
-    _store4(of_v, (t * (4 * N * C) + n * C)[:, None] + i, mask, N * C, (d0, d1, d2, d3))
+    store4(of_v, N * C, (t * (4 * N * C) + n * C)[:, None] + i, mask, (d0, d1, d2, d3), 1.0, 1.0)
     tl.store(of_s + (r * S)[:, None] + j, h * f + y * back, mask=mask_s)
 
 
@@ -161,7 +138,7 @@ def _unpack_kernel(
     mask, mask_s = inside & (i < C), inside & (j < S)
     place = heads + ((t * h_t + n * h_n) * UNIT)[:, None]
     at = (t * (4 * N * C) + n * C)[:, None] + i
-    _store4(v, at, mask, N * C, _load4(place, i, mask, C))
+    store4(v, N * C, at, mask, load4(place, C, i, mask), 1.0, 1.0)
     y = tl.load(place + 4 * C + j, mask=mask_s, other=0.0)
     tl.store(s + (r * S)[:, None] + j, y, mask=mask_s)
 

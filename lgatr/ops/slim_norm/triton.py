@@ -19,6 +19,7 @@ from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.stage import OfSum, Optionals, Tensors
 from lgatr.ops._runtime.triton import FUSED, block, ceil_div, rows_of
 from lgatr.ops._runtime.triton_launch import Kernel
+from lgatr.ops._runtime.triton_vectors import load4, square, store4, sum4
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:
@@ -47,35 +48,6 @@ _PROGRAMS = 1024
 """Programs of the backward pass, at most."""
 
 
-@triton.jit
-def _load4(x, at, mask, C: tl.constexpr):
-    """The components of four-vectors."""
-    return (
-        tl.load(x + at, mask=mask, other=0.0),
-        tl.load(x + at + C, mask=mask, other=0.0),
-        tl.load(x + at + 2 * C, mask=mask, other=0.0),
-        tl.load(x + at + 3 * C, mask=mask, other=0.0),
-    )
-
-
-@triton.jit
-def _store4(x, at, mask, values, C: tl.constexpr):
-    tl.store(x + at, values[0], mask=mask)
-    tl.store(x + at + C, values[1], mask=mask)
-    tl.store(x + at + 2 * C, values[2], mask=mask)
-    tl.store(x + at + 3 * C, values[3], mask=mask)
-
-
-@triton.jit
-def _sum4(a, b):
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
-
-
-@triton.jit
-def _square(v):
-    return v[0] * v[0] - v[1] * v[1] - v[2] * v[2] - v[3] * v[3]
-
-
 @Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def _norm_kernel(
@@ -88,21 +60,21 @@ def _norm_kernel(
     c, j = tl.arange(0, BLOCK_C)[None, :], tl.arange(0, BLOCK_S)[None, :]
     mask, mask_s = inside[:, None] & (c < C), inside[:, None] & (j < S)
     at, at_s = row * (4 * C) + c, row * S + j
-    x = _load4(v, at, mask, C)
+    x = load4(v, C, at, mask)
     y = tl.load(s + at_s, mask=mask_s, other=0.0)
     if SUM:
-        x = _sum4(x, _load4(more_v, at, mask, C))
+        x = sum4(x, load4(more_v, C, at, mask))
         y += tl.load(more_s + at_s, mask=mask_s, other=0.0)
-        _store4(sum_v, at, mask, x, C)
+        store4(sum_v, C, at, mask, x, 1.0, 1.0)
         tl.store(sum_s + at_s, y, mask=mask_s)
-    total = tl.sum(tl.abs(_square(x)), 1) + tl.sum(y * y, 1)
+    total = tl.sum(tl.abs(square(x)), 1) + tl.sum(y * y, 1)
     f = 1.0 / tl.sqrt(total * (1.0 / (C + S)) + epsilon)
     tl.store(factor + t, f, mask=inside)
     scale, scale_s = f[:, None], f[:, None]
     if GAINS:
         scale = scale * tl.load(weight_v + c, mask=c < C, other=0.0)
         scale_s = scale_s * tl.load(weight_s + j, mask=j < S, other=0.0)
-    _store4(out_v, at, mask, (x[0] * scale, x[1] * scale, x[2] * scale, x[3] * scale), C)
+    store4(out_v, C, at, mask, (x[0] * scale, x[1] * scale, x[2] * scale, x[3] * scale), 1.0, 1.0)
     tl.store(out_s + at_s, y * scale_s, mask=mask_s)
 
 
@@ -125,7 +97,7 @@ def _gradient_kernel(
         inside, row = t < tokens, t[:, None]
         mask, mask_s = inside[:, None] & (c < C), inside[:, None] & (j < S)
         at, at_s = row * (4 * C) + c, row * S + j
-        x, g = _load4(v, at, mask, C), _load4(gv, at, mask, C)
+        x, g = load4(v, C, at, mask), load4(gv, C, at, mask)
         y = tl.load(s + at_s, mask=mask_s, other=0.0)
         h = tl.load(gs + at_s, mask=mask_s, other=0.0)
         f = tl.load(factor + t, mask=inside, other=0.0)
@@ -139,7 +111,7 @@ def _gradient_kernel(
             dot, dot_s = dot * w, dot_s * w_s
         inner = tl.sum(dot, 1) + tl.sum(dot_s, 1)
         back = (-f * f * f * inner * (1.0 / (C + S)))[:, None]
-        size = _square(x)
+        size = square(x)
         change = tl.where(size > 0, back, tl.where(size < 0, -back, 0.0))
         g = (
             g[0] * scale + x[0] * change,
@@ -149,9 +121,9 @@ def _gradient_kernel(
         )
         h = h * scale_s + y * back
         if SUM:  # and the gradient that the sum got besides
-            g = _sum4(g, _load4(more_v, at, mask, C))
+            g = sum4(g, load4(more_v, C, at, mask))
             h += tl.load(more_s + at_s, mask=mask_s, other=0.0)
-        _store4(of_v, at, mask, g, C)
+        store4(of_v, C, at, mask, g, 1.0, 1.0)
         tl.store(of_s + at_s, h, mask=mask_s)
         first += tl.num_programs(0) * BLOCK_T
     if GAINS:

@@ -8,10 +8,13 @@ import triton.language as tl
 from lgatr.attention.backends.native.triton_tiles import (
     WEIGHTS_DOWN,
     allowed,
+    band_from_last,
     changed,
+    event_of,
     key_range,
     scaled_weights,
     scales,
+    slope_of,
     store_tile,
     tile,
 )
@@ -88,12 +91,7 @@ def gradient_kernel(
     D0: tl.constexpr, D1: tl.constexpr,
 ):  # fmt: skip
     """A tile of keys of one head of one event; or, after ``key_tiles`` such, of its queries."""
-    h = tl.program_id(0) % heads
-    event = tl.program_id(0) // heads
-    q_start = tl.load(q_ptr + event).to(tl.int64)
-    n = tl.load(q_ptr + event + 1) - tl.load(q_ptr + event)
-    k_start = tl.load(k_ptr + event).to(tl.int64)
-    m = tl.load(k_ptr + event + 1) - tl.load(k_ptr + event)
+    h, q_start, k_start, n, m = event_of(q_ptr, k_ptr, heads)
     q += q_start * q_t + h * q_h
     k += k_start * k_t + h * k_h
     v += k_start * v_t + h * v_h
@@ -103,12 +101,8 @@ def gradient_kernel(
     of_k += k_start * ok_t + h * ok_h
     of_v += k_start * ov_t + h * ov_h
     lse += q_start * heads + h
-    shift = m - n  # distances count from the last query and the last key
-    if BAND and not BOTTOM_RIGHT:
-        left, right = left + shift, right - shift
-    slope = 0.0
-    if ALIBI:
-        slope = tl.load(slopes + h).to(tl.float32)
+    shift, left, right = band_from_last(n, m, left, right, BAND, BOTTOM_RIGHT)
+    slope = slope_of(slopes, h, ALIBI)
     number = tl.program_id(1)
     if number < key_tiles:
         if number * BLOCK_N < m:

@@ -24,10 +24,13 @@ import triton.language as tl
 from lgatr.attention.backends.native.triton_tiles import (
     WEIGHTS_DOWN,
     allowed,
+    band_from_last,
     changed,
+    event_of,
     key_range,
     scaled_weights,
     scales,
+    slope_of,
     store_tile,
     tile,
 )
@@ -82,24 +85,15 @@ def forward_kernel(
     D0: tl.constexpr, D1: tl.constexpr,
 ):  # fmt: skip
     """A tile of queries of one head of one event."""
-    h = tl.program_id(0) % heads
-    event = tl.program_id(0) // heads
-    q_start = tl.load(q_ptr + event).to(tl.int64)
-    n = tl.load(q_ptr + event + 1) - tl.load(q_ptr + event)
-    k_start = tl.load(k_ptr + event).to(tl.int64)
-    m = tl.load(k_ptr + event + 1) - tl.load(k_ptr + event)
+    h, q_start, k_start, n, m = event_of(q_ptr, k_ptr, heads)
     q += q_start * q_t + h * q_h
     k += k_start * k_t + h * k_h
     v += k_start * v_t + h * v_h
     out += q_start * o_t + h * o_h
-    shift = m - n  # distances count from the last query and the last key
-    if BAND and not BOTTOM_RIGHT:
-        left, right = left + shift, right - shift
+    shift, left, right = band_from_last(n, m, left, right, BAND, BOTTOM_RIGHT)
     start = tl.program_id(1) * BLOCK_M
     if start < n:
-        slope = 0.0
-        if ALIBI:
-            slope = tl.load(slopes + h).to(tl.float32)
+        slope = slope_of(slopes, h, ALIBI)
         up_q, down_q = scales(largest, 0, PARTS)
         up_k, down_k = scales(largest, 1, PARTS)
         up_v, down_v = scales(largest, 2, PARTS)

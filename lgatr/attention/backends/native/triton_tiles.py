@@ -89,3 +89,31 @@ def key_range(start, block, n, m, shift, left, right, BAND: tl.constexpr, STEP: 
         low = (low // STEP) * STEP
         high = tl.minimum(start + block + shift + right, m)
     return low, high
+
+
+@triton.jit
+def event_of(q_ptr, k_ptr, heads: tl.constexpr):
+    """The head of this program; where the queries and keys of its event start; how many it has."""
+    h = tl.program_id(0) % heads
+    event = tl.program_id(0) // heads
+    n = tl.load(q_ptr + event + 1) - tl.load(q_ptr + event)
+    m = tl.load(k_ptr + event + 1) - tl.load(k_ptr + event)
+    return h, tl.load(q_ptr + event).to(tl.int64), tl.load(k_ptr + event).to(tl.int64), n, m
+
+
+@triton.jit
+def band_from_last(n, m, left, right, BAND: tl.constexpr, BOTTOM_RIGHT: tl.constexpr):
+    """A band with distances from the last query and the last key, and the shift to those."""
+    shift = m - n
+    if BAND and not BOTTOM_RIGHT:
+        left, right = left + shift, right - shift
+    return shift, left, right
+
+
+@triton.jit
+def slope_of(slopes, h, ALIBI: tl.constexpr):
+    """The slope of a head, zero without any."""
+    if ALIBI:
+        return tl.load(slopes + h).to(tl.float32)
+    else:
+        return 0.0
