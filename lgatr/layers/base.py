@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 from torch.compiler import is_compiling
+from torch.nn.modules import module as torch_module
 
 from lgatr.layout import Sectors, SlimState
 
@@ -16,6 +17,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Prepared attention: maps queries, keys and values ``(..., T, H, D)``, as
 :class:`lgatr.attention.Attention` does."""
+
+_OWN = frozenset({"forward", "forward_hidden", "forward_unfused", "run"})
+"""Methods that an instance has itself only if somebody replaced them."""
 
 HIDDEN_STATES = (Sectors, SlimState)
 """Types of hidden states: of layers on multivectors, and of slim ones."""
@@ -66,7 +70,7 @@ class Layer(nn.Module):
             found = _with_items(self._modules.get(name))
             counts[name] = len(found)
             for index, layer in enumerate(found):
-                layer.__dict__["_sealed_as"] = (token, name, index)
+                layer.__dict__["_sealed_as"] = (token, name, index, type(layer))
         self._seal = token, counts
 
     def _is_as_built(self) -> bool:
@@ -79,8 +83,12 @@ class Layer(nn.Module):
             if len(found) != count:
                 return False
             for index, layer in enumerate(found):
-                sealed = layer.__dict__.get("_sealed_as")
-                if sealed is None or sealed[0] is not token or sealed[1:] != (name, index):
+                own = layer.__dict__
+                sealed = own.get("_sealed_as")
+                if sealed is None or sealed[0] is not token:
+                    return False
+                # Somebody may also have given it another class or another computation.
+                if sealed[1:] != (name, index, type(layer)) or not _OWN.isdisjoint(own):
                     return False
         return True
 
@@ -143,9 +151,20 @@ def accepts_hidden(forward: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
+_GLOBAL_HOOKS = tuple(
+    getattr(torch_module, name)
+    for name in (
+        "_global_forward_hooks",
+        "_global_forward_pre_hooks",
+        "_global_backward_hooks",
+        "_global_backward_pre_hooks",
+    )
+)
+
+
 def has_hooks(module: nn.Module) -> bool:
-    """Whether hooks are registered on this module."""
-    return bool(
+    """Whether hooks are registered on this module, or on all modules."""
+    return any(_GLOBAL_HOOKS) or bool(
         module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks

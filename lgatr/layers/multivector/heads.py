@@ -64,6 +64,11 @@ def join(stage: Fused, linear: EquiLinear, heads: Tensor, head_scale: Tensor | N
     head_scale
         ``(H,)``, or None. It multiplies the small weights rather than the large activations.
     """
+    if head_scale is not None and head_scale.shape not in ((heads.shape[-2],), (1,)):
+        raise ValueError(
+            f"head_scale has one number for each of {heads.shape[-2]} heads, or one for all; not "
+            f"the shape {tuple(head_scale.shape)}"
+        )
     weights = linear.weights() if head_scale is None else linear.scaled_weights(head_scale)
     if heads.dim() == 3:
         return Sectors(*stage(heads, *weights))

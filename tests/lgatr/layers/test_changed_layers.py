@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lgatr import CrossAttentionConfig, LGATr, SelfAttentionConfig
+from lgatr import CrossAttentionConfig, LGATr, LGATrSlim, SelfAttentionConfig
 from lgatr.layers import (
     CrossAttention,
     EquiLayerNorm,
@@ -178,3 +178,66 @@ def test_networks_are_built_as_sealed():
             if isinstance(layer, Layer) and layer.fused:
                 assert not layer.must_call_inner_layers(), type(layer).__name__
     assert LGATr in networks.KINDS
+
+
+@pytest.mark.parametrize("kind", [LGATr, LGATrSlim])
+class TestNormsOfBlocks:
+    """Norms run in one operation with the sum before them, unless somebody changes them."""
+
+    @pytest.fixture
+    def net(self, kind):
+        return networks.build(kind)
+
+    @pytest.fixture
+    def output(self, kind, net):
+        inputs = [x.detach() for x in networks.inputs(kind, 2, 4)]
+        return lambda: net(*inputs)[0].detach()
+
+    def test_another_setting(self, net, output):
+        norm = net.blocks[0].norm1
+        before, norm.stage = output(), type(norm.stage)(*(0.5, 2.0)[: len(vars(norm.stage))])
+        after = output()
+        assert not torch.allclose(before, after)
+        with norm.register_forward_hook(lambda *_: None):
+            torch.testing.assert_close(after, output())
+
+    @pytest.mark.parametrize("name", ["forward", "forward_hidden"])
+    @pytest.mark.parametrize("place", ["norm1", "norm2"])
+    def test_another_computation(self, net, output, name, place):
+        norm, called = getattr(net.blocks[0], place), []
+        computed = getattr(norm, name)
+        setattr(norm, name, lambda x: called.append(1) or computed(x))
+        before = output()
+        assert called
+        delattr(norm, name)
+        torch.testing.assert_close(before, output())
+
+    def test_another_class(self, net, output):
+        norm = net.blocks[0].norm1
+        before = output()
+
+        class Doubled(type(norm)):
+            def forward_hidden(self, x):
+                return type(x)(*(2 * part for part in super().forward_hidden(x)))
+
+        norm.__class__ = Doubled
+        assert not torch.allclose(before, output())
+
+    def test_hooks_of_all_modules(self, net, output):
+        seen, before = [], output()
+        hook = nn.modules.module.register_module_forward_hook(lambda m, *_: seen.append(m))
+        try:
+            torch.testing.assert_close(before, output())
+        finally:
+            hook.remove()
+        inner = {m for m in net.modules() if isinstance(m, Layer)}
+        assert inner <= set(seen)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (9, 2)])
+def test_scales_of_other_shapes_are_refused(shape):
+    net = networks.build(LGATr)
+    net.blocks[0].attention.head_scale = nn.Parameter(torch.ones(shape, dtype=torch.float64))
+    inputs = [x.detach() for x in networks.inputs(LGATr, 2, 4)]
+    with pytest.raises(ValueError, match="head_scale has one number for each of"):
+        net(*inputs)
