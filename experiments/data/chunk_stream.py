@@ -20,6 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from data.errors import DataError
 from data.formats import Format
+from data.identity import MANY_FILES
 from data.jets import IntArray, Jets, concatenate
 from data.reading import Snapshot, reading
 from experiments.data.batch import EventBatch
@@ -99,7 +100,7 @@ class Shards:
         snapshots: dict[Path, Snapshot] = {}
         kind: Kind | None = None
         skipped = []
-        quiet = len(files) < 50
+        quiet = len(files) < MANY_FILES
         for file in track(files, f"Looking into {split} files", disable=quiet):
             try:
                 with reading(file):

@@ -11,6 +11,7 @@ import torch
 
 from data.errors import DataError
 from data.formats import read_jets
+from data.identity import digest_of_jets
 from experiments.data.batch import DataSpec, absent_classes
 from experiments.data.feeding import CPU
 from experiments.data.loader import JetDataset, ResumableLoader
@@ -134,6 +135,10 @@ class JetData(lightning.LightningDataModule):
     def num_jets(self) -> dict[str, int]:
         """Jets in each split."""
         return {split: len(dataset) for split, dataset in self._splits.items()}
+
+    def identity(self) -> dict[str, str]:
+        """A digest of the jets of each split, to notice if a run goes on with others."""
+        return {split: digest_of_jets(dataset.jets) for split, dataset in self._splits.items()}
 
     def _resident(self, split: str, device: torch.device) -> ResidentJets | None:
         """A split in the memory of a device, or None if it is not kept there."""

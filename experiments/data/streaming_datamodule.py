@@ -9,6 +9,7 @@ import lightning
 
 from data.errors import DataError
 from data.formats import find_format
+from data.identity import digest_of_files
 from experiments.data.batch import DataSpec
 from experiments.data.chunk_stream import JetStream, Shards, absent_classes
 from experiments.data.datamodule import Workers, default_workers, preparing_device, ranks
@@ -103,6 +104,13 @@ class StreamedData(lightning.LightningDataModule):
     def absent_classes(self, split: str) -> list[str]:
         """Names of the classes that a split has no jets of, if it is small enough to search."""
         return absent_classes(self._shards[split], self.chunk_size, self.skip_corrupt)
+
+    def identity(self) -> dict[str, str]:
+        """A digest of the files of each split, to notice if a run goes on with others."""
+        return {
+            split: digest_of_files(list(shards.counts), self.path)
+            for split, shards in self._shards.items()
+        }
 
     def skipped(self) -> dict[str, int]:
         """Numbers of damaged files and of damaged chunks that were skipped."""

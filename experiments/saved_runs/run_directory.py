@@ -19,6 +19,7 @@ from data.atomic import write_text
 from experiments.data.batch import DataSpec
 from experiments.errors import UserError
 from experiments.saved_runs import saved_config
+from experiments.saved_runs.data_identity import IDENTITY, Identity, write_identity
 from experiments.saved_runs.metrics_file import read_metrics
 from experiments.saved_runs.saved_config import read_json
 
@@ -152,8 +153,8 @@ def check_places(directory: Path) -> None:
     UserError
         If a directory, or anything else, is in the place of a file, or the reverse.
     """
-    files = (LAST, BEST, CONFIG, SPEC, SCORES, SYMMETRY, METRICS, COMMAND, RESUMES, "report.html")
-    for name in files:
+    files = (LAST, BEST, CONFIG, SPEC, IDENTITY, SCORES, SYMMETRY, METRICS, COMMAND, RESUMES)
+    for name in (*files, "report.html"):
         place = directory / name
         if place.is_symlink() or place.exists():
             if not place.is_file():
@@ -188,7 +189,13 @@ def lock(directory: Path) -> None:
     os.write(file, f"{os.getpid()} on {platform.node()}".encode())
 
 
-def claim(directory: Path, config: str, spec: DataSpec, overrides: list[str]) -> None:
+def claim(
+    directory: Path,
+    config: str,
+    spec: DataSpec,
+    overrides: list[str],
+    identity: Identity | None = None,
+) -> None:
     """Write the files of a new run directory that resuming the run needs.
 
     Parameters
@@ -201,8 +208,11 @@ def claim(directory: Path, config: str, spec: DataSpec, overrides: list[str]) ->
         Specification of the data set.
     overrides
         Overrides of the command line.
+    identity
+        Which jets these are, if known.
     """
     write_spec(directory, spec)
+    write_identity(directory, identity)
     write_text(directory / COMMAND, json.dumps({"overrides": overrides}) + "\n")
     # Last, so that a directory with a configuration has all other files.
     write_text(directory / CONFIG, config)

@@ -23,6 +23,11 @@ _MEANINGS = (
         "this optimizer needs whole parameters, which trainer=fsdp divides; take optimizer=adamw",
     ),
     (
+        r"out of memory",
+        "the memory of the device is full; free some, or start a new run with a lower "
+        "data.batch_size",
+    ),
+    (
         r"Connection (closed|reset)|gloo|NCCL|ProcessGroup|Broken pipe",
         "another process of this run ended; its own message says why",
     ),
@@ -45,6 +50,8 @@ def explained_failures(command: str) -> Iterator[None]:
         # An error in a worker has its stack trace before the one line.
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise DataError(lines[-1].removeprefix("data.errors.DataError: ") + then) from error
+    except OSError as error:  # a full disk, mostly
+        raise UserError(describe(error) + then) from error
     except RuntimeError as error:
         for pattern, meaning in _MEANINGS:
             if re.search(pattern, str(error)):

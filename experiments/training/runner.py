@@ -29,6 +29,7 @@ from experiments.report.results import save_results
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.checkpoint_contents import check_training_state
 from experiments.saved_runs.checkpoints import check_fits, read_checkpoint
+from experiments.saved_runs.data_identity import Identity, check_identity, identity_of
 from experiments.tasks.classification import Classification
 from experiments.training import resume
 from experiments.training.checks.run import check_run
@@ -70,8 +71,10 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     datamodule = instantiate(cfg.data)
     datamodule.setup()
     spec = datamodule.spec
+    identity = identity_of(datamodule) if first else None
     if resumption is not None:
         run_directory.check_spec(directory, spec)
+        check_identity(directory, identity, f"data.path={cfg.data.get('path')}")
     task, make_model = _task(cfg, spec)
     trainer = _trainer(cfg)
     step = 0
@@ -83,7 +86,7 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     if first and step != trainer.max_steps:
         rehearse(cfg, task, datamodule, trainer.strategy.root_device)
     if first:
-        _begin(cfg, directory, spec, resumption, step, revision)
+        _begin(cfg, directory, spec, identity, resumption, step, revision)
     if resumption is not None:
         for logger in trainer.loggers:
             if hasattr(logger, "go_on_from"):
@@ -114,6 +117,7 @@ def _begin(
     cfg: DictConfig,
     directory: Path,
     spec: DataSpec,
+    identity: Identity | None,
     resumption: resume.Resumption | None,
     step: int,
     revision: str,
@@ -122,7 +126,8 @@ def _begin(
     if resumption is None:
         run_directory.lock(directory)
         run_directory.check_free(directory)
-        run_directory.claim(directory, OmegaConf.to_yaml(cfg, resolve=True), spec, _overrides())
+        resolved = OmegaConf.to_yaml(cfg, resolve=True)
+        run_directory.claim(directory, resolved, spec, _overrides(), identity)
     else:
         resume.begin(resumption, step, revision)
     print(f"Results go to {directory}")

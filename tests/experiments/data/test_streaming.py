@@ -250,6 +250,23 @@ def test_module(folder):
     assert {len(b) for b in take(module.train_dataloader(), 20)} == {8}
 
 
+def test_other_files_are_noticed(folder):
+    def identity(**options):
+        module = data(folder, **options)
+        module.setup()
+        return module.identity()
+
+    before = identity()
+    assert set(before) == {"train", "val", "test"}
+    (folder / "val" / "1.h5").rename(folder / "val" / "1b.h5")
+    after = identity()
+    assert {split for split in before if before[split] != after[split]} == {"val"}
+    (folder / "train" / "1.h5").write_bytes((folder / "train" / "0.h5").read_bytes())
+    assert identity()["train"] != before["train"]
+    (folder / "test" / "2.h5").write_bytes(b"damaged")
+    assert identity(skip_corrupt=True)["test"] != before["test"]
+
+
 def test_memory_stays_flat(folder):
     """Buffers hold one group of chunks and less than a batch."""
     found = stream(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -195,6 +196,7 @@ def test_two_processes_save_and_end_together(tmp_path, how):
         ("DataLoader worker (pid 7) is killed by signal: Killed.", "prepares batches was killed"),
         ("DataLoader worker (pid(s) 7) exited unexpectedly", "prepares batches was killed"),
         ("[gloo/transport] Connection closed by peer [127.0.0.1]:3", "another process"),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB", "lower data.batch_size"),
         ("aten.lerp_.Scalar got mixed torch.Tensor and DTensor, need to", "optimizer=adamw"),
     ],
 )
@@ -202,5 +204,9 @@ def test_explanations(message, words):
     with pytest.raises(UserError, match=f"{words}.*go on by: COMMAND"):
         with explained_failures("COMMAND"):
             raise RuntimeError(message)
+    full = OSError(errno.ENOSPC, "essay", "last.ckpt")
+    with pytest.raises(UserError, match="last.ckpt: No space left on device; go on by: COMMAND"):
+        with explained_failures("COMMAND"):
+            raise full
     with pytest.raises(RuntimeError, match="something else"), explained_failures("COMMAND"):
         raise RuntimeError("something else")

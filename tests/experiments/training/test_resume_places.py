@@ -6,13 +6,18 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from data.formats import packed, read_jets
 from experiments import compare
+from experiments.cli import ROOT
 from experiments.data.batch import DataSpec
 from experiments.errors import UserError
 from experiments.saved_runs import run_directory
+from experiments.saved_runs.data_identity import IDENTITY, check_identity, write_identity
 from experiments.training import resume
+from support.commands import run
 from support.runs import files
 
 LONGER = "trainer.max_steps=40"
@@ -111,3 +116,47 @@ def test_which_run_is_said_once(finished, more, words):
 def test_a_misspelt_package_is_named(finished):
     with pytest.raises(UserError, match="--trust 'no_such': no package"):
         resume.plan([f"resume={finished}", LONGER, "--trust", "no_such"])
+
+
+@pytest.fixture
+def sample(tmp_path):
+    """A file of jets that may be changed."""
+    return Path(shutil.copy(ROOT / "data" / "toptagging_mini.h5", tmp_path / "jets.h5"))
+
+
+def with_other_jets(file: Path, split: str) -> None:
+    """Put another valid sample in the place of a file: jets of one split come in another order."""
+    parts = {name: read_jets(file, name) for name in ("train", "val", "test")}
+    parts = {name: jets.select(np.arange(len(jets))) for name, jets in parts.items()}
+    parts[split] = parts[split].select(np.arange(len(parts[split]))[::-1])
+    packed.write(file, parts, {}, compress=False)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_other_jets_at_the_same_place(sample, tmp_path, split):
+    folder = tmp_path / "run"
+    small = ("model=transformer_small", "debug=fast", f"data.path={sample}", f"run_dir={folder}")
+    run(*small, check=True)
+    former, before = sample.read_bytes(), files(folder)
+    with_other_jets(sample, split)
+    done = run(f"resume={folder}", "trainer.max_steps=25")
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert f"holds other jets for {split} than when the run began" in done.stderr
+    assert files(folder) == before
+    sample.write_bytes(former)
+    run(f"resume={folder}", "trainer.max_steps=25", check=True)
+    with_other_jets(sample, split)
+    (folder / IDENTITY).unlink()  # as the message says
+    run(f"resume={folder}", "trainer.max_steps=30", check=True)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\x00"])
+def test_damaged_identity(tmp_path, text):
+    check_identity(tmp_path, {"train": "a"}, "data.path=x")  # an old run
+    write_identity(tmp_path, {"train": "a"})
+    check_identity(tmp_path, {"train": "a"}, "data.path=x")
+    with pytest.raises(UserError, match=r"data.path=x: holds other jets for val "):
+        check_identity(tmp_path, {"train": "a", "val": "b"}, "data.path=x")
+    (tmp_path / IDENTITY).write_text(text)
+    with pytest.raises(UserError, match=IDENTITY):
+        check_identity(tmp_path, {"train": "a"}, "data.path=x")
