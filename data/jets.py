@@ -220,7 +220,7 @@ class Jets:
                 f"{self.source}: {len(self.labels)} labels for {len(self.offsets) - 1} jets"
             )
         if len(self) == 0:
-            raise DataError(f"{self.source}: holds no jet")
+            raise DataError(f"{self.source}: holds no jet; fetch or generate it again")
         lengths = self.lengths
         if self.offsets[0] != 0 or lengths.min() < 0 or self.offsets[-1] != len(self.constituents):
             raise DataError(

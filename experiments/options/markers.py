@@ -109,7 +109,10 @@ Dropout = Annotated[float, Range(0, 1, below=True)]
 Text = Annotated[str, NotEmpty()]
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean x?`` if a known name is similar, else an empty string."""
+def did_you_mean(name: str, known: Iterable[str], above: str = "") -> str:
+    """``; did you mean x?`` if a known name is similar, else an empty string.
+
+    ``above`` stands before the name in the answer, and does not count.
+    """
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {above}{close[0]}?" if close else ""

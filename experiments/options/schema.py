@@ -24,7 +24,7 @@ from experiments.options.signatures import Parameters, find, keywords_of, parame
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _SPECIAL = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
-_FEW = 12
+_FEW = 16
 _PLACEHOLDER = "<missing>"
 _REQUIRED = re.compile(r"\$\{required:(.*)\}", re.DOTALL)
 
@@ -123,8 +123,8 @@ class Schema:
 
     def _unknown(self, place: str, known: list[str]) -> None:
         above, _, name = place.rpartition(".")
-        here = [f"{above}.{k}" if above else k for k in known]
-        advice = did_you_mean(place, here)
+        # Names alone: what stands above them would make all of them similar.
+        advice = did_you_mean(name, known, f"{above}." if above else "")
         if not advice:
             namesakes = [leaf for leaf in self.leaves if leaf.rpartition(".")[2] == name]
             others = [leaf for leaf in namesakes if leaf != place]

@@ -91,6 +91,7 @@ task.graph_step=abc|whole number
 task.graph_step=0.5|whole number
 task.graph_step=-1|at least 0
 trainer.max_step=10|did you mean trainer.max_steps?
+optimizer.foo=1|optimizer.foo: unknown option; choose from
 trainer.max_steps=-1|from 1
 trainer.val_check_interval=0.5|whole number
 trainer.precision=17|bf16-mixed
