@@ -1,14 +1,15 @@
-"""Tell whether a sample is the one that it was: digests of jets and of files.
+"""Digests of jets and of files, which tell whether a sample is the one that it was.
 
-Up to :data:`MOST_BYTES` everything enters a digest. Of more, evenly spaced pieces do, among them
-the first and the last: looking at a sample must cost little beside training on it.
+Looking at a sample must cost little beside training on it: up to :data:`MOST_BYTES`, everything
+enters. Of larger ones evenly spaced pieces do, among them the first and the last; what changes
+between them goes unnoticed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from data.jets import Jets
 from data.reading import reading
 
 MOST_BYTES = 1 << 30
-"""Bytes of each column of jets that enter a digest, more than most have; read in a second."""
+"""Of each column of jets in memory, or of all files together, that enter; read in a second."""
 
 PIECE = 1 << 16
 """Bytes of a piece. Packed files end with a checksum of all their checksums, within one piece."""
@@ -27,7 +28,10 @@ PIECE = 1 << 16
 MANY_FILES = 50
 """From how many files on work on them shows a bar."""
 
-_PIECES_OF_A_FILE = 5
+DAMAGED = "damaged"
+"""Instead of the digest of a file that cannot be read and is left out."""
+
+_FEWEST = 5
 _DIGITS = 32
 
 
@@ -62,14 +66,38 @@ def digest_of_jets(jets: Jets) -> str:
     return found.hexdigest()[:_DIGITS]
 
 
-def digest_of_files(files: Sequence[Path], folder: Path) -> str:
-    """A digest of files: names below ``folder``, sizes, and pieces of the content."""
+def digests_of_files(
+    files: Sequence[Path], folder: Path, noted: Mapping[str, str]
+) -> dict[str, str]:
+    """A digest of the size and the content of each file, by its path below ``folder``.
+
+    Parameters
+    ----------
+    files, folder
+        The files, and the folder that they are in.
+    noted
+        Digests of before, which are compared with: they begin with the number of pieces that
+        entered, ``0:`` for all.
+    """
+    total = sum(os.stat(file).st_size for file in files)
+    pieces = 0 if total <= MOST_BYTES else max(_FEWEST, MOST_BYTES // PIECE // len(files))
+    found = {}
+    for path in track(files, "Comparing files", disable=len(files) < MANY_FILES):
+        name = os.path.relpath(path, folder)
+        before = noted.get(name, "").partition(":")[0]
+        found[name] = digest_of_file(path, int(before) if before.isdecimal() else pieces)
+    return found
+
+
+def digest_of_file(path: Path, pieces: int = 0) -> str:
+    """A digest of the size and the content of a file, or of ``pieces`` of it."""
     found = hashlib.sha256()
-    for path in track(sorted(files), "Comparing files", disable=len(files) < MANY_FILES):
-        with reading(path), open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            found.update(f"{os.path.relpath(path, folder)!r} {size}".encode())
-            for start, stop in _places(size, _PIECES_OF_A_FILE):
-                file.seek(start)
-                found.update(file.read(stop - start))
-    return found.hexdigest()[:_DIGITS]
+    with reading(path), open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        found.update(str(size).encode())
+        count = max(pieces, _FEWEST) if pieces else -(-size // PIECE)
+        for start, stop in _places(size, count):
+            for first in range(start, stop, PIECE):
+                file.seek(first)
+                found.update(file.read(min(PIECE, stop - first)))
+    return f"{pieces}:{found.hexdigest()[:_DIGITS]}"

@@ -21,6 +21,7 @@ import numpy as np
 from data.errors import DataError
 
 _LONGEST_REASON = 200
+_ADVICE = "; give the path of your jets (run.py: data.path=PATH)"
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -80,9 +81,9 @@ def snapshot(path: Path) -> Snapshot | None:
     try:
         status = os.stat(path)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file or folder; set data.path to your jets") from error
+        raise DataError(f"{path}: no such file or folder{_ADVICE}") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {_reason(error)}; set data.path to your jets") from error
+        raise DataError(f"{path}: {_reason(error)}{_ADVICE}") from error
     if stat.S_ISDIR(status.st_mode):
         return None
     for is_kind, name in _KINDS:

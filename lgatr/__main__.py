@@ -58,7 +58,7 @@ def main() -> None:
         "formula: plain torch; also under autocast, inside torch.func and, but for the product, in "
         "traced programs"
     )
-    print("backends of attention: python -m lgatr.attention")
+    print("attention: other kernels of the native backend; all backends: python -m lgatr.attention")
 
 
 if __name__ == "__main__":

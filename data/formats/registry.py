@@ -122,7 +122,7 @@ def formats() -> list[Format]:
     names = sorted(m.name for m in pkgutil.iter_modules(package.__path__))
     ours = [importlib.import_module(f"data.formats.{n}") for n in names if n not in _NOT_FORMATS]
     theirs = [_load(point) for point in entry_points(group=ENTRY_POINT_GROUP)]
-    return [Format(module) for module in (*ours, *theirs)]
+    return [Format(_checked(module, module.__name__)) for module in ours] + [*map(Format, theirs)]
 
 
 def _load(point: EntryPoint) -> ModuleType:
@@ -133,12 +133,13 @@ def _load(point: EntryPoint) -> ModuleType:
             f"entry point {point.name} of {ENTRY_POINT_GROUP}: {point.value} does not load "
             f"({error}); fix or uninstall that package"
         ) from error
+    return _checked(module, f"entry point {point.name} of {ENTRY_POINT_GROUP}: {point.value}")
+
+
+def _checked(module: ModuleType, where: str) -> ModuleType:
     needed = (*_NEEDED, *(_OF_FILES if hasattr(module, "files") else ("read",)))
     if missing := [name for name in needed if not hasattr(module, name)]:
-        raise DataError(
-            f"entry point {point.name} of {ENTRY_POINT_GROUP}: {point.value} lacks "
-            f"{', '.join(missing)}; see docs/extending.md"
-        )
+        raise DataError(f"{where} lacks {', '.join(missing)}; see docs/extending.md")
     return module
 
 

@@ -27,7 +27,7 @@ from experiments.data.batch import EventBatch
 from experiments.data.preparation import Preparation
 from experiments.data.raw_batches import RawBatches
 
-_HINT = "or leave out such files by data.skip_corrupt=true"
+_HINT = "or leave out such files by adding data.skip_corrupt=true"
 _MAX_CHUNKS_READ = 500  # in search of absent classes
 
 
@@ -76,7 +76,7 @@ class Shards:
     snapshots
         Size and time of each file, to notice changes.
     skipped
-        Names of damaged files that were skipped.
+        Damaged files that were skipped.
     """
 
     form: Format
@@ -84,7 +84,7 @@ class Shards:
     counts: dict[Path, int]
     kind: Kind
     snapshots: dict[Path, Snapshot]
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[Path, ...] = ()
 
     @classmethod
     def find(cls, form: Format, path: Path, split: str, skip_corrupt: bool) -> Shards:
@@ -99,7 +99,7 @@ class Shards:
         counts: dict[Path, int] = {}
         snapshots: dict[Path, Snapshot] = {}
         kind: Kind | None = None
-        skipped = []
+        skipped: list[Path] = []
         quiet = len(files) < MANY_FILES
         for file in track(files, f"Looking into {split} files", disable=quiet):
             try:
@@ -113,7 +113,7 @@ class Shards:
                 if not skip_corrupt:
                     raise DataError(f"{error}; {_HINT}") from error
                 print(f"skipped: {error}", file=sys.stderr)
-                skipped.append(file.name)
+                skipped.append(file)
         if kind is None:
             raise DataError(f"{path}: has no jets for {split}")
         return cls(form, split, counts, kind, snapshots, tuple(skipped))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import lightning
@@ -136,7 +136,7 @@ class JetData(lightning.LightningDataModule):
         """Jets in each split."""
         return {split: len(dataset) for split, dataset in self._splits.items()}
 
-    def identity(self) -> dict[str, str]:
+    def identity(self, noted: Mapping[str, str]) -> dict[str, str]:
         """A digest of the jets of each split, to notice if a run goes on with others."""
         return {split: digest_of_jets(dataset.jets) for split, dataset in self._splits.items()}
 

@@ -10,9 +10,9 @@ Legend: T particles, B events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,11 +25,15 @@ def _pt(p: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Kinematics:
-    """Four-momenta of particles and of their jets, ``(T, 4)`` as (E, px, py, pz) in GeV.
+class Particles:
+    """Particles: what features are computed from, each part once.
 
-    ``columns`` holds further properties of the particles, ``(T,)`` each. What several features
-    are made of is computed once.
+    Parameters
+    ----------
+    particle, jet
+        Four-momenta of particles and of their jets, ``(T, 4)`` as (E, px, py, pz) in GeV.
+    columns
+        Further properties of the particles by name, ``(T,)`` each; see :mod:`data.columns`.
     """
 
     particle: Tensor
@@ -66,42 +70,49 @@ class Kinematics:
         return (self.delta_eta.square() + self.delta_phi.square()).sqrt()
 
 
-def _column(name: str, k: Kinematics) -> Tensor:
-    if name not in k.columns:
-        known = ", ".join(k.columns) or "none; features of four-momenta are the set kinematics"
-        raise ValueError(
-            f"the feature {name!r} needs a column of that name, and the sample does not have it; "
-            f"columns of its particles: {known}"
-        )
-    return k.columns[name]
+@dataclass(frozen=True)
+class Feature:
+    """A feature of particles.
+
+    Parameters
+    ----------
+    compute
+        Maps the particles to ``(T,)``.
+    columns
+        Names of the columns that it is computed from, of those in :mod:`data.columns`.
+    """
+
+    compute: Callable[[Particles], Tensor]
+    columns: tuple[str, ...] = ()
+
+    @classmethod
+    def of_column(cls, name: str, function: Callable[[Tensor], Tensor] = lambda x: x) -> Feature:
+        """A function of one column."""
+        return cls(lambda particles: function(particles.columns[name]), (name,))
 
 
-def _tanh(name: str, k: Kinematics) -> Tensor:
-    return _column(name, k).tanh()
+def _up_to_one(x: Tensor) -> Tensor:
+    return x.clamp(0.0, 1.0)
 
 
-def _clipped(name: str, k: Kinematics) -> Tensor:
-    return _column(name, k).clamp(0.0, 1.0)
-
-
-JET_FEATURES: dict[str, Callable[[Kinematics], Tensor]] = {
-    "log_pt": lambda k: 0.7 * (k.pt.log() - 1.7),
-    "log_energy": lambda k: 0.7 * (k.particle[:, 0].log() - 2.0),
-    "log_pt_relative": lambda k: 0.7 * ((k.pt / k.jet_pt).log() + 4.7),
-    "log_energy_relative": lambda k: 0.7 * ((k.particle[:, 0] / k.jet[:, 0]).log() + 4.7),
-    "delta_eta": lambda k: 2.0 * k.delta_eta,
-    "delta_phi": lambda k: 2.0 * k.delta_phi,
-    "delta_r": lambda k: 4.0 * (k.delta_r - 0.2),
-    "charge": partial(_column, "charge"),
-    "is_charged_hadron": partial(_column, "is_charged_hadron"),
-    "is_neutral_hadron": partial(_column, "is_neutral_hadron"),
-    "is_photon": partial(_column, "is_photon"),
-    "is_electron": partial(_column, "is_electron"),
-    "is_muon": partial(_column, "is_muon"),
-    "d0": partial(_tanh, "d0"),
-    "d0_error": partial(_clipped, "d0_error"),
-    "dz": partial(_tanh, "dz"),
-    "dz_error": partial(_clipped, "dz_error"),
+FEATURES: dict[str, Feature] = {
+    "log_pt": Feature(lambda p: 0.7 * (p.pt.log() - 1.7)),
+    "log_energy": Feature(lambda p: 0.7 * (p.particle[:, 0].log() - 2.0)),
+    "log_pt_relative": Feature(lambda p: 0.7 * ((p.pt / p.jet_pt).log() + 4.7)),
+    "log_energy_relative": Feature(lambda p: 0.7 * ((p.particle[:, 0] / p.jet[:, 0]).log() + 4.7)),
+    "delta_eta": Feature(lambda p: 2.0 * p.delta_eta),
+    "delta_phi": Feature(lambda p: 2.0 * p.delta_phi),
+    "delta_r": Feature(lambda p: 4.0 * (p.delta_r - 0.2)),
+    "charge": Feature.of_column("charge"),
+    "is_charged_hadron": Feature.of_column("is_charged_hadron"),
+    "is_neutral_hadron": Feature.of_column("is_neutral_hadron"),
+    "is_photon": Feature.of_column("is_photon"),
+    "is_electron": Feature.of_column("is_electron"),
+    "is_muon": Feature.of_column("is_muon"),
+    "d0": Feature.of_column("d0", torch.tanh),
+    "d0_error": Feature.of_column("d0_error", _up_to_one),
+    "dz": Feature.of_column("dz", torch.tanh),
+    "dz_error": Feature.of_column("dz_error", _up_to_one),
 }
 """Feature by name: natural logarithms of GeV or of ratios, pseudorapidity, radians; tanh of
 displacements in mm, and their errors cut off at 1 mm."""
@@ -130,19 +141,54 @@ def feature_names(names: Sequence[str]) -> tuple[str, ...]:
     ValueError
         If a name is unknown.
     """
-    unknown = [name for name in names if name not in JET_FEATURES and name not in SETS]
+    unknown = [name for name in names if name not in FEATURES and name not in SETS]
     if unknown:
         raise ValueError(
-            f"no feature {', '.join(unknown)}; there are {', '.join(JET_FEATURES)}, "
+            f"no feature {', '.join(unknown)}; there are {', '.join(FEATURES)}, "
             f"and the sets {', '.join(SETS)}"
         )
     found = [feature for name in names for feature in SETS.get(name, (name,))]
     return tuple(dict.fromkeys(found))
 
 
-def features_of(kinematics: Kinematics, names: Sequence[str]) -> Tensor:
-    """Compute features by name (no sets), ``(T, features)``."""
-    return torch.stack([JET_FEATURES[name](kinematics) for name in names], dim=1)
+def columns_of(names: Sequence[str], there: Iterable[str] | None = None) -> tuple[str, ...]:
+    """The columns that features (no sets) are computed from, each once.
+
+    Parameters
+    ----------
+    names
+        Of features.
+    there
+        Columns of the sample, if they are to be compared.
+
+    Raises
+    ------
+    ValueError
+        If the sample lacks one.
+    """
+    known = None if there is None else tuple(there)
+    for name in names:
+        for column in FEATURES[name].columns:
+            if known is not None and column not in known:
+                others = ", ".join(known) or "none"
+                raise ValueError(
+                    f"the feature {name!r} needs the column {column!r}, and the sample does not "
+                    f"have it; columns of its particles: {others}; features of four-momenta are "
+                    "the set kinematics"
+                )
+    return tuple(dict.fromkeys(column for name in names for column in FEATURES[name].columns))
+
+
+def features_of(particles: Particles, names: Sequence[str]) -> Tensor:
+    """Compute features by name (no sets), ``(T, features)``.
+
+    Raises
+    ------
+    ValueError
+        If the particles lack a column.
+    """
+    columns_of(names, particles.columns)
+    return torch.stack([FEATURES[name].compute(particles) for name in names], dim=1)
 
 
 def compute_features(
@@ -163,4 +209,4 @@ def compute_features(
         return fourmomenta.new_empty(len(fourmomenta), 0)
     index = packing.batch_index()
     jets = fourmomenta.new_zeros(packing.num_events, 4).index_add(0, index, fourmomenta)
-    return features_of(Kinematics(fourmomenta, jets[index], columns or {}), names)
+    return features_of(Particles(fourmomenta, jets[index], columns or {}), names)

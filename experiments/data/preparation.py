@@ -17,12 +17,12 @@ from torch import Tensor
 from data.jets import FloatArray, Jets
 from experiments.data.augmentations import AUGMENTATIONS, augment, check_augmentations, draw
 from experiments.data.batch import EventBatch
-from experiments.data.features import JET_FEATURES, SETS, compute_features, feature_names
+from experiments.data.features import FEATURES, SETS, columns_of, compute_features, feature_names
 from experiments.data.raw_batches import RawBatches
 from experiments.options.markers import OneOf
 from lgatr import Packing
 
-Feature = Annotated[str, OneOf((*JET_FEATURES, *SETS))]
+Feature = Annotated[str, OneOf((*FEATURES, *SETS))]
 Augmentation = Annotated[str, OneOf(AUGMENTATIONS)]
 
 
@@ -69,8 +69,14 @@ class Preparation:
         return jets
 
     def columns_of(self, jets: Jets) -> tuple[str, ...]:
-        """Names of the columns of particles that features may be computed from."""
-        return () if set(self.features) <= set(SETS["kinematics"]) else tuple(jets.particles)
+        """Names of the columns of particles that features are computed from.
+
+        Raises
+        ------
+        ValueError
+            If the jets lack one.
+        """
+        return columns_of(self.features, jets.particles)
 
     def draws(self, constituents: FloatArray, events: int) -> Tensor:
         """The random numbers of a batch: ``(augmentations, events)``.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import lightning
 
 from data.errors import DataError
 from data.formats import find_format
-from data.identity import digest_of_files
+from data.identity import DAMAGED, digests_of_files
 from experiments.data.batch import DataSpec
 from experiments.data.chunk_stream import JetStream, Shards, absent_classes
 from experiments.data.datamodule import Workers, default_workers, preparing_device, ranks
@@ -105,12 +106,15 @@ class StreamedData(lightning.LightningDataModule):
         """Names of the classes that a split has no jets of, if it is small enough to search."""
         return absent_classes(self._shards[split], self.chunk_size, self.skip_corrupt)
 
-    def identity(self) -> dict[str, str]:
-        """A digest of the files of each split, to notice if a run goes on with others."""
-        return {
-            split: digest_of_files(list(shards.counts), self.path)
-            for split, shards in self._shards.items()
-        }
+    def identity(self, noted: Mapping[str, str]) -> dict[str, str]:
+        """A digest of each file, to notice if a run goes on with others.
+
+        ``noted`` are those of before; see :func:`~data.identity.digests_of_files`.
+        """
+        files = dict.fromkeys(file for shards in self._shards.values() for file in shards.counts)
+        found = digests_of_files(list(files), self.path, noted)
+        skipped = (file for shards in self._shards.values() for file in shards.skipped)
+        return found | {os.path.relpath(file, self.path): DAMAGED for file in skipped}
 
     def skipped(self) -> dict[str, int]:
         """Numbers of damaged files and of damaged chunks that were skipped."""

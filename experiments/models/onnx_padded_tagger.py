@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.columns import PARTICLES
-from experiments.data.features import JET_FEATURES, SETS, Kinematics
+from experiments.data.features import SETS, Particles, columns_of, features_of
 from experiments.errors import UserError
 from experiments.models.baselines.lorentznet import LorentzNet, minkowski_product, signed_log
 from experiments.models.baselines.part import ParticleTransformer
@@ -49,20 +48,19 @@ def features_of_padded(
     names
         Names of the features.
     columns
-        The columns among them, in their order, ``(B, N)`` each.
+        Those of :func:`~experiments.data.features.columns_of`, ``(B, N)`` each.
     """
     if not names:
         return fourmomenta[..., :0]
     # A particle at rest in place of padding keeps logarithms finite.
     at_rest = torch.tensor([1.0, 0.0, 0.0, 0.0], device=real.device, dtype=fourmomenta.dtype)
     jets = fourmomenta.sum(dim=1, keepdim=True).expand_as(fourmomenta)
-    given = [name for name in names if name in PARTICLES]
-    kinematics = Kinematics(
+    particles = Particles(
         torch.where(real.unsqueeze(-1), fourmomenta, at_rest).flatten(0, 1),
         jets.flatten(0, 1),
-        {name: column.flatten() for name, column in zip(given, columns, strict=True)},
+        {name: column.flatten() for name, column in zip(columns_of(names), columns, strict=True)},
     )
-    found = torch.stack([JET_FEATURES[name](kinematics) for name in names], dim=1)
+    found = features_of(particles, names)
     return torch.where(real.unsqueeze(-1), found.unflatten(0, real.shape), 0.0)
 
 
@@ -268,7 +266,7 @@ class PaddedTagger(nn.Module):
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of particles that the features need; see :mod:`data.columns`."""
-        return tuple(name for name in self.features if name in PARTICLES)
+        return columns_of(self.features)
 
     @property
     def max_particles(self) -> int | None:

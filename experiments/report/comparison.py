@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from experiments.metrics.ensemble import ensemble_metrics
 from experiments.report.published import COLUMNS, published, value_with_error
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.metrics_file import read_metrics
+from experiments.saved_runs.same_data import Identity, read_identity
 from experiments.saved_runs.saved_config import load_config
 
 _SEEDS = ("seed", "random_state")
@@ -54,7 +56,16 @@ class Run:
         results = read_metrics(metrics)
         name, task = f"{cfg.get('name')}, {target}", str(cfg.get("published"))
         setup = dict(_options(cfg, str(cfg.get("run_dir"))))
+        noted = read_identity(folder)
+        if noted is not None:  # other jets at the same path make another setup
+            setup["data.path"] = f"{setup.get('data.path')} ({_short_digest(noted)})"
         return cls(name, task, setup, results, folder, cfg.get("task") or {})
+
+
+def _short_digest(identity: Identity) -> str:
+    """Enough of the jets' digests to tell samples apart."""
+    text = repr(sorted(identity.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _options(value: Any, run_dir: str, name: str = "") -> Iterator[tuple[str, Any]]:

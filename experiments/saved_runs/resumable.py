@@ -8,10 +8,16 @@ LENGTHS = ("trainer.max_steps", "trainer.max_time")
 _HARMLESS = (
     "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy", *LENGTHS,
     "trainer.log_every_n_steps", "trainer.enable_progress_bar", "trainer.profiler",
-    "data.num_workers", "data.resident", "logger", "callbacks.progress",
+    "data.num_workers", "data.resident", "data.path", "data.skip_corrupt", "logger",
+    "callbacks.progress",
     "callbacks.learning_rate",
 )  # fmt: skip
-"""Options that results do not depend on, with all below them, and how long to train."""
+"""Options that results do not depend on, with all below them, and how long to train.
+
+Jets at another ``data.path`` are compared with those of before; see
+:mod:`experiments.saved_runs.same_data`. ``data.skip_corrupt`` changes nothing as long as all files
+can be read.
+"""
 
 _READERS = ("trainer.devices", "trainer.num_nodes", "data.num_workers")
 """Options that say how many processes read the data."""

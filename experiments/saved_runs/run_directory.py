@@ -19,8 +19,8 @@ from data.atomic import write_text
 from experiments.data.batch import DataSpec
 from experiments.errors import UserError
 from experiments.saved_runs import saved_config
-from experiments.saved_runs.data_identity import IDENTITY, Identity, write_identity
 from experiments.saved_runs.metrics_file import read_metrics
+from experiments.saved_runs.same_data import IDENTITY, Identity, write_identity
 from experiments.saved_runs.saved_config import read_json
 
 CONFIG = saved_config.CONFIG
@@ -138,11 +138,17 @@ def check_free(directory: Path) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise UserError(f"run_dir={directory} is a file; choose a folder")
-    if directory.exists() and any(p for p in directory.iterdir() if p.name != LOCK):
+    if directory.exists() and not _is_free(directory):
         raise UserError(
             f"run_dir={directory} already holds results; choose another run_dir, "
             f"or go on with that run: {resume_command(directory)}"
         )
+
+
+def _is_free(directory: Path) -> bool:
+    """Whether nothing is there, or only what :func:`claim` had written when it was interrupted."""
+    begun = () if (directory / CONFIG).exists() else (SPEC, IDENTITY, COMMAND)
+    return all(p.name in begun or p.name.startswith(".") for p in directory.iterdir())
 
 
 def check_places(directory: Path) -> None:

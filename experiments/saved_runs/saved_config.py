@@ -22,10 +22,10 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, most: int = MAX_BYTES) -> str:
     """Read a small text file."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if path.stat().st_size > most:
             raise UserError(f"{path}: {path.stat().st_size:,} bytes are no file that a run writes")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -34,8 +34,8 @@ def _read(path: Path) -> str:
         raise UserError(f"{path}: not a text file; restore it from a copy, or run again") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file of a run directory.
+def read_json(path: Path, most: int = MAX_BYTES) -> dict[str, Any]:
+    """Read a JSON object from a file of a run directory, of so many bytes at most.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file is missing, too large, or holds anything else.
     """
     try:
-        found = json.loads(_read(path))
+        found = json.loads(_read(path, most))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); restore it, or run again") from error
     if not isinstance(found, dict):

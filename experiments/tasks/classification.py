@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
@@ -21,7 +22,15 @@ from experiments.options.markers import Limit, Range, Text
 from experiments.tasks.recorded_steps import GraphedForward, check_recordable, default_step
 
 CHECK_EVERY = 50  # steps
-_SHOWN = ("accuracy", "auc", "loss")
+VALIDATION_METRICS = ("accuracy", "auc", "loss")
+"""Of :func:`.score_metrics`: computed, logged and shown after each validation."""
+
+
+def _number(metric: float | None) -> float:
+    """A metric as callbacks take it: NaN where it is not defined."""
+    return math.nan if metric is None else float(metric)
+
+
 Efficiency = Annotated[float, Range(0, 1, above=True, below=True)]
 
 
@@ -47,7 +56,10 @@ class Classification(lightning.LightningModule):
         chooses by :func:`~experiments.tasks.recorded_steps.default_step`.
     """
 
-    logged = ("val/accuracy", "val/auc", "val/loss", "val_auc", "loss", "loss_step", "loss_epoch")
+    logged = (
+        *(f"val/{name}" for name in VALIDATION_METRICS),
+        *("val_auc", "loss", "loss_step", "loss_epoch"),
+    )
     """Metrics that callbacks can monitor."""
 
     def __init__(
@@ -171,8 +183,9 @@ class Classification(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Metrics of the whole validation set."""
         metrics = self.metrics_of(self._joined())
-        self.log_dict({f"val/{name}": float(metrics[name] or 0.0) for name in _SHOWN})
-        self.log("val_auc", float(metrics["auc"] or 0.0), prog_bar=True, logger=False)
+        values = {name: _number(metrics[name]) for name in VALIDATION_METRICS}
+        self.log_dict({f"val/{name}": value for name, value in values.items()})
+        self.log("val_auc", values["auc"], prog_bar=True, logger=False)
 
     def test_step(self, batch: EventBatch, batch_idx: int) -> None:
         """Collect scores."""

@@ -20,6 +20,7 @@ from experiments.errors import UserError
 from experiments.options.markers import MAX_NAME, FolderName
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.checkpoints import check_fits, load_best
+from experiments.saved_runs.same_data import check_identity, identity_of, read_identity
 from experiments.saved_runs.saved_config import load_config
 from experiments.tasks.classification import Classification
 
@@ -68,7 +69,9 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     weights: dict[str, Any] = {}
     if hasattr(task.model, "fit"):
         own = instantiate(trained.data)
-        own.setup("fit")
+        own.setup()
+        identity = identity_of(own, read_identity(run))
+        check_identity(run, identity, f"{trained.data.path}, which {run} trained on")
         task.model.fit(own.train_pass())
     else:
         weights = _load_weights(run, task)

@@ -26,6 +26,7 @@ from experiments.options.renamed import current_option
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.metrics_file import read_metrics
 from experiments.saved_runs.resumable import LENGTHS, harmless_place, is_below
+from experiments.saved_runs.same_data import Identity, read_identity, write_identity
 from experiments.saved_runs.saved_config import changed, load_config, read_json, read_resumes
 from experiments.saved_runs.trust import check_trust
 from experiments.training.lost_checkpoints import check_nothing_saved
@@ -139,13 +140,14 @@ def read_config(directory: Path, trust: Sequence[str] = ()) -> DictConfig:
     return _moved(load_config(directory, needs, trust), directory)
 
 
-def record(resumption: Resumption, step: int, revision: str) -> None:
+def record(resumption: Resumption, step: int, revision: str, jets_compared: bool) -> None:
     """Append to the run's list of resumptions."""
     entry = {
         "date": date.today().isoformat(),
         "from_step": step,
         "git_revision": revision,
         "changes": dict(resumption.changes),
+        "jets_compared": jets_compared,
     }
     entries = [*read_resumes(resumption.directory), entry]
     write_text(
@@ -216,6 +218,8 @@ def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str
         if old is ... and before.get(name, ...) == value:
             continue  # an option that the version that started the run did not have
         place = harmless_place(name, str(own.get("data._target_")))
+        if place == "data.path" and read_identity(directory) is None:
+            place = None  # nobody can tell whether the jets are the same
         if place is None:
             shown = ("nothing" if v is ... else v for v in (old, value))
             raise UserError(
@@ -292,24 +296,11 @@ def read_resumed(checkpoint: Path) -> dict[str, Any]:
     return found
 
 
-def finished(resumption: Resumption) -> dict[str, Any] | None:
-    """Read ``metrics.json`` of a run that is finished and is not to train longer, else None."""
-    file = resumption.directory / run_directory.METRICS
-    if not file.is_file():
-        return None
-    results = read_metrics(file, ("steps",))
-    if any(name in resumption.changes for name in LENGTHS):
-        return None
-    command = run_directory.resume_command(resumption.directory)
-    print(
-        f"{resumption.directory} is finished, after {results['steps']} steps; nothing to do. "
-        f"Train longer: {command} trainer.max_steps=NUMBER"
-    )
-    return results
+def begin(resumption: Resumption, step: int, revision: str, identity: Identity | None) -> None:
+    """Record the resumption, and rename results of a finished run to keep them.
 
-
-def begin(resumption: Resumption, step: int, revision: str) -> None:
-    """Record the resumption, and rename results of a finished run to keep them."""
+    ``identity`` tells which jets it goes on with; it is noted if nothing was.
+    """
     metrics = resumption.directory / run_directory.METRICS
     if metrics.is_file():
         steps = read_metrics(metrics, ("steps",))["steps"]
@@ -317,4 +308,7 @@ def begin(resumption: Resumption, step: int, revision: str) -> None:
             file = resumption.directory / name
             if file.is_file():
                 os.replace(file, file.with_name(f"{file.stem}_{steps}_steps{file.suffix}"))
-    record(resumption, step, revision)
+    compared = read_identity(resumption.directory) is not None
+    record(resumption, step, revision, compared)
+    if not compared:
+        write_identity(resumption.directory, identity)

@@ -29,11 +29,17 @@ from experiments.report.results import save_results
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.checkpoint_contents import check_training_state
 from experiments.saved_runs.checkpoints import check_fits, read_checkpoint
-from experiments.saved_runs.data_identity import Identity, check_identity, identity_of
+from experiments.saved_runs.same_data import (
+    Identity,
+    check_identity,
+    identity_of,
+    read_identity,
+)
 from experiments.tasks.classification import Classification
 from experiments.training import resume
 from experiments.training.checks.run import check_run
 from experiments.training.failures import explained_after_training, explained_failures, restoring
+from experiments.training.finished import finished
 from experiments.training.rehearsal import rehearse
 from experiments.training.results import gather
 from experiments.training.sharding import assemble, load_weights
@@ -63,7 +69,7 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
         checkpoint = resumption.checkpoint
         if first:
             run_directory.lock(directory)
-            if (results := resume.finished(resumption)) is not None:
+            if (results := finished(resumption)) is not None:
                 return results
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     # Deterministic mode also fills new memory with NaN, which takes time.
@@ -71,10 +77,9 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     datamodule = instantiate(cfg.data)
     datamodule.setup()
     spec = datamodule.spec
-    identity = identity_of(datamodule) if first else None
     if resumption is not None:
         run_directory.check_spec(directory, spec)
-        check_identity(directory, identity, f"data.path={cfg.data.get('path')}")
+    identity = _compared_jets(cfg, directory, datamodule, resumption) if first else None
     task, make_model = _task(cfg, spec)
     trainer = _trainer(cfg)
     step = 0
@@ -92,7 +97,6 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
             if hasattr(logger, "go_on_from"):
                 logger.go_on_from(step)
     command = run_directory.resume_command(directory)
-    signals.advise(f"go on by: {command}")
     with _same_directory(directory), _children_end_too(trainer), explained_failures(command):
         seconds = _fit(trainer, task, datamodule, checkpoint)
         with explained_after_training(command):
@@ -126,11 +130,28 @@ def _begin(
     if resumption is None:
         run_directory.lock(directory)
         run_directory.check_free(directory)
-        resolved = OmegaConf.to_yaml(cfg, resolve=True)
-        run_directory.claim(directory, resolved, spec, _overrides(), identity)
-    else:
-        resume.begin(resumption, step, revision)
+    with signals.deferred_signals():  # whose advice depends on what is there
+        if resumption is None:
+            resolved = OmegaConf.to_yaml(cfg, resolve=True)
+            run_directory.claim(directory, resolved, spec, _overrides(), identity)
+        else:
+            resume.begin(resumption, step, revision, identity)
+        signals.advise(f"go on by: {run_directory.resume_command(directory)}")
     print(f"Results go to {directory}")
+
+
+def _compared_jets(
+    cfg: DictConfig, directory: Path, datamodule: Any, resumption: resume.Resumption | None
+) -> Identity | None:
+    """Which jets these are; those of a resumed run must be the same as before."""
+    if resumption is None:
+        return identity_of(datamodule, None)
+    found = identity_of(datamodule, read_identity(directory))
+    source = f"data.path={cfg.data.get('path')}"
+    if found is None and "data.path" in resumption.changes:
+        raise UserError(f"{source}: these data cannot be compared with those of before")
+    check_identity(directory, found, source)
+    return found
 
 
 def _checkpoint_file(choice: str) -> Path | None:
@@ -197,6 +218,13 @@ def _fit(trainer: Trainer, task: Classification, datamodule: Any, checkpoint: Pa
     # Our checkpoints contain only tensors and plain types.
     with restoring(trainer, checkpoint):
         trainer.fit(task, datamodule, ckpt_path=checkpoint, weights_only=True)
+    for callback in trainer.early_stopping_callbacks:
+        if callback is not None and callback.wait_count >= callback.patience:
+            print(
+                f"Ended after {trainer.global_step} of {trainer.max_steps} steps by "
+                f"callbacks.early_stopping: no better {callback.monitor} in {callback.patience} "
+                "validations"
+            )
     return time.perf_counter() - start
 
 

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 import warnings
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import torch
@@ -39,6 +39,11 @@ def backends() -> dict[str, type[Backend]]:
 
     A third party registers a :class:`~lgatr.attention.backends.base.Backend` subclass under the
     entry-point group ``lgatr.attention_backends``.
+
+    Raises
+    ------
+    ImportError
+        If an entry point cannot be used; the message says why.
     """
     found: dict[str, type[Backend]] = {}
     package = importlib.import_module("lgatr.attention.backends")
@@ -47,8 +52,30 @@ def backends() -> dict[str, type[Backend]]:
         if hasattr(loaded, "BACKEND"):
             found[loaded.BACKEND.name] = loaded.BACKEND
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        found[point.name] = point.load()
+        backend = _load(point)
+        if backend.name in found:
+            raise ImportError(
+                f"entry point {point.name} of {ENTRY_POINT_GROUP}: there is a backend "
+                f"{backend.name} already; give {point.value} another name"
+            )
+        found[backend.name] = backend
     return found
+
+
+def _load(point: EntryPoint) -> type[Backend]:
+    """The backend of an entry point, whose names agree."""
+    where = f"entry point {point.name} of {ENTRY_POINT_GROUP}: {point.value}"
+    try:
+        backend = point.load()
+    except Exception as error:
+        raise ImportError(
+            f"{where} does not load ({error}); fix or uninstall that package"
+        ) from error
+    if not (isinstance(backend, type) and issubclass(backend, Backend)):
+        raise ImportError(f"{where} is no subclass of lgatr.attention.backends.base.Backend")
+    if backend.name != point.name:
+        raise ImportError(f"{where} has the name {backend.name!r}; the two must be the same")
+    return backend
 
 
 def choices() -> tuple[str, ...]:
@@ -59,6 +86,16 @@ def choices() -> tuple[str, ...]:
 def may_be_traced(name: str, strict: bool) -> bool:
     """Whether this backend runs in a program that torch traces."""
     return name in ("auto", "native") or (name == "xformers" and not strict)
+
+
+def _why_none(spec: AttentionSpec, device: torch.device, dtype: torch.dtype) -> str:
+    known = frozenset[str]().union(*(b.capabilities.features for b in backends().values()))
+    if unknown := sorted(spec.features() - known):
+        return (
+            f"no attention backend knows {', '.join(unknown)}; a score modification or mask of "
+            "your own keeps the feature of its base class"
+        )
+    return f"no attention backend runs on {device.type} in {dtype}"
 
 
 def _traceable(name: str, strict: bool) -> tuple[Backend, Backend]:
@@ -137,7 +174,7 @@ def select_backend(
         # Lazily: asking a backend may import its package.
         best = next((b for b in order if why_unusable(b) is None), None)
         if best is None:
-            raise ValueError(f"no attention backend runs on {device.type} in {dtype}")
+            raise ValueError(_why_none(spec, device, dtype))
         backend = best()
         return backend, backend
     if name not in table:

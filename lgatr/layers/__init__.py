@@ -1,4 +1,7 @@
-"""Layers, as modules over the primitives."""
+"""Layers: on multivectors in :mod:`.multivector`, on vectors and scalars in :mod:`.slim`.
+
+The other modules here hold names where the reference library has them.
+"""
 
 from lgatr.layers.multivector import (
     ConditionalLGATrBlock,

@@ -21,6 +21,9 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 _OWN = frozenset({"forward", "forward_hidden", "forward_unfused", "run"})
 """Methods that an instance has itself only if somebody replaced them."""
 
+_STAGE = "stage"
+"""Attribute of layers that are one operation: a fused one is made of it in the constructor."""
+
 HIDDEN_STATES = (Sectors, SlimState)
 """Types of hidden states: of layers on multivectors, and of slim ones."""
 
@@ -42,8 +45,8 @@ class Layer(nn.Module):
 
     fused: ClassVar[tuple[str, ...]] = ()
     """Inner layers (or lists of them) that :meth:`forward_hidden` does not call, since it runs them
-    in one operation with others. If one has a hook, or is not the one that was there at the end of
-    the constructor (:meth:`_seal_fused`), :meth:`forward_unfused` runs instead."""
+    in one operation with others. If one has a hook, or is not as it was at the end of the
+    constructor (:meth:`_seal_fused`), :meth:`forward_unfused` runs instead."""
 
     forward_hidden: Callable[..., Any]
     """The layer on hidden states. Defined by every layer."""
@@ -51,8 +54,10 @@ class Layer(nn.Module):
     forward_unfused: Callable[..., Any]
     """The same, up to rounding, calling each inner layer. Defined by layers with ``fused`` ones."""
 
-    _seal: tuple[object, dict[str, int]] | None = None
+    _seal: tuple[object, dict[str, int], object] | None = None
+    _sealed_as: tuple[object, str, int, type, object] | None = None
     _is_changed = False
+    _is_altered = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -70,14 +75,17 @@ class Layer(nn.Module):
             found = _with_items(self._modules.get(name))
             counts[name] = len(found)
             for index, layer in enumerate(found):
-                layer.__dict__["_sealed_as"] = (token, name, index, type(layer))
-        self._seal = token, counts
+                stage = vars(layer).get(_STAGE)
+                layer.__dict__["_sealed_as"] = (token, name, index, type(layer), stage)
+        self._seal = token, counts, vars(self).get(_STAGE)
 
     def _is_as_built(self) -> bool:
-        """Whether the fused layers are those that were there when the layer was built."""
+        """Whether the fused layers, and the layer's own stage, are those of the constructor."""
         if self._seal is None:
             return False
-        token, counts = self._seal
+        token, counts, stage = self._seal
+        if vars(self).get(_STAGE) is not stage:
+            return False
         for name, count in counts.items():
             found = _with_items(self._modules.get(name))
             if len(found) != count:
@@ -88,7 +96,9 @@ class Layer(nn.Module):
                 if sealed is None or sealed[0] is not token:
                     return False
                 # Somebody may also have given it another class or another computation.
-                if sealed[1:] != (name, index, type(layer)) or not _OWN.isdisjoint(own):
+                if sealed[1:4] != (name, index, type(layer)) or not _OWN.isdisjoint(own):
+                    return False
+                if own.get(_STAGE) is not sealed[4]:
                     return False
         return True
 
@@ -107,16 +117,28 @@ class Layer(nn.Module):
 
     def _note_change(self, name: str) -> None:
         # For compiled programs, which should not compare objects.
-        if name in self.fused and self._seal is not None:
+        if self._seal is not None and (name in self.fused or name == _STAGE):
             self.__dict__["_is_changed"] = not self._is_as_built()
+        if self._sealed_as is not None and (name == _STAGE or name in _OWN):
+            own = vars(self)
+            same = own.get(_STAGE) is self._sealed_as[4] and _OWN.isdisjoint(own)
+            self.__dict__["_is_altered"] = not same
 
     def run(self, *inputs: Any) -> Any:
         """The layer on hidden states, with inner layers fused if that makes no difference."""
         if self.fused and (
-            self._is_changed or not is_compiling() and self.must_call_inner_layers()
+            self._was_changed() if is_compiling() else self.must_call_inner_layers()
         ):
             return self.forward_unfused(*inputs)
         return self.forward_hidden(*inputs)
+
+    def _was_changed(self) -> bool:
+        """What a compiled program can see of :meth:`_is_as_built`."""
+        return self._is_changed or any(
+            getattr(layer, "_is_altered", False)
+            for name in self.fused
+            for layer in _with_items(self._modules.get(name))
+        )
 
     def must_call_inner_layers(self) -> bool:
         """Whether somebody looks at inner layers that would be fused, or has changed them."""

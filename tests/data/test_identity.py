@@ -9,7 +9,7 @@ import pytest
 
 from data import identity
 from data.formats import packed, read_jets
-from data.identity import PIECE, digest_of_files, digest_of_jets
+from data.identity import PIECE, digest_of_jets, digests_of_files
 from data.jets import Jets
 
 
@@ -88,24 +88,54 @@ def test_places_lie_apart_from_first_to_last(size):
     assert sum(stop - start for start, stop in places) == min(size, 5 * PIECE)
 
 
-def test_files(tmp_path):
-    content = bytearray(np.random.default_rng(1).bytes(20 * PIECE))
-    names = ("train/one", "train/two")
-    (tmp_path / "train").mkdir()
-    for name in names:
-        (tmp_path / name).write_bytes(content)
-    files = [tmp_path / name for name in names]
-    whole = digest_of_files(files, tmp_path)
-    assert digest_of_files(files[::-1], tmp_path) == whole
-    assert digest_of_files(files[:1], tmp_path) != whole
-    for place in (0, 10 * PIECE, len(content) - 1):
-        content[place] ^= 1
-        files[0].write_bytes(content)
-        assert digest_of_files(files, tmp_path) != whole
-        content[place] ^= 1
-    files[0].write_bytes(content)
-    files[1].rename(tmp_path / "train" / "three")
-    assert digest_of_files([files[0], tmp_path / "train" / "three"], tmp_path) != whole
+@pytest.fixture
+def files(tmp_path):
+    """Two equal files of twenty pieces."""
+    content = np.random.default_rng(1).bytes(20 * PIECE)
+    found = [tmp_path / "train" / "one", tmp_path / "train" / "two"]
+    found[0].parent.mkdir()
+    for file in found:
+        file.write_bytes(content)
+    return found
+
+
+def change(file, place):
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [0, 7 * PIECE + 5, -1])
+def test_any_byte_of_small_files_counts(files, tmp_path, place):
+    before = digests_of_files(files, tmp_path, {})
+    assert list(before) == ["train/one", "train/two"]
+    assert len(set(before.values())) == 1 and before["train/one"].startswith("0:")
+    change(files[1], place)
+    after = digests_of_files(files, tmp_path, before)
+    assert [name for name in before if before[name] != after[name]] == ["train/two"]
+
+
+@pytest.mark.parametrize("place", [0, 10 * PIECE, -1])
+def test_pieces_of_large_files_count(files, tmp_path, place, monkeypatch):
+    monkeypatch.setattr(identity, "MOST_BYTES", 10 * PIECE)
+    before = digests_of_files(files, tmp_path, {})
+    assert before["train/one"].startswith("5:")
+    change(files[1], place)
+    after = digests_of_files(files, tmp_path, before)
+    assert [name for name in before if before[name] != after[name]] == ["train/two"]
+
+
+def test_files_are_compared_as_noted(files, tmp_path, monkeypatch):
+    """How much of each is read depends on all of them, of which some may be gone."""
+    noted = digests_of_files(files, tmp_path, {})
+    monkeypatch.setattr(identity, "MOST_BYTES", 10 * PIECE)
+    assert digests_of_files(files[:1], tmp_path, noted) == {"train/one": noted["train/one"]}
+    files[0].write_bytes(files[0].read_bytes() + b"more")
+    assert digests_of_files(files, tmp_path, noted)["train/one"] != noted["train/one"]
+
+
+def test_a_folder_may_be_moved(files, tmp_path):
+    before = digests_of_files(files, tmp_path, {})
     moved = tmp_path.rename(tmp_path.with_name("moved"))
-    (moved / "train" / "three").rename(moved / "train" / "two")
-    assert digest_of_files([moved / name for name in names], moved) == whole
+    there = [moved / file.relative_to(tmp_path) for file in files]
+    assert digests_of_files(there, moved, before) == before

@@ -8,7 +8,7 @@ import torch
 
 from lgatr.attention import ALiBi, AttentionSpec, Packing, SoftCap
 from lgatr.attention.backends.native.backend import NativeBackend
-from lgatr.attention.backends.native.packed_events import packed_events
+from lgatr.attention.backends.native.cuda import packed_events
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = 3e-6

@@ -19,6 +19,7 @@ from lgatr.ops.norm.formula import layer_norm as plain_norm
 from lgatr.ops.product.formula import product_by_table
 from lgatr.utils.nonlinearities import NONLINEARITIES, get_nonlinearity
 from support import networks
+from support.slow import slow_but_for
 from support.triton_passes import passes_in_triton
 
 LAYER_NORM = 1e-5
@@ -166,7 +167,7 @@ def test_heads(groups, channels, scalars, metric, epsilon, size):
         assert float((a.double().cpu() - b).abs().max()) <= 2e-5 * max(scale, 1e-6)
 
 
-@pytest.mark.parametrize("scalars", [3, 7, 11])
+@pytest.mark.parametrize("scalars", slow_but_for([7], [3, 7, 11]))
 def test_equal_scalars_have_exactly_their_mean(scalars):
     x = state(20, 2, scalars)
     x.z[:, 4:] = torch.rand(20, 1, device=DEVICE)
@@ -232,7 +233,7 @@ LINEAR = [
     # tokens; multivector and scalar channels in and out
     (1, 1, 0, 1, 0),
     (37, 5, 3, 9, 20),
-    (70, 20, 40, 3, 0),
+    pytest.param(70, 20, 40, 3, 0, marks=pytest.mark.slow),
 ]
 
 
@@ -293,11 +294,6 @@ def test_placement(rows, count, first, dtype):
     assert torch.equal(found, (entries[places] * signs).sum(0))
 
 
-def slow_but_for(wanted, cases):
-    """The interpreter takes seconds for each: by default only what is wanted."""
-    return [c if c in wanted else pytest.param(c, marks=pytest.mark.slow) for c in cases]
-
-
 NUMBERS = range(max(len(tuned.candidates) for tuned in TUNED))
 
 
@@ -323,12 +319,15 @@ def test_results_do_not_depend_on_launch_options(number, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+MORE = [pytest.param(kind, 2, marks=pytest.mark.slow) for kind in networks.KINDS]
+
+
 @pytest.mark.parametrize("fused_linear", [pytest.param(False, marks=pytest.mark.slow), True])
-@pytest.mark.parametrize("kind", slow_but_for((LGATr, LGATrSlim), networks.KINDS))
-def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch, request):
+@pytest.mark.parametrize(("kind", "blocks"), [(LGATr, 1), (LGATrSlim, 2), *MORE])
+def test_a_network_on_these_kernels(kind, blocks, fused_linear, monkeypatch, request):
     """Everything as on CUDA, but in the interpreter where there is none."""
     # In single precision, for which alone there are kernels on CUDA.
-    net = networks.build(kind).to(DEVICE, torch.float32)
+    net = networks.build(kind, num_blocks=blocks).to(DEVICE, torch.float32)
     given = networks.inputs(kind, 2, 4)
     inputs = [x.detach().to(DEVICE, torch.float32).requires_grad_() for x in given]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.data.batch import DataSpec, EventBatch
-from experiments.data.features import SETS, Kinematics, features_of
+from experiments.data.features import SETS, Particles, features_of
 from experiments.models.baselines.layout import event_mean, needed, with_references
 from experiments.models.symmetry import SymmetryBreaking
 from experiments.models.token_tagger import TokenTagger
@@ -92,7 +92,7 @@ class LLoCaTransformer(TokenTagger):
         particles = 1.0 - scalars[:, :1]  # references are no part of the jet
         jets = p.new_zeros(packing.num_events, 4).index_add(0, index, p * particles)
         local, jet = (torch.einsum("nij,nj->ni", frames.matrices, x) for x in (p, jets[index]))
-        there = Kinematics(local * self.momentum_unit, jet * self.momentum_unit)
+        there = Particles(local * self.momentum_unit, jet * self.momentum_unit)
         features = features_of(there, SETS["kinematics"])
         attend = prepare_attention(p.device, p.dtype, packing=packing, **self.attention.keywords)
         self.last_attention = attend

@@ -1,6 +1,7 @@
 """Interface of backends: a table of capabilities, ``plan`` per forward pass, ``attend`` per layer.
 
-Legend: T tokens, H heads, K key-value heads (H, or 1 for multi-query), D head width.
+Legend: T tokens, H heads, K key-value heads (H or a divisor: 1 for multi-query), D
+head width.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class Backend(ABC):
 
         Returns
         -------
-        Tensor shaped like ``q``.
+        Tensor shaped like ``q``, as wide as the heads of ``v``.
         """
 
     def attend_partial(

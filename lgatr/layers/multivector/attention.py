@@ -37,8 +37,6 @@ from lgatr.utils.inputs import check_multivectors, check_scalars
 _QKV = (True, False, False)
 """Which of queries, keys and values get the signs of the inner product."""
 _NO_METRIC = (False, False, False)  # for users, who put in the signs themselves
-
-
 _UNUSED = ("out_mv_channels",)
 """Channels that making queries, keys and values does not depend on."""
 
@@ -171,7 +169,8 @@ class QKVModule(_QKVLayer):
         self.in_linear = self._linear(3 * self.heads, True, config.qkv_bias, primitives)
         self.norm_qkv = EquiLayerNorm()
         self._stages: dict[tuple[bool, ...], ToHeads] = {
-            metric: to_heads(self.in_linear, self.heads, metric) for metric in (_QKV, _NO_METRIC)
+            metric: to_heads(self.in_linear, self.heads, metric, self.norm_qkv)
+            for metric in (_QKV, _NO_METRIC)
         }
         self._seal_fused()
 
@@ -214,11 +213,12 @@ class MultiQueryQKVModule(_QKVLayer):
         self.k_linear = self._linear(1, True, config.qkv_bias, primitives)
         self.v_linear = self._linear(1, False, config.qkv_bias, primitives)
         self.norm_qkv = EquiLayerNorm()
+        norm = self.norm_qkv
         self._queries = {
-            signs: to_heads(self.q_linear, self.heads, (signs,)) for signs in (False, True)
+            signs: to_heads(self.q_linear, self.heads, (signs,), norm) for signs in (False, True)
         }
         self._keys, self._values = (
-            to_heads(linear, 1, (False,)) for linear in (self.k_linear, self.v_linear)
+            to_heads(linear, 1, (False,), norm) for linear in (self.k_linear, self.v_linear)
         )
         self._seal_fused()
 
@@ -286,7 +286,7 @@ class SelfAttention(Layer):
         )
         self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.head_scale else None
         self.dropout = GradeDropout(setting.dropout_prob) if setting.dropout_prob else None
-        self._join = linear_of_heads(self.mv_channels, Linear(Assembly(in_groups=self.heads)))
+        self._from_heads = linear_of_heads(self.mv_channels, Linear(Assembly(in_groups=self.heads)))
         self._seal_fused()
 
     def forward_hidden(
@@ -304,7 +304,7 @@ class SelfAttention(Layer):
             Further channels for queries and keys.
         """
         q, k, v = self.qkv_module(x, additional_qk)
-        out = join(self._join, self.out_linear, attend(q, k, v), self.head_scale)
+        out = join(self._from_heads, self.out_linear, attend(q, k, v), self.head_scale)
         return out if self.dropout is None else self.dropout(out)
 
     def forward_unfused(

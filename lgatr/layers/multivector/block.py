@@ -98,16 +98,16 @@ class LGATrBlock(Layer):
         h = self.attention(normalised, attend, additional_qk)
         x, normalised = self.norm2.of_sum(x, h)
         h = self.mlp(normalised)
-        return Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
+        return x.plus(h)
 
     def forward_unfused(
         self, x: Sectors, attend: Attend, additional_qk: Sectors | None = None
     ) -> Sectors:
         """:meth:`forward_hidden`, with each norm called."""
         h = self.attention(self.norm1(x), attend, additional_qk)
-        x = Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
+        x = x.plus(h)
         h = self.mlp(self.norm2(x))
-        return Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
+        return x.plus(h)
 
     @accepts_hidden
     def forward(

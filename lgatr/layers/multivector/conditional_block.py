@@ -110,11 +110,11 @@ class ConditionalLGATrBlock(Layer):
             Prepared self-attention and cross-attention.
         """
         h = self.attention(self.norm1(x), attend)
-        x = Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
+        x = x.plus(h)
         h = self.crossattention(self.norm2(x), self.norm_cond(condition), crossattend)
-        x = Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
+        x = x.plus(h)
         h = self.mlp(self.norm3(x))
-        return Sectors(x.z + h.z, x.v + h.v, x.b + h.b)
+        return x.plus(h)
 
     @accepts_hidden
     def forward(

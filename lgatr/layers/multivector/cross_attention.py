@@ -97,10 +97,9 @@ class CrossAttention(Layer):
         self.norm = EquiLayerNorm() if config.head_norm else None
         self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.head_scale else None
         self.dropout = GradeDropout(setting.dropout_prob) if setting.dropout_prob else None
-        normalise = self.norm is not None
-        self._queries = to_heads(self.q_linear, self.heads, _Q, normalise)
-        self._keys_values = to_heads(self.kv_linear, self.kv_heads, _KV, normalise)
-        self._join = linear_of_heads(mv, Linear(Assembly(in_groups=self.heads)))
+        self._queries = to_heads(self.q_linear, self.heads, _Q, self.norm)
+        self._keys_values = to_heads(self.kv_linear, self.kv_heads, _KV, self.norm)
+        self._from_heads = linear_of_heads(mv, Linear(Assembly(in_groups=self.heads)))
         self._seal_fused()
 
     def forward_hidden(self, x: Sectors, condition: Sectors, attend: Attend) -> Sectors:
@@ -117,7 +116,7 @@ class CrossAttention(Layer):
         """
         (q,) = project(self._queries, self.q_linear, x)
         k, v = project(self._keys_values, self.kv_linear, condition)
-        out = join(self._join, self.out_linear, attend(q, k, v), self.head_scale)
+        out = join(self._from_heads, self.out_linear, attend(q, k, v), self.head_scale)
         return out if self.dropout is None else self.dropout(out)
 
     def forward_unfused(self, x: Sectors, condition: Sectors, attend: Attend) -> Sectors:

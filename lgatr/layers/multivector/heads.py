@@ -16,14 +16,13 @@ from lgatr.ops.heads.formula import sector_heads, split_heads
 from lgatr.ops.heads.stage import ToHeads, of_head_rows, of_rows
 from lgatr.ops.linear.matrices import Assembly
 from lgatr.ops.linear.stage import Linear
-from lgatr.ops.norm.formula import EPSILON
 
 Heads = tuple[Tensor, ...]
 """Heads ``(..., T, H, D)`` of each part, such as queries, keys and values."""
 
 
 def to_heads(
-    linear: EquiLinear, heads: int, metric: tuple[bool, ...], normalise: bool = True
+    linear: EquiLinear, heads: int, metric: tuple[bool, ...], norm: EquiLayerNorm | None
 ) -> ToHeads:
     """From hidden states to heads of each part (queries, keys, values), by one linear layer.
 
@@ -36,13 +35,13 @@ def to_heads(
         Number of heads H of each part.
     metric
         For each part whether it gets the signs of the inner product.
-    normalise
-        Whether each head is normalised.
+    norm
+        Of each head; None for none.
     """
     parts, groups = len(metric), len(metric) * heads
     grouped = Linear(Assembly(out_groups=groups, parts=parts))
     scalars = linear.out_s_channels // groups
-    return ToHeads(grouped, heads, metric, scalars, EPSILON if normalise else None)
+    return ToHeads(grouped, heads, metric, scalars, None if norm is None else norm.epsilon)
 
 
 def project(stage: ToHeads, linear: EquiLinear, x: Sectors) -> tuple[Tensor, ...]:

@@ -81,8 +81,6 @@ class EquiLayerNorm(PointwiseLayer):
         """The sum of two hidden states (or ``x`` alone), and the layer on it, in one operation."""
         without_scalars = x.z.shape[-1] == x.v.shape[-1]
         weight_s = None if without_scalars else self.weight_s
-        if self._after_sum.stage is not self.stage:  # which was replaced
-            self._after_sum = SumAndNorm(self.stage)
         found = self._after_sum(*x, *(more or (None, None, None)), self.weight_mv, weight_s)
         return Sectors(*found[:3]), Sectors(*found[3:])
 

@@ -83,14 +83,14 @@ class SlimAttention(Layer):
     linear_out: SlimLinear
     v_per_head: int
     dropout: SlimDropout | None
-    join: Fused
+    _from_heads: Fused
 
     def _join(self, heads: Tensor) -> SlimState:
         """The output from heads ``(..., T, H, D)``."""
         matrices = self.linear_out.matrices
         if matrices.s is None:
             return self._join_unfused(heads)
-        out = SlimState(*self.join(heads, *matrices))
+        out = SlimState(*self._from_heads(heads, *matrices))
         return out if self.dropout is None else self.dropout(out)
 
     def _join_unfused(self, heads: Tensor) -> SlimState:
@@ -137,12 +137,13 @@ class SlimSelfAttention(SlimAttention):
         )
         self.norm = SlimRMSNorm(v, s, elementwise_affine=False)
         self.dropout = None if dropout_prob is None else SlimDropout(dropout_prob)
-        self._heads, self.join = linear_to_heads(num_heads, _QKV, (v, s)), linear_of_heads(v)
+        self._to_heads = linear_to_heads(num_heads, _QKV, (v, s), self.norm.epsilon)
+        self._from_heads = linear_of_heads(v)
         self._seal_fused()
 
     def forward_hidden(self, x: SlimState, attend: Attend) -> SlimState:
         """The layer on hidden states, which are normalised, with prepared attention."""
-        q, k, v = project(self._heads, self.linear_in, self.norm, x, self.heads, _QKV)
+        q, k, v = project(self._to_heads, self.linear_in, self.norm, x, self.heads, _QKV)
         return self._join(attend(q, k, v))
 
     def forward_unfused(self, x: SlimState, attend: Attend) -> SlimState:

@@ -77,14 +77,14 @@ class SlimBlock(Layer):
         h = self.attention(normalised, attend)
         x, normalised = self.norm2.of_sum(x, h)
         h = self.mlp(normalised)
-        return SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
+        return x.plus(h)
 
     def forward_unfused(self, x: SlimState, attend: Attend) -> SlimState:
         """:meth:`forward_hidden`, with each norm called."""
         h = self.attention(self.norm1(x), attend)
-        x = SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
+        x = x.plus(h)
         h = self.mlp(self.norm2(x))
-        return SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
+        return x.plus(h)
 
     @accepts_hidden
     def forward(

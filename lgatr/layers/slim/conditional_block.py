@@ -97,11 +97,11 @@ class ConditionalSlimBlock(Layer):
             Prepared self-attention and cross-attention.
         """
         h = self.selfattention(self.norm1(x), attend)
-        x = SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
+        x = x.plus(h)
         h = self.crossattention(self.norm2(x), condition, crossattend)
-        x = SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
+        x = x.plus(h)
         h = self.mlp(self.norm3(x))
-        return SlimState(x.vectors + h.vectors, x.scalars + h.scalars)
+        return x.plus(h)
 
     @accepts_hidden
     def forward(

@@ -66,9 +66,9 @@ class SlimCrossAttention(SlimAttention):
         )
         self.norm = SlimRMSNorm(v, s, elementwise_affine=False)
         self.dropout = None if dropout_prob is None else SlimDropout(dropout_prob)
-        self._queries = linear_to_heads(num_heads, _Q, (v, s))
-        self._keys_values = linear_to_heads(num_heads, _KV, (v, s))
-        self.join = linear_of_heads(v)
+        self._queries = linear_to_heads(num_heads, _Q, (v, s), self.norm.epsilon)
+        self._keys_values = linear_to_heads(num_heads, _KV, (v, s), self.norm.epsilon)
+        self._from_heads = linear_of_heads(v)
         self._seal_fused()
 
     def forward_hidden(self, x: SlimState, condition: SlimState, attend: Attend) -> SlimState:

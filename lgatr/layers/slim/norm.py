@@ -60,7 +60,5 @@ class SlimRMSNorm(SlimLayer):
 
     def of_sum(self, x: SlimState, more: SlimState | None) -> tuple[SlimState, SlimState]:
         """The sum of two hidden states (or ``x`` alone), and the layer on it, in one operation."""
-        if self._after_sum.stage is not self.stage:  # which was replaced
-            self._after_sum = SlimSumAndNorm(self.stage)
         found = self._after_sum(*x, *(more or (None, None)), self.weight_v, self.weight_s)
         return SlimState(*found[:2]), SlimState(*found[2:])

@@ -27,7 +27,7 @@ _FLAGS = (
     "-std=c++17 -O3 -march=native -fPIC -fno-math-errno -fno-trapping-math -fno-signed-zeros"
     " -fassociative-math"
 ).split()
-_SECONDS, _SECONDS_TO_ANSWER = 120, 20
+_COMPILE_TIMEOUT, _VERSION_TIMEOUT = 120, 20  # seconds
 _NO_ROOM = ("no space left", "quota exceeded", "read-only file system")
 _log = logging.getLogger(__name__)
 
@@ -86,13 +86,13 @@ def _compiler() -> list[str]:
         try:
             words = shlex.split(name)
         except ValueError as error:
-            words, problem = [], str(error).lower()
+            words, fault = [], str(error).lower()
         else:
-            problem = "no such program"
+            fault = "no such program"
         if words and shutil.which(words[0]):
             return words
         if name and name is chosen:
-            warn_once(f"CXX={name} is no C++ compiler ({problem}); others are tried")
+            warn_once(f"CXX={name} is no C++ compiler ({fault}); others are tried")
     return []
 
 
@@ -143,7 +143,9 @@ def _built(compiler: list[str], flags: list[str], place: Path) -> Path:
     return linked
 
 
-def _run(command: Sequence[str], place: Path | None = None, seconds: float = _SECONDS) -> str:
+def _run(
+    command: Sequence[str], place: Path | None = None, seconds: float = _COMPILE_TIMEOUT
+) -> str:
     """What a command prints; it and all that it started end after some seconds.
 
     Its temporary files go to ``place``.
@@ -184,7 +186,7 @@ def _lacks_room(error: subprocess.CalledProcessError) -> bool:
 
 
 def _version(compiler: list[str]) -> str:
-    return _run([*compiler, "--version"], seconds=_SECONDS_TO_ANSWER)
+    return _run([*compiler, "--version"], seconds=_VERSION_TIMEOUT)
 
 
 def _processor() -> str:

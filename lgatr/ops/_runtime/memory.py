@@ -43,7 +43,9 @@ def row_strides(x: Tensor, want: tuple[int, ...], written: bool) -> tuple[int, .
     if written and not x.is_contiguous():
         reach = 1
         for stride, size in sorted(zip(strides, want, strict=True)):
-            if size > 1 and stride < reach:
+            if size == 1:
+                continue
+            if stride < reach:
                 raise ValueError(f"has strides {strides}, and would be written on top of itself")
-            reach = max(reach, stride * (size - 1) + reach) if size > 1 else reach
+            reach += stride * (size - 1)
     return strides

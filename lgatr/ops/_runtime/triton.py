@@ -33,7 +33,7 @@ def strides(*states: Sectors) -> list[int]:
 
 def block(count: int, most: int = 1 << 30) -> int:
     """Lanes for so many channels: a power of two, at least one."""
-    return min(power_of_two(max(count, 1)), most)
+    return min(power_of_two(count), most)
 
 
 def rows_of(numbers: int, width: int) -> int:

@@ -25,15 +25,15 @@ INLINE T dot(const Vectors& a, const Vectors& b, Index i) {
 }
 
 // Sum of |v^2| and s^2.
-INLINE T size(const Vectors& v, const T* s, Index c, Index n) {
+INLINE T sum_of_absolute_squares(const Vectors& v, const T* s, Index c, Index n) {
     T total = 0;
     for (Index i = 0; i < c; ++i) total += std::abs(product(v, v, i));
     for (Index i = 0; i < n; ++i) total += s[i] * s[i];
     return total;
 }
 
-// `out` gets scale g + change (eta v), for one component with the sign `eta`.
-INLINE void through(T* out, const T* g, const T* v, Index i, T scale, T change) {
+// `out` gets scale g + change v; for space components callers negate `change`.
+INLINE void add_scaled(T* out, const T* g, const T* v, Index i, T scale, T change) {
     out[i] = g[i] * scale + v[i] * change;
 }
 

@@ -26,7 +26,7 @@ void heads(const T* v, const T* s, T* out, T* factor, Index tokens, Index groups
             const Vectors from(v + (4 * t * groups + n) * c, groups * c);
             const T* from_s = s + (t * groups + n) * scalars;
             T* to = out + (t * groups + n) * wide;
-            const T total = size(from, from_s, c, scalars);
+            const T total = sum_of_absolute_squares(from, from_s, c, scalars);
             const T f = T(1) / std::sqrt(total / T(c + scalars) + epsilon);
             const T later = has_metric(metric, n / per_part) ? -f : f;
             factor[t * groups + n] = f;
@@ -57,10 +57,10 @@ void heads_gradient(const T* h, const T* grad, const T* factor, T* of_v, T* of_s
             const T later = has_metric(metric, n / per_part) ? T(-1) : T(1);
             LANES for (Index i = 0; i < c; ++i) {
                 const T change = back * sign(product(v, v, i));
-                through(to.e, gv.e, v.e, i, f, change);
-                through(to.x, gv.x, v.x, i, later * f, -later * change);
-                through(to.y, gv.y, v.y, i, later * f, -later * change);
-                through(to.z, gv.z, v.z, i, later * f, -later * change);
+                add_scaled(to.e, gv.e, v.e, i, f, change);
+                add_scaled(to.x, gv.x, v.x, i, later * f, -later * change);
+                add_scaled(to.y, gv.y, v.y, i, later * f, -later * change);
+                add_scaled(to.z, gv.z, v.z, i, later * f, -later * change);
             }
             LANES for (Index i = 0; i < scalars; ++i)
                 to_s[i] = g[4 * c + i] * f + y[4 * c + i] * back;

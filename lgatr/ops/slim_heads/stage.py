@@ -11,7 +11,6 @@ from lgatr.ops._runtime.choice import CPP, TRITON, Operation
 from lgatr.ops._runtime.stage import Fused, Stage, Tensors
 from lgatr.ops.slim_heads.formula import vector_heads, vectors_from_heads
 from lgatr.ops.slim_linear.stage import SLIM_LINEAR_STAGE
-from lgatr.ops.slim_norm.formula import EPSILON
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +68,7 @@ class SlimFromHeads(Stage):
 
 
 def linear_to_heads(
-    heads: int, metric: tuple[bool, ...], channels: tuple[int, int], epsilon: float = EPSILON
+    heads: int, metric: tuple[bool, ...], channels: tuple[int, int], epsilon: float
 ) -> Fused:
     """A linear map, then :class:`SlimToHeads`, as one stage.
 

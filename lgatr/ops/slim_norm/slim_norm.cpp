@@ -13,7 +13,7 @@ void lgatr_slim_norm(const T* v, const T* s, const T* weight_v, const T* weight_
 #pragma omp parallel for if (tokens > few)
     for (Index t = 0; t < tokens; ++t) {
         const Vectors from(v + 4 * t * c, c), to(out_v + 4 * t * c, c);
-        const T *from_s = s + t * n, total = size(from, from_s, c, n);
+        const T *from_s = s + t * n, total = sum_of_absolute_squares(from, from_s, c, n);
         const T f = T(1) / std::sqrt(total / T(c + n) + T(epsilon));
         factor[t] = f;
         LANES for (Index i = 0; i < c; ++i) {
@@ -49,10 +49,10 @@ void lgatr_slim_norm_gradients(const T* v, const T* s, const T* gv, const T* gs,
             const T back = -f * f * f * inner / T(c + n);
             LANES for (Index i = 0; i < c; ++i) {
                 const T w = weight_v ? f * weight_v[i] : f, change = back * sign(product(x, x, i));
-                through(to.e, g.e, x.e, i, w, change);
-                through(to.x, g.x, x.x, i, w, -change);
-                through(to.y, g.y, x.y, i, w, -change);
-                through(to.z, g.z, x.z, i, w, -change);
+                add_scaled(to.e, g.e, x.e, i, w, change);
+                add_scaled(to.x, g.x, x.x, i, w, -change);
+                add_scaled(to.y, g.y, x.y, i, w, -change);
+                add_scaled(to.z, g.z, x.z, i, w, -change);
             }
             LANES for (Index i = 0; i < n; ++i)
                 of_s[t * n + i] = g_s[i] * (weight_s ? f * weight_s[i] : f) + x_s[i] * back;

@@ -22,6 +22,7 @@ from experiments.metrics.scores import Scores
 from experiments.report import archive
 from experiments.report.comparison import Run, data_efficiency, mean_and_spread
 from experiments.report.published import all_published, published
+from experiments.saved_runs.same_data import write_identity
 
 
 def make_run(folder, seed, auc, model="experiments.models.lgatr.LGATrTagger", task="toptagging"):
@@ -93,6 +94,16 @@ class TestRealConfigurations:
             "LGATrTagger, data.limit=100",
             "LGATrTagger, data.limit=1000",
         ]
+
+
+def test_other_jets_at_the_same_path_are_a_row(runs, capsys):
+    for folder, digest in zip(runs[:3], "aab", strict=True):
+        write_identity(Path(folder), {"train": digest})
+    main([*runs, "--no-published"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and "data.path=jets.h5 (" in lines[2]
+    assert "LGATrTagger, data.path=jets.h5 (" in lines[2] and "| 2 |" in lines[2]
+    assert "| 1 |" in lines[3]
 
 
 def test_beside_the_papers(runs, capsys):

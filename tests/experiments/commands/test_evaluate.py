@@ -11,6 +11,7 @@ import pytest
 from data.formats import packed, read_jets
 from experiments.cli import ROOT
 from experiments.evaluate import main
+from experiments.saved_runs.same_data import IDENTITY
 from support import commands
 from support.jetfiles import random_jets, write_pandas
 
@@ -59,7 +60,7 @@ def test_a_table_of_test_jets_alone(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_trees_are_grown_again(tmp_path):
+def test_trees_are_grown_again(tmp_path, capsys):
     """From the jets of the run; on the jets of its test they give its figures."""
     pytest.importorskip("sklearn")
     folder = tmp_path / "trees"
@@ -71,6 +72,11 @@ def test_trees_are_grown_again(tmp_path):
     assert found["auc"] > 0.9
     for name in ("auc", "accuracy", "loss"):
         assert found[name] == pytest.approx(trained[name], rel=1e-6)
+    noted = json.loads((folder / IDENTITY).read_text())
+    (folder / IDENTITY).write_text(json.dumps({**noted, "train": "other"}))
+    with pytest.raises(SystemExit):
+        main([str(folder), "--data", SAMPLE, "--name", "other"])
+    assert "holds other jets than when the run began (train)" in capsys.readouterr().err
 
 
 def test_results_are_never_overwritten(run, tmp_path, capsys):

@@ -12,9 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from data.columns import PARTICLES
 from data.jets import Jets
 from experiments.data.datamodule import JetData
-from experiments.data.features import SETS, compute_features, feature_names
+from experiments.data.features import (
+    FEATURES,
+    SETS,
+    columns_of,
+    compute_features,
+    feature_names,
+)
 from experiments.data.loader import JetDataset, ResumableLoader
 from experiments.data.preparation import Preparation
 from experiments.data.sampler import BatchSampler, cut_batches
@@ -144,8 +151,14 @@ def test_columns_of_the_sample():
     found = compute_features(p, packing, ["d0", "d0_error"], columns)
     expected = torch.tensor([[math.tanh(0.5), 0.2], [math.tanh(-3.0), 1.0]])
     torch.testing.assert_close(found, expected)
-    with pytest.raises(ValueError, match="'charge' needs a column.*: d0, d0_error"):
+    with pytest.raises(ValueError, match="'charge' needs the column 'charge'.*: d0, d0_error"):
         compute_features(p, packing, ["pid"], columns)
+
+
+def test_columns_of_features_are_known_ones():
+    """Others no reader can give."""
+    assert set(columns_of(tuple(FEATURES))) == set(PARTICLES)
+    assert columns_of(["d0_error", "log_pt", "d0", "d0_error"]) == ("d0_error", "d0")
 
 
 def test_sets_of_features():

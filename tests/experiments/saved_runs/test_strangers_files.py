@@ -172,7 +172,7 @@ def test_steps_of_resumptions(step, tmp_path):
     assert len(read_resumes(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("option", ["data.path", "model", "trainer.max_stepsx", "seed", "run_dir"])
+@pytest.mark.parametrize("option", ["data.limit", "model", "trainer.max_stepsx", "seed", "run_dir"])
 @pytest.mark.parametrize("build", [True, False])
 def test_resumptions_change_what_the_command_line_may(option, build, tmp_path):
     resumes(tmp_path, changes={"trainer.max_steps": 5, "data.num_workers": 2})

@@ -190,7 +190,6 @@ def test_a_log_of_several_parts_goes_on_as_one(tmp_path):
         ("model.num_blocks=2", "model.num_blocks"),
         ("experiment=quarkgluon", "callbacks|data|model|name|optimizer|published|trainer"),
         ("data.batch_size=4", "data.batch_size"),
-        ("data.path=other.h5", "data.path"),
         ("debug=none", "callbacks|data|trainer"),
         ("optimizer.lr=0.1", "optimizer.lr"),
         ("optimizer=lion", "optimizer"),

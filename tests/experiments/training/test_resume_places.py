@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from data.formats import packed, read_jets
+from data.identity import DAMAGED
 from experiments import compare
 from experiments.cli import ROOT
 from experiments.data.batch import DataSpec
 from experiments.errors import UserError
 from experiments.saved_runs import run_directory
-from experiments.saved_runs.data_identity import IDENTITY, check_identity, write_identity
+from experiments.saved_runs.same_data import IDENTITY, check_identity, write_identity
 from experiments.training import resume
 from support.commands import run
 from support.runs import files
@@ -132,31 +133,94 @@ def with_other_jets(file: Path, split: str) -> None:
     packed.write(file, parts, {}, compress=False)
 
 
+def test_other_jets_than_noted(copy):
+    noted = json.loads((copy / IDENTITY).read_text())
+    (copy / IDENTITY).write_text(json.dumps({**noted, "test": "0"}))
+    before = files(copy)
+    done = run(f"resume={copy}", LONGER)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "holds other jets than when the run began (test)" in done.stderr
+    assert files(copy) == before
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_other_jets_at_the_same_place(sample, tmp_path, split):
     folder = tmp_path / "run"
-    small = ("model=transformer_small", "debug=fast", f"data.path={sample}", f"run_dir={folder}")
+    small = (
+        "model=transformer_small", "debug=fast", f"data.path={sample}", f"run_dir={folder}",
+        "callbacks.early_stopping=null",
+    )  # fmt: skip
     run(*small, check=True)
     former, before = sample.read_bytes(), files(folder)
     with_other_jets(sample, split)
     done = run(f"resume={folder}", "trainer.max_steps=25")
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert f"holds other jets for {split} than when the run began" in done.stderr
+    assert f"holds other jets than when the run began ({split})" in done.stderr
     assert files(folder) == before
-    sample.write_bytes(former)
-    run(f"resume={folder}", "trainer.max_steps=25", check=True)
-    with_other_jets(sample, split)
+    # The same jets in another place may be given.
+    moved = tmp_path / "elsewhere.h5"
+    moved.write_bytes(former)
+    run(f"resume={folder}", "trainer.max_steps=25", f"data.path={moved}", check=True)
+    done = run(f"resume={folder}", "trainer.max_steps=26", f"data.path={sample}")
+    assert done.returncode == 2 and "holds other jets than" in done.stderr
     (folder / IDENTITY).unlink()  # as the message says
+    done = run(f"resume={folder}", "trainer.max_steps=26", f"data.path={sample}")
+    assert done.returncode == 2 and "would change data.path" in done.stderr
+    with_other_jets(moved, split)
     run(f"resume={folder}", "trainer.max_steps=30", check=True)
+    noted = json.loads((folder / "resumes.json").read_text())["resumes"]
+    assert [entry["jets_compared"] for entry in noted] == [True, False]
+    moved.write_bytes(former)  # no longer those it went on with
+    done = run(f"resume={folder}", "trainer.max_steps=35")
+    assert done.returncode == 2 and "holds other jets than" in done.stderr
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "\x00"])
+@pytest.mark.parametrize("text", ["{", "[]", "\x00", "{}", '{"train": 1}', '{"": "a"}'])
 def test_damaged_identity(tmp_path, text):
     check_identity(tmp_path, {"train": "a"}, "data.path=x")  # an old run
     write_identity(tmp_path, {"train": "a"})
     check_identity(tmp_path, {"train": "a"}, "data.path=x")
-    with pytest.raises(UserError, match=r"data.path=x: holds other jets for val "):
+    with pytest.raises(UserError, match=r"data.path=x: holds other jets than .* \(val\)"):
         check_identity(tmp_path, {"train": "a", "val": "b"}, "data.path=x")
     (tmp_path / IDENTITY).write_text(text)
-    with pytest.raises(UserError, match=IDENTITY):
+    with pytest.raises(UserError, match=f"{IDENTITY}: damaged"):
         check_identity(tmp_path, {"train": "a"}, "data.path=x")
+
+
+def test_files_that_are_left_out_now(tmp_path):
+    """What data.skip_corrupt=true survives, a resumption survives, too."""
+    names = [f"train/{number}.root" for number in range(6)]
+    write_identity(tmp_path, dict.fromkeys(names, "0:a"))
+    with pytest.warns(UserWarning, match=r"files that are damaged.* \(train/3.root\)"):
+        check_identity(tmp_path, dict.fromkeys(names, "0:a") | {names[3]: DAMAGED}, "x")
+    with pytest.raises(UserError, match=r"\(train/0.root, train/1.root, train/2.root and 2 more\)"):
+        check_identity(tmp_path, dict.fromkeys(names, "0:b") | {names[3]: DAMAGED}, "x")
+
+
+@pytest.mark.parametrize("left", [(), ("data_spec.json", "data_identity.json", ".lock")])
+def test_a_folder_that_was_being_begun_is_free(tmp_path, left):
+    for name in left:
+        (tmp_path / name).write_text("{}")
+    run_directory.check_free(tmp_path)
+    (tmp_path / run_directory.CONFIG).write_text("")
+    with pytest.raises(UserError, match="already holds results"):
+        run_directory.check_free(tmp_path)
+
+
+def test_early_stopping_has_the_last_word(tmp_path):
+    folder = tmp_path / "run"
+    options = (
+        "model=transformer_small", "model.num_blocks=1", "data.limit=200", "data.eval_limit=100",
+        "trainer.val_check_interval=1", "trainer.max_steps=60", "optimizer.lr=1e-9",
+        "callbacks.early_stopping.patience=1",
+    )  # fmt: skip
+    done = run(*options, f"run_dir={folder}", check=True)
+    steps = json.loads((folder / run_directory.METRICS).read_text())["steps"]
+    text = f"Ended after {steps} of 60 steps by callbacks.early_stopping: no better val/auc in 1"
+    assert steps < 60 and text in done.stdout
+    before = files(folder)
+    assert "was ended by callbacks.early_stopping" in run(f"resume={folder}", check=True).stdout
+    done = run(f"resume={folder}", "trainer.max_steps=80")
+    assert done.returncode == 2 and "more steps do not lengthen it" in done.stderr
+    assert files(folder) == before

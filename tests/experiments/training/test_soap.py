@@ -87,6 +87,7 @@ def test_steps_are_those_of_the_library(name, options):
     assert difference(models[0], before) > 1e-2
 
 
+@pytest.mark.slow
 def test_a_training_is_that_of_the_library():
     """Equal weights until bases are made anew, and equal losses behind that.
 

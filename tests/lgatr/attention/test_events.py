@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lgatr.attention.backends.native.cpu import MAX_KEYS
-from lgatr.attention.backends.native.packed import attention_of_events, events_stage
+from lgatr.attention.backends.native.events import attention_of_events, events_stage
 from lgatr.ops._runtime.cpu import has_native_kernels
 
 pytestmark = pytest.mark.usefixtures("kernels")

@@ -301,7 +301,7 @@ class TestNativeOnCuda:
     @both
     @every_mask
     def test_mask_types(self, mask, cross):
-        from lgatr.attention.backends.native.cuda import mask_type
+        from lgatr.attention.backends.native.torch_efficient import mask_type
 
         spec, allowed = spec_of(mask, cross)
         band = None if spec.mask is None else spec.mask.band()
@@ -323,7 +323,7 @@ class TestNativeOnCuda:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
     @pytest.mark.parametrize("width", [36, 6])
     def test_schema(self, dtype, width):
-        from lgatr.attention.backends.native.cuda import efficient_attention
+        from lgatr.attention.backends.native.torch_efficient import efficient_attention
 
         packing = Packing.from_lengths(LENGTHS)
         q = torch.empty(sum(LENGTHS), 4, width, device="meta", dtype=dtype)

@@ -20,7 +20,7 @@ from lgatr.attention import (
     SlidingWindow,
     SoftCap,
 )
-from lgatr.attention.backends.native.packed_events import WIDEST, PackedEvents, packed_events
+from lgatr.attention.backends.native.cuda import WIDEST, PackedEvents, packed_events
 from lgatr.attention.pattern.masks import Band
 from lgatr.attention.pattern.scores import Chain
 

@@ -22,6 +22,7 @@ from lgatr.layers.base import Layer
 from lgatr.layers.slim.mlp import SlimGLU
 from lgatr.layout import Sectors
 from support import networks
+from support.slow import slow_but_for
 
 
 def multivectors(channels=3):
@@ -123,19 +124,19 @@ class TestInnerLayers:
         for a, b in zip(found[:3], expected[:3], strict=True):
             assert a.shape == b.shape
 
-    def test_compiled(self):
+    @pytest.mark.parametrize("kind", slow_but_for([LGATrSlim], networks.KINDS))
+    def test_compiled(self, kind):
         """With a backend that compiles nothing: tracing is what differs."""
-        for kind in networks.KINDS:
-            net = networks.build(kind, torch.float32)
-            values = networks.inputs(kind, 2, 5, dtype=torch.float32)
-            for layer in net.modules():
-                if isinstance(layer, Layer) and "norm" in layer.fused and layer.norm is not None:
-                    layer.register_module("norm", nn.Identity())
-            expected = net(*values)
-            torch.compiler.reset()
-            found = torch.compile(net, backend="eager")(*values)
-            for a, b in zip(found, expected, strict=True):
-                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+        net = networks.build(kind, torch.float32)
+        values = networks.inputs(kind, 2, 5, dtype=torch.float32)
+        for layer in net.modules():
+            if isinstance(layer, Layer) and "norm" in layer.fused and layer.norm is not None:
+                layer.register_module("norm", nn.Identity())
+        expected = net(*values)
+        torch.compiler.reset()
+        found = torch.compile(net, backend="eager")(*values)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
     def test_a_subclass_with_its_own_computation_decides_itself(self):
         class Own(GeometricBilinear):
@@ -232,6 +233,63 @@ class TestNormsOfBlocks:
             hook.remove()
         inner = {m for m in net.modules() if isinstance(m, Layer)}
         assert inner <= set(seen)
+
+
+STAGES = {
+    kind: [
+        name
+        for name, layer in networks.build(kind, num_blocks=1).named_modules()
+        if "stage" in vars(layer)
+    ]
+    for kind in networks.KINDS
+}
+"""Layers that are one operation."""
+
+
+CONDITIONAL = [kind for kind in networks.KINDS if "Conditional" in kind.__name__]
+
+
+def doubled(layer):
+    """Give a layer another operation, whose results are twice as large."""
+    stage = layer.stage
+    layer.stage = lambda *inputs: tuple(2 * out for out in stage(*inputs))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        pytest.param(kind, name, marks=[pytest.mark.slow] * (kind in CONDITIONAL))
+        for kind in STAGES
+        for name in STAGES[kind]
+    ],
+)
+def test_another_operation(kind, name):
+    """Whether it is fused with others or not."""
+    net, inputs = networks.build(kind, num_blocks=1), networks.inputs(kind, 2, 4)
+    before = net(*inputs)[0]
+    doubled(net.get_submodule(name))
+    after = net(*inputs)[0]
+    hook = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        apart = net(*inputs)[0]
+    finally:
+        hook.remove()
+    torch.testing.assert_close(after, apart)
+    # Between them and the output a norm may divide by a common factor.
+    if torch.allclose(after, before):
+        assert "linear" in name
+
+
+@pytest.mark.parametrize("kind", slow_but_for([LGATrSlim], networks.KINDS))
+def test_another_operation_in_a_compiled_network(kind):
+    net, inputs = networks.build(kind, num_blocks=1), networks.inputs(kind, 2, 4)
+    for name in STAGES[kind]:
+        if "mlp" in name and "linear" not in name:  # gates, gated units, and norms
+            doubled(net.get_submodule(name))
+    expected = net(*inputs)
+    torch.compiler.reset()
+    for a, b in zip(torch.compile(net, backend="eager")(*inputs), expected, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (9, 2)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -25,7 +27,8 @@ MV, S = 4, 6
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
 
 
-def layers(subgroup: bool) -> dict[str, torch.nn.Module]:
+def layers(subgroup: bool) -> dict[str, Callable[[], torch.nn.Module]]:
+    """What builds each layer."""
     p = PrimitivesConfig(subgroup=subgroup)
     attention = {"num_heads": 2, "head_scale": True}
 
@@ -58,29 +61,31 @@ def layers(subgroup: bool) -> dict[str, torch.nn.Module]:
         return LGATr(**{**arguments, **options})
 
     return {
-        "linear": EquiLinear(MV, 5, p, in_s_channels=S, out_s_channels=3),
-        "linear without bias": EquiLinear(MV, 5, p, S, 3, bias=False, initialization="small"),
-        "linear unit": EquiLinear(MV, 5, p, S, initialization="unit_scalar"),
-        "norm": EquiLayerNorm(),
-        "norm affine": EquiLayerNorm(MV, S, elementwise_affine=True),
-        "gate": ScalarGatedNonlinearity("silu"),
-        "bilinear": GeometricBilinear(MV, 5, p, 6, S, 3),
-        "mlp": GeoMLP(MLPConfig(mv_channels=MV, s_channels=S, num_layers_mlp=3), p),
-        "attention": self_attention(),
-        "multi-query attention": self_attention(multi_query=True),
-        "block": LGATrBlock(MV, S, attention, {}, p),
-        "network": network(),
-        "multi-query network": network(attention={"num_heads": 2, "multi_query": True}),
-        "network with reinserted channels": network(
+        "linear": lambda: EquiLinear(MV, 5, p, in_s_channels=S, out_s_channels=3),
+        "linear without bias": lambda: EquiLinear(
+            MV, 5, p, S, 3, bias=False, initialization="small"
+        ),
+        "linear unit": lambda: EquiLinear(MV, 5, p, S, initialization="unit_scalar"),
+        "norm": lambda: EquiLayerNorm(),
+        "norm affine": lambda: EquiLayerNorm(MV, S, elementwise_affine=True),
+        "gate": lambda: ScalarGatedNonlinearity("silu"),
+        "bilinear": lambda: GeometricBilinear(MV, 5, p, 6, S, 3),
+        "mlp": lambda: GeoMLP(MLPConfig(mv_channels=MV, s_channels=S, num_layers_mlp=3), p),
+        "attention": lambda: self_attention(),
+        "multi-query attention": lambda: self_attention(multi_query=True),
+        "block": lambda: LGATrBlock(MV, S, attention, {}, p),
+        "network": lambda: network(),
+        "multi-query network": lambda: network(attention={"num_heads": 2, "multi_query": True}),
+        "network with reinserted channels": lambda: network(
             reinsert_mv_channels=(1,), reinsert_s_channels=(0, 2)
         ),
-        "network without products": network(
+        "network without products": lambda: network(
             primitives=PrimitivesConfig(subgroup=subgroup, geometric_product=False)
         ),
-        "network without bivectors": network(
+        "network without bivectors": lambda: network(
             primitives=PrimitivesConfig(subgroup=subgroup, bivector=False)
         ),
-        "network with checkpointing": network(checkpoint_blocks=True),
+        "network with checkpointing": lambda: network(checkpoint_blocks=True),
     }
 
 
@@ -106,7 +111,7 @@ def assert_equivariant(layer, matrix, dtype, **options):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_connected_subgroup(name, dtype):
-    layer = layers(True)[name].to(dtype)
+    layer = layers(True)[name]().to(dtype)
     randomise(layer)
     for _ in range(3):
         assert_equivariant(layer, random_transformation(2.0), dtype)
@@ -115,7 +120,7 @@ def test_connected_subgroup(name, dtype):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("element", ["parity", "time reversal", "both", "connected"])
 def test_full_group(name, element, dtype):
-    layer = layers(False)[name].to(dtype)
+    layer = layers(False)[name]().to(dtype)
     randomise(layer)
     discrete = {
         "parity": PARITY,
@@ -128,7 +133,7 @@ def test_full_group(name, element, dtype):
 
 def test_subgroup_network_is_not_invariant_under_parity():
     # Guards the tests above: an equivariance check that never fails proves nothing.
-    layer = layers(True)["linear"].double()
+    layer = layers(True)["linear"]().double()
     with pytest.raises(AssertionError):
         assert_equivariant(layer, PARITY, torch.float64)
 
@@ -167,7 +172,7 @@ def test_multivector_attention():
 
 
 def test_packed_network(dtype):
-    net = layers(True)["network"].to(dtype)
+    net = layers(True)["network"]().to(dtype)
     packing = Packing.from_lengths([1, 5, 3])
     x, s = torch.randn(9, MV, 16, dtype=dtype), torch.randn(9, S, dtype=dtype)
     matrix = random_transformation(2.0)

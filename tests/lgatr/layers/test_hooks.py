@@ -14,6 +14,7 @@ from lgatr.layers import GradeDropout, SlimDropout
 from lgatr.layers.base import Layer
 from lgatr.layout import Sectors, SlimState, from_sectors
 from support import networks
+from support.slow import slow_but_for
 
 
 def variants(kind):
@@ -125,7 +126,7 @@ def doubled(layer, inputs, output):
     return tuple(2 * t for t in output)
 
 
-@pytest.mark.parametrize("kind", networks.KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", slow_but_for([LGATr, LGATrSlim], networks.KINDS))
 def test_a_layer_that_is_replaced_is_called(kind):
     """Also where it would have run in one operation with others."""
     for name in [name for name in inner_layers(networks.build(kind))[0] if name]:
@@ -217,7 +218,7 @@ def test_checkpointed_blocks_run_hooks_again_in_backward(kind):
     assert set(calls.values()) == {2}
 
 
-@pytest.mark.parametrize("kind", networks.KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", slow_but_for([LGATrSlim], networks.KINDS))
 def test_compiled_blocks_run_hooks(kind):
     """Blocks share one compilation; one with hooks runs as it is, whenever they were registered."""
     net = networks.build(kind, compile=True, compile_kwargs={"backend": "eager"})

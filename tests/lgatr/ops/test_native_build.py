@@ -243,7 +243,7 @@ def test_a_compiler_without_room(place, monkeypatch, caplog):
     ],
 )
 def test_odd_compilers(place, monkeypatch, caplog, cxx, found, said):
-    monkeypatch.setattr(native_build, "_SECONDS_TO_ANSWER", 1)
+    monkeypatch.setattr(native_build, "_VERSION_TIMEOUT", 1)
     monkeypatch.setenv("CXX", cxx)
     assert answer() == found
     assert answer() == found
@@ -262,7 +262,7 @@ def test_odd_compilers(place, monkeypatch, caplog, cxx, found, said):
     ],
 )
 def test_compilers_that_hang_or_print_junk(place, monkeypatch, caplog, text):
-    monkeypatch.setattr(native_build, "_SECONDS_TO_ANSWER", 0.5)
+    monkeypatch.setattr(native_build, "_VERSION_TIMEOUT", 0.5)
     monkeypatch.setenv("CXX", fake(place, text))
     begin = time.monotonic()
     assert answer() is None and time.monotonic() - begin < 30

@@ -282,8 +282,8 @@ def test_every_stage_is_tested():
         return [k for k in found if k.__module__.startswith("lgatr.")]  # tests have some as well
 
     from lgatr.attention.backends.native.cpu import EventsStage
-    from lgatr.attention.backends.native.grouped import GroupsStage
-    from lgatr.attention.backends.native.packed_events import PackedEvents
+    from lgatr.attention.backends.native.cuda import PackedEvents
+    from lgatr.attention.backends.native.torch_groups import GroupsStage
 
     elsewhere = {GroupsStage, EventsStage}  # tests/lgatr/attention/test_events.py
     elsewhere |= {PackedEvents}  # tests/support/triton_attention_checks.py

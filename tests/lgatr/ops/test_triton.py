@@ -14,7 +14,8 @@ from support import ROOT
 CHECKS = [
     ("triton_checks", False),
     pytest.param("triton_checks", True, marks=pytest.mark.slow),
-    ("triton_slim_checks", False),  # all of which are quick
+    ("triton_slim_checks", False),
+    pytest.param("triton_slim_checks", True, marks=pytest.mark.slow),
     ("triton_split_checks", False),
     ("triton_attention_checks", False),
     pytest.param("triton_attention_checks", True, marks=pytest.mark.slow),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ import torch
 from lgatr.ops._runtime.tuning import Tuned, path
 
 CANDIDATES = ({"BLOCK": 256}, {"BLOCK": 128}, {"BLOCK": 512})
-SECONDS = {256: 3.0, 128: 1.0, 512: 2.0}
+SECONDS = {256: 3.0, 128: 1.0, 512: 2.0, 64: 0.5}
+TRIED = f"{zlib.crc32(repr(CANDIDATES).encode()):08x}"
 
 
 @pytest.fixture
@@ -41,17 +43,30 @@ def test_the_fastest_is_measured_once_for_each_size(measured):
 def test_remembered_by_the_next_process(measured):
     make, launched = measured
     make().options("gpu", (16, 32), launched.append)
-    assert json.loads(path().read_text()) == {"gpu: test 16, 32": {"BLOCK": 128}}
+    assert json.loads(path().read_text()) == {f"gpu: test 16, 32 of {TRIED}": {"BLOCK": 128}}
     assert make().options("gpu", (16, 32), launched.append) == {"BLOCK": 128}
     assert len(launched) == 3
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", '{"gpu: test 16": {"BLOCK": 7}}'])
+def test_a_new_candidate_is_tried(measured):
+    """Which is faster than what was remembered before."""
+    make, launched = measured
+    kernel = make()
+    kernel.options("gpu", (16,), launched.append)
+    for later in (kernel, make()):
+        later.candidates = (*CANDIDATES, {"BLOCK": 64})
+        assert later.options("gpu", (16,), launched.append) == {"BLOCK": 64}
+
+
+ODD = f'{{"gpu: test 16 of {TRIED}": {{"BLOCK": 7}}}}'
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", ODD])
 def test_a_file_that_makes_no_sense_is_measured_over(measured, text):
     make, launched = measured
     path().write_text(text)
     assert make().options("gpu", (16,), launched.append) == {"BLOCK": 128}
-    assert json.loads(path().read_text())["gpu: test 16"] == {"BLOCK": 128}
+    assert json.loads(path().read_text())[f"gpu: test 16 of {TRIED}"] == {"BLOCK": 128}
 
 
 def test_a_folder_that_cannot_be_written(measured, monkeypatch, tmp_path):

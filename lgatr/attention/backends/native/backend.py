@@ -8,7 +8,7 @@ patterns run block by block; see :mod:`lgatr.attention.backends.native.scored`.
 
 While torch traces a program (compilation, export) the lengths are data, not numbers; there packed
 attention is one operator of its own,
-:func:`lgatr.attention.backends.native.packed.packed_attention`.
+:func:`lgatr.attention.backends.native.traced.packed_attention`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.backends.cu_seqlens import has_queries_without_keys
 from lgatr.attention.backends.dropout import draw_seed
 from lgatr.attention.backends.native.cpu import EventsStage
-from lgatr.attention.backends.native.cuda import efficient_attention
+from lgatr.attention.backends.native.cuda import LONGEST, PackedEvents, packed_events
 from lgatr.attention.backends.native.empty_rows import in_format
-from lgatr.attention.backends.native.packed import (
+from lgatr.attention.backends.native.events import (
     attention_of_events,
     dense_attention,
     events_stage,
-    packed_attention,
 )
-from lgatr.attention.backends.native.packed_events import LONGEST, PackedEvents, packed_events
 from lgatr.attention.backends.native.scored import ScoreChanges, scored_attention
+from lgatr.attention.backends.native.torch_efficient import efficient_attention
+from lgatr.attention.backends.native.traced import packed_attention
 from lgatr.attention.pattern.features import PATTERN_FEATURES
 from lgatr.attention.pattern.masks import Band, DenseMask
 from lgatr.attention.pattern.packing import BoundedPacking, Packing
@@ -143,7 +143,9 @@ class NativeBackend(Backend):
         stage = plan.stage
         if stage is not None and stage.accepts(q, k, v):
             return stage(q, k, v)[0]
-        out = self._by_events(q, k, v, spec)
+        out = self._by_torch_on_cuda(q, k, v, spec)
+        if out is None:
+            out = self._by_events(q, k, v, spec)
         return self._scored(q, k, v, spec, False)[0] if out is None else out
 
     def attend_partial(
@@ -155,21 +157,30 @@ class NativeBackend(Backend):
         assert lse is not None
         return out, lse
 
-    def _by_events(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor | None:
-        """Packed attention with a causal mask or none, or None for other patterns."""
-        if spec.score is not None or spec.packing is None or spec.key_packing is None:
-            return None
-        on_cuda = q.device.type == "cuda" and not needs_plain_formula()
-        band = None if spec.mask is None else spec.mask.band()
-        if spec.mask is not None and band is None:
-            return None
+    @staticmethod
+    def _by_torch_on_cuda(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor | None:
+        """Packed attention by torch's kernel for CUDA: any band and dropout, no scores.
+
+        None where it does not compute that.
+        """
         queries, keys = spec.packing, spec.key_packing
-        kernel = on_cuda and q.dtype != torch.float64
-        if kernel and not (band is not None and has_queries_without_keys(spec, band)):
-            out = efficient_attention(q, k, v, queries, keys, band, spec.dropout, spec.scale)
-            if out is not None:
-                return out
-        if spec.dropout > 0.0:
+        if spec.score is not None or queries is None or keys is None:
+            return None
+        if not q.is_cuda or q.dtype == torch.float64 or needs_plain_formula():
+            return None
+        band = None if spec.mask is None else spec.mask.band()
+        if spec.mask is not None and (band is None or has_queries_without_keys(spec, band)):
+            return None
+        return efficient_attention(q, k, v, queries, keys, band, spec.dropout, spec.scale)
+
+    @staticmethod
+    def _by_events(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor | None:
+        """Packed attention with a causal mask or none, no scores and no dropout.
+
+        None for other patterns.
+        """
+        queries, keys = spec.packing, spec.key_packing
+        if spec.score is not None or spec.dropout > 0.0 or queries is None or keys is None:
             return None
         causal = _causality(spec, queries, keys)
         if causal is None:

@@ -67,7 +67,7 @@ class EventsStage(Stage):
     keys: tuple[int, ...]
     causal: bool
     scale: float | None
-    operation = Operation(__package__, "events", CPP)
+    operation = Operation(__package__, "events", CPP, otherwise="attention")
     needs_outputs = True
 
     def accepts(self, q: Tensor, k: Tensor, v: Tensor) -> bool:

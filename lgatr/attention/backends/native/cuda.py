@@ -1,126 +1,118 @@
-"""Packed attention in one call on CUDA: torch's memory-efficient kernel takes offsets.
+"""Packed attention on CUDA by the kernels in :mod:`.triton_events`: which patterns, and the stage.
 
-It is the kernel behind ``scaled_dot_product_attention`` for float32, float16 and bfloat16, and has
-derivatives; only torch's public function has no argument for offsets.
-
-Legend: T query tokens, U key tokens, H heads, K key-value heads (H or a divisor), D head width.
+Legend: T query tokens, U key tokens, B events, H heads, D head width.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-# The kernel reads 16 bytes at a time.
-_BYTES = 16
-_NO_MASK, _TOP_LEFT, _BOTTOM_RIGHT = 0, 1, 2
+from lgatr.attention.backends.native.score_terms import ScoreTerms
+from lgatr.attention.pattern.masks import Band
+from lgatr.attention.pattern.packing import Packing
+from lgatr.attention.pattern.spec import AttentionSpec
+from lgatr.ops._runtime.choice import TRITON
+from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 
+FORMATS = (torch.float32, torch.bfloat16, torch.float16)
+WIDEST = 128
+"""Head width: a tile of queries and one of keys must fit the registers and the shared memory."""
 
-class EventOffsets(Protocol):
-    """The part of :class:`lgatr.attention.Packing` that the kernel needs."""
+LONGEST = 1024
+"""Longest event for which these kernels are faster than torch's, which is for long sequences."""
 
-    @property
-    def ptr(self) -> Tensor:
-        """``(B + 1,)`` int32 offsets."""
-
-    @property
-    def max_length(self) -> int:
-        """Length of the longest event."""
-
-
-def mask_type(band: tuple[int | None, int | None, bool] | None) -> tuple[int, int | None] | None:
-    """The kernel's numbers for a band ``(left, right, bottom_right)``: mask type and window.
-
-    None where it has no such mask.
-    """
-    if band is None:
-        return _NO_MASK, None
-    left, right, bottom_right = band
-    if right != 0:
-        return None
-    # A window counts the query's own position.
-    return _BOTTOM_RIGHT if bottom_right else _TOP_LEFT, None if left is None else left + 1
+_FARTHEST = 1 << 31
+"""Places inside of an event are numbers of 32 bits."""
 
 
-def efficient_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    queries: EventOffsets,
-    keys: EventOffsets,
-    band: tuple[int | None, int | None, bool] | None = None,
-    dropout: float = 0.0,
-    scale: float | None = None,
-) -> Tensor | None:
-    """Attention on ``(T, H, D)`` and ``(U, K, D)``, or None if the kernel lacks the mask.
+@dataclass(frozen=True, eq=False)
+class PackedEvents(Stage):
+    """Attention inside events; inputs q ``(T, H, D)``, k and v ``(U, H, D)``, on CUDA.
 
     Parameters
     ----------
-    q, k, v
-        On a CUDA device, in float32, float16 or bfloat16.
+    formula
+        The plain formula.
     queries, keys
-        Offsets of the events, int32.
+        The events.
     band
-        See :class:`lgatr.attention.pattern.masks.Band`.
-    dropout, scale
-        As for :func:`torch.nn.functional.scaled_dot_product_attention`.
+        Which keys are seen, or None for all.
+    terms
+        Changes of the scores.
+    scale
+        Of the scores; None means :math:`1 / \\sqrt{D}`.
     """
-    numbers = mask_type(band)
-    if numbers is None:
+
+    formula: Callable[..., Tensor]
+    queries: Packing
+    keys: Packing
+    band: Band | None
+    terms: ScoreTerms
+    scale: float | None
+    needs_outputs = True
+
+    def runs_on(self, x: Tensor) -> bool:
+        """CUDA tensors of the kernels' formats, where Triton is installed."""
+        return x.is_cuda and x.dtype in FORMATS and TRITON.problem(torch.float32) is None
+
+    def accepts(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
+        """Whether the kernels take tensors of these shapes and formats."""
+        longest = max(self.queries.max_length, self.keys.max_length)
+        return (
+            q.shape[1:] == k.shape[1:] == v.shape[1:]
+            and q.dtype == k.dtype == v.dtype
+            and 0 < q.shape[2] <= WIDEST
+            and longest * max(x.stride(0) for x in (q, k, v)) < _FARTHEST
+            and self.passes(q) is not None
+        )
+
+    def plain(self, *inputs: Tensor | None) -> Tensors:
+        return (self.formula(*inputs),)
+
+    def scale_of(self, q: Tensor) -> float:
+        """The factor of the scores of these queries."""
+        return 1.0 / math.sqrt(q.shape[-1]) if self.scale is None else float(self.scale)
+
+    def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        q, k, v = _side_by_side(inputs)
+        out, *kept = _launches().attention(self, q, k, v)
+        return (out,), tuple(kept)
+
+    def backward(
+        self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        q, k, v, out, grad = _side_by_side((*inputs, *outputs, *grads))
+        found: Tensors = _launches().attention_gradients(self, (q, k, v), out, grad, *kept)
+        return found
+
+
+def _launches() -> Any:
+    """The module that imports Triton."""
+    return import_module(f"{__package__}.triton_launch")
+
+
+def packed_events(spec: AttentionSpec, formula: Callable[..., Tensor]) -> PackedEvents | None:
+    """The stage for a pattern of packed events, or None if the kernels do not compute it."""
+    queries, keys = spec.packing, spec.key_packing
+    if queries is None or keys is None or spec.dropout > 0.0:
         return None
-    kind, window = numbers
-    heads, width, wide = q.shape[1], q.shape[2], v.shape[2]
-    scale = 1.0 / math.sqrt(width) if scale is None else scale
-    step = _BYTES // q.element_size()
-
-    def padded(x: Tensor) -> Tensor:
-        if x.shape[1] != heads:
-            x = x.repeat_interleave(heads // x.shape[1], dim=1)
-        return F.pad(x, (0, -x.shape[2] % step)).unsqueeze(0)
-
-    call = _Call(queries.max_length, keys.max_length, dropout, kind, scale, window)
-    ptr_q, ptr_k = queries.ptr.to(q.device), keys.ptr.to(q.device)
-    out: Tensor = _Attention.apply(padded(q), padded(k), padded(v), ptr_q, ptr_k, call)
-    return out[0, :, :, :wide]
+    band = None if spec.mask is None else spec.mask.band()
+    if spec.mask is not None and band is None:
+        return None
+    terms = ScoreTerms.of(spec.score)
+    if terms is None:
+        return None
+    return PackedEvents(formula, queries, keys, band, terms, spec.scale)
 
 
-class _Call(NamedTuple):
-    """Arguments of the kernel besides tensors."""
-
-    max_q: int
-    max_k: int
-    dropout: float
-    kind: int
-    scale: float
-    window: int | None
-
-
-class _Attention(torch.autograd.Function):
-    """The kernel and its gradient; torch's own derivative ignores windows."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, ptr_q: Tensor, ptr_k: Tensor, call: _Call
-    ) -> Tensor:
-        needs_lse = any(ctx.needs_input_grad)
-        out, lse, seed, offset, max_q, max_k = torch.ops.aten._efficient_attention_forward(
-            q, k, v, None, ptr_q, ptr_k, call.max_q, call.max_k, call.dropout, call.kind, needs_lse,
-            scale=call.scale, window_size=call.window,
-        )  # fmt: skip
-        ctx.save_for_backward(q, k, v, out, lse, ptr_q, ptr_k, seed, offset)
-        ctx.call, ctx.limits = call, (max_q, max_k)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, lse, ptr_q, ptr_k, seed, offset = ctx.saved_tensors
-        call: _Call = ctx.call
-        *grads, _ = torch.ops.aten._efficient_attention_backward(
-            grad, q, k, v, None, out, ptr_q, ptr_k, *ctx.limits, lse, call.dropout, seed, offset,
-            call.kind, False, scale=call.scale, window_size=call.window,
-        )  # fmt: skip
-        return *grads, None, None, None
+def _side_by_side(inputs: Optionals) -> list[Tensor]:
+    """With stride 1 in the last dimension."""
+    given = [x for x in inputs if x is not None]
+    return [x if x.stride(-1) == 1 else x.contiguous() for x in given]

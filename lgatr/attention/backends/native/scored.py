@@ -22,8 +22,8 @@ from lgatr.attention.backends.native.blocks import (
     sorted_blocks,
 )
 from lgatr.attention.backends.native.empty_rows import in_format, open_empty_rows
+from lgatr.attention.backends.native.events import reorder
 from lgatr.attention.backends.native.grouping import Arrangement, arrangement_of
-from lgatr.attention.backends.native.packed import reorder
 from lgatr.attention.backends.native.ranges import ranges_of
 from lgatr.attention.pattern.masks import Mask
 from lgatr.attention.pattern.masks.base import check_broadcast, checked_mask

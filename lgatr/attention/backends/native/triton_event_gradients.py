@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 from lgatr.attention.backends.native.triton_tiles import (
+    LOG2_E,
     WEIGHTS_DOWN,
     allowed,
     band_from_last,
@@ -29,11 +30,11 @@ _CHANGES_UP, _CHANGES_DOWN = tl.constexpr(2.0**-24), tl.constexpr(2.0**24)
 def _weights(s, lse, allowed):
     """Attention weights from changed scores and log-sum-exps of queries."""
     base = tl.where(lse == float("-inf"), 0.0, lse)
-    return tl.where(allowed, tl.exp2((s - base) * 1.4426950408889634), 0.0)
+    return tl.where(allowed, tl.exp2((s - base) * LOG2_E), 0.0)
 
 
 @triton.jit
-def _slope_of_change(s, distance, slope, cap, CAP: tl.constexpr, ALIBI: tl.constexpr):
+def _derivative_of_change(s, distance, slope, cap, CAP: tl.constexpr, ALIBI: tl.constexpr):
     """Derivative of the changed score with respect to the score."""
     if CAP:
         if ALIBI:
@@ -175,7 +176,7 @@ def _key_gradients(
         sums = tl.load(lse + i * heads, mask=i < n, other=0.0)
         p = _weights(s, sums[None, :], allowed(d, inside, left, right, BAND))
         delta = _inner(grad, out, i, n, g_t, o_t, width, D0, D1)
-        ds = p * _slope_of_change(s, d, slope, cap, CAP, ALIBI)
+        ds = p * _derivative_of_change(s, d, slope, cap, CAP, ALIBI)
         change = _changes(ds, dp, delta[None, :], up_g, up_v, q.dtype.element_ty, PARTS)
         weights = scaled_weights(p, q.dtype.element_ty, PARTS)
         dv0 = add_halves(weights, g0, dv0, PARTS)
@@ -242,7 +243,7 @@ def _query_gradients(
         inside = (j < m)[None, :] & (i < n)[:, None]
         s = changed(s * (scale * down_q * down_k), d, slope, cap, CAP, ALIBI)
         p = _weights(s, sums[:, None], allowed(d, inside, left, right, BAND))
-        ds = p * _slope_of_change(s, d, slope, cap, CAP, ALIBI)
+        ds = p * _derivative_of_change(s, d, slope, cap, CAP, ALIBI)
         change = _changes(ds, dp, delta[:, None], up_g, up_v, q.dtype.element_ty, PARTS)
         dq0 = add_halves(change, k0, dq0, PARTS)
         if D1 > 0:

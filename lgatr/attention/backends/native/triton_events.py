@@ -22,6 +22,7 @@ import triton
 import triton.language as tl
 
 from lgatr.attention.backends.native.triton_tiles import (
+    LOG2_E,
     WEIGHTS_DOWN,
     allowed,
     band_from_last,
@@ -119,7 +120,7 @@ def forward_kernel(
                 s = add_halves(q1, turned_halves(k1), s, PARTS)
             s = add_halves(q0, turned_halves(k0), s, PARTS)
             d = j[None, :] - i[:, None] - shift
-            s = changed(s * scale, d, slope, cap, CAP, ALIBI) * 1.4426950408889634
+            s = changed(s * scale, d, slope, cap, CAP, ALIBI) * LOG2_E
             s = tl.where(allowed(d, (j < m)[None, :], left, right, BAND), s, float("-inf"))
             new_top = tl.maximum(top, tl.max(s, 1))
             base = tl.where(new_top == float("-inf"), 0.0, new_top)  # no key yet
@@ -139,5 +140,5 @@ def forward_kernel(
         store_tile(out, i, n, 0, o_t, width, out0 * share[:, None], D0)
         if D1 > 0:
             store_tile(out, i, n, D0, o_t, width, out1 * share[:, None], D1)
-        found = tl.where(none, float("-inf"), (top + tl.log2(total)) / 1.4426950408889634)
+        found = tl.where(none, float("-inf"), (top + tl.log2(total)) / LOG2_E)
         tl.store(lse + (q_start + i) * heads + h, found, mask=i < n)

@@ -19,7 +19,7 @@ from lgatr.ops._runtime.tuning import Options, Tuned
 
 
 class Problem(Protocol):
-    """What the kernels compute; see :mod:`lgatr.attention.backends.native.packed_events`."""
+    """What the kernels compute; see :mod:`lgatr.attention.backends.native.cuda`."""
 
     @property
     def queries(self) -> Packing:
@@ -41,6 +41,8 @@ class Problem(Protocol):
         """The factor of the scores."""
 
 
+# Powers of two from _SMALLEST on. Forward tiles of 64 x 64 end in an illegal access at width 72
+# (Triton 3.6, compiled for sm_90).
 _FORWARD = Tuned(
     "attention of events",
     (

@@ -11,6 +11,8 @@ import triton.language as tl
 from lgatr.ops._runtime.triton_functions import tanh
 from lgatr.ops._runtime.triton_split import halves, scale_down, scale_up
 
+LOG2_E = tl.constexpr(1.4426950408889634)
+
 # Weights are at most 1, and float16 reaches to 2^15.
 _WEIGHTS_UP, WEIGHTS_DOWN = tl.constexpr(16384.0), tl.constexpr(1.0 / 16384.0)
 
@@ -39,7 +41,11 @@ def store_tile(x, row, rows, first, stride, width: tl.constexpr, values, D: tl.c
 
 @triton.jit
 def allowed(distance, inside, left, right, BAND: tl.constexpr):
-    """Which scores there are; ``distance`` is that from a query to a key, from the last of each."""
+    """Which scores there are.
+
+    ``distance`` is the position of the key minus that of the query, both counted from the first
+    of the event, or from the last where the band is.
+    """
     if BAND:
         return inside & (distance <= right) & (distance >= -left)
     else:

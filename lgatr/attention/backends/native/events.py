@@ -1,6 +1,6 @@
-"""Packed attention on CPUs, and as an operator that torch can trace.
+"""Attention inside events in the fastest way of CPUs, and dense attention, which it is made of.
 
-Legend: T query tokens, U key tokens, B events, H heads, K key-value heads (H or 1), D head width.
+Legend: T query tokens, U key tokens, H heads, K key-value heads (H or a divisor), D head width.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lgatr.attention.backends.native.cpu import MAX_KEYS, EventsStage
-from lgatr.attention.backends.native.cuda import efficient_attention
 from lgatr.attention.backends.native.empty_rows import in_format, open_empty_rows
-from lgatr.attention.backends.native.grouped import GroupsStage
 from lgatr.attention.backends.native.grouping import Arrangement, Groups, arrangement_of
+from lgatr.attention.backends.native.torch_groups import GroupsStage
 from lgatr.ops._runtime.stage import needs_plain_formula
-from lgatr.utils.lengths import check_token_count, checked_offsets
 
 
 def reorder(x: Tensor, order: tuple[Tensor, Tensor]) -> Tensor:
@@ -119,7 +117,7 @@ def _in_groups(
 ) -> Tensor:
     per_token = 4 * q.shape[1] * q.shape[2] * q.element_size()
     arrangement = arrangement_of(queries, keys, per_token)
-    return attention_by_groups(q, k, v, arrangement, causal, 0.0, scale)
+    return attention_by_groups(q, k, v, arrangement, causal, scale)
 
 
 def attention_by_groups(
@@ -128,22 +126,21 @@ def attention_by_groups(
     v: Tensor,
     arrangement: Arrangement,
     causal: bool = False,
-    dropout: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
     """Attention on ``(T, H, D)`` and ``(U, K, D)``, one dense call for each group."""
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     if not (needs_grad or needs_plain_formula()):
-        return _without_gradients(q, k, v, arrangement, causal, dropout, scale)
+        return _group_by_group(q, k, v, arrangement, causal, scale)
     groups, q_order, k_order, _ = arrangement
     if q_order is not None and k_order is not None:
         q, k, v = reorder(q, q_order), reorder(k, k_order), reorder(v, k_order)
-    if GroupsStage.applies(q, k, v) and dropout == 0.0:
-        formula = partial(_joined_groups, groups, causal, 0.0, scale)
+    if GroupsStage.applies(q, k, v):
+        formula = partial(_joined_groups, groups, causal, scale)
         stage = GroupsStage(formula, *groups, causal, scale)
         (out,) = stage(q, k, v)
     else:
-        out = _joined_groups(groups, causal, dropout, scale, q, k, v)
+        out = _joined_groups(groups, causal, scale, q, k, v)
     if q_order is None:
         return out
     return reorder(out, (q_order[1], q_order[0]))
@@ -152,7 +149,6 @@ def attention_by_groups(
 def _joined_groups(
     groups: Groups,
     causal: bool,
-    dropout: float,
     scale: float | None,
     q: Tensor,
     k: Tensor,
@@ -169,22 +165,21 @@ def _joined_groups(
         queries_of_group = part_q.unflatten(0, (-1, n))
         keys_of_group, values_of_group = part_k.unflatten(0, (-1, m)), part_v.unflatten(0, (-1, m))
         out = dense_attention(
-            queries_of_group, keys_of_group, values_of_group, None, causal, dropout, scale
+            queries_of_group, keys_of_group, values_of_group, causal=causal, scale=scale
         )
         outputs.append(out.flatten(0, 1))
     return torch.cat(outputs)
 
 
-def _without_gradients(
+def _group_by_group(
     q: Tensor,
     k: Tensor,
     v: Tensor,
     arrangement: Arrangement,
     causal: bool,
-    dropout: float,
     scale: float | None,
 ) -> Tensor:
-    """Like :func:`attention_by_groups`, each group written into the output without a copy."""
+    """:func:`attention_by_groups` without gradients: each group is written into its place."""
     groups, q_order, k_order, _ = arrangement
     out = q.new_empty(*q.shape[:-1], v.shape[-1])
     q_start = k_start = 0
@@ -199,109 +194,9 @@ def _without_gradients(
             k_index = k_order[0][k_place].to(q.device)
             parts = q[q_index], k[k_index], v[k_index]
         part_q, part_k, part_v = (x.unflatten(0, (events, -1)) for x in parts)
-        part = dense_attention(part_q, part_k, part_v, None, causal, dropout, scale).flatten(0, 1)
+        part = dense_attention(part_q, part_k, part_v, causal=causal, scale=scale).flatten(0, 1)
         if q_order is None:
             out[q_place] = part
         else:
             out.index_copy_(0, q_index, part)
     return out
-
-
-class _CheckedOffsets:
-    """Offsets of events in a traced program, checked before a kernel follows them.
-
-    The device is waited for: the lengths are not known before.
-    """
-
-    def __init__(self, ptr: Tensor, tokens: int) -> None:
-        self.ptr, self.lengths = ptr.int(), checked_offsets(ptr)
-        check_token_count(sum(self.lengths), tokens)
-        self.max_length = max(self.lengths)
-
-
-# In traced programs the lengths of events are data, which only an operator may read.
-_LIBRARY = torch.library.Library("lgatr", "FRAGMENT")
-_ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor ptr_q, Tensor ptr_k, bool causal, float? scale"
-_LIBRARY.define(f"packed_attention({_ARGUMENTS}) -> Tensor")
-_LIBRARY.define(f"packed_attention_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
-
-
-def packed_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    ptr_q: Tensor,
-    ptr_k: Tensor,
-    causal: bool = False,
-    scale: float | None = None,
-) -> Tensor:
-    """:func:`attention_of_events` as one operator that torch can trace.
-
-    Parameters
-    ----------
-    q
-        ``(T, H, D)``.
-    k, v
-        ``(U, K, D)``.
-    ptr_q, ptr_k
-        ``(B + 1,)`` offsets of the events.
-    causal, scale
-        As for :func:`torch.nn.functional.scaled_dot_product_attention`.
-    """
-    return torch.ops.lgatr.packed_attention(q, k, v, ptr_q, ptr_k, causal, scale)
-
-
-def _forward(
-    q: Tensor, k: Tensor, v: Tensor, ptr_q: Tensor, ptr_k: Tensor, causal: bool, scale: float | None
-) -> Tensor:
-    queries, keys = _CheckedOffsets(ptr_q, len(q)), _CheckedOffsets(ptr_k, len(k))
-    if len(queries.lengths) != len(keys.lengths):
-        raise ValueError(
-            f"queries come from {len(queries.lengths)} events, keys from {len(keys.lengths)}; "
-            "there must be one for each"
-        )
-    if q.is_cuda and q.dtype != torch.float64:
-        out = efficient_attention(
-            q, k, v, queries, keys, (None, 0, False) if causal else None, 0.0, scale
-        )
-        assert out is not None  # it has both masks
-        return out.contiguous()
-    lengths = queries.lengths, keys.lengths
-    return attention_of_events(q, k, v, *lengths, causal, scale).contiguous()
-
-
-def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    # The forward pass is computed again, as flash attention does with its scores.
-    with torch.enable_grad():
-        q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
-        out = _forward(q, k, v, *rest)
-        return tuple(g.contiguous() for g in torch.autograd.grad(out, (q, k, v), grad))
-
-
-def _fake(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
-    return q.new_empty(*q.shape[:-1], v.shape[-1])
-
-
-def _fake_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) for x in (q, k, v))
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.causal, ctx.scale = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = torch.ops.lgatr.packed_attention_backward(
-        grad, *ctx.saved_tensors, ctx.causal, ctx.scale
-    )
-    return (*grads, None, None, None, None)
-
-
-_LIBRARY.impl("packed_attention", _forward, "CompositeExplicitAutograd")
-_LIBRARY.impl("packed_attention_backward", _backward, "CompositeExplicitAutograd")
-torch.library.register_fake("lgatr::packed_attention", _fake, lib=_LIBRARY)
-torch.library.register_fake("lgatr::packed_attention_backward", _fake_backward, lib=_LIBRARY)
-torch.library.register_autograd(
-    "lgatr::packed_attention", _autograd, setup_context=_setup, lib=_LIBRARY
-)
