@@ -225,14 +225,15 @@ def test_a_folder_of_other_names_is_read_again_when_it_changed(tmp_path, monkeyp
     assert conversion.convert(source, target) == 15
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 @pytest.mark.parametrize("compress", [False, True])
 def test_killed_at_random(tmp_path, compress):
     """SIGKILL from outside, twice in a row, at random moments."""
     pytest.importorskip("uproot")
     source = tmp_path / "source"
     for number, place in enumerate(["train_100M/a", "train_100M/b", "val_5M/a", "test_20M/a"]):
-        particles = random_particles(4000, number, most=60)
+        # Either conversion takes some seconds.
+        particles = random_particles(800 if compress else 4000, number, most=60)
         write_root(source / f"{place}.root", particles, CLASSES[number], CLASSES)
     options = ["--compress"] if compress else []
     command = [sys.executable, "-m", "data.convert", str(source)]

@@ -13,7 +13,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 # These train for a minute; the notebook of them is kept with its results.
 TRAINED = ("tutorial", "train_a_tagger")
-SLOW = {*TRAINED, "which_symmetry"}
+SLOW = {*TRAINED, "which_symmetry", "layers_in_your_model"}
 LEAST_AUC = 0.95
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Files of a package, which tests/docs/test_extending.py writes and runs.
@@ -22,7 +22,8 @@ FILE = "# my_jets/"
 
 def parameters(paths):
     """Paths, of which those that train or compare networks are slow."""
-    slow = {path: [pytest.mark.slow] if path.stem in SLOW else [] for path in paths}
+    mark = {path.stem: pytest.mark.slow(minutes=path.stem in TRAINED) for path in paths}
+    slow = {path: [mark[path.stem]] if path.stem in SLOW else [] for path in paths}
     return [pytest.param(path, marks=marks, id=path.name) for path, marks in slow.items()]
 
 

@@ -66,12 +66,18 @@ def compile_for(kernel, case, options, capability):
 capability = pytest.mark.parametrize(
     "capability", [pytest.param(80, marks=pytest.mark.slow), 90], ids="sm_{}".format
 )
-RARE = [pytest.param(1, marks=pytest.mark.slow)]
+# Of the second launch options, and of the older cards, some cases.
+BUILDS = [
+    *((case, 0, 90) for case in CASES),
+    *(
+        pytest.param(case, *rest, marks=pytest.mark.slow)
+        for case in ("published", "bfloat16", "everything")
+        for rest in ((0, 80), (1, 90))
+    ),
+]
 
 
-@capability
-@pytest.mark.parametrize("number", [0, *RARE])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "number", "capability"), BUILDS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "gradient"])
 def test_attention_compiles(backward, case, number, capability):
     """What the interpreter accepts, and the compiler does not: types that change, shapes."""

@@ -73,7 +73,7 @@ def test_changed_scores(changed, keys):
     check(case, *case.tensors())
 
 
-@pytest.mark.parametrize("scale", slow_but_for([0.0, -0.7], [0.0, -0.7, 2.0]))
+@pytest.mark.parametrize("scale", slow_but_for([-0.7], [0.0, -0.7, 2.0]))
 def test_scales(scale):
     """A scale that is taken for none given, or whose sign gets lost."""
     case = Case((5, 20), scale=scale)
@@ -83,7 +83,7 @@ def test_scales(scale):
 SHAPES = [(8, 1), (1, 16), (2, 24), (3, 40), (2, 72), (1, 100), (5, 100), (1, 128)]
 
 
-@pytest.mark.parametrize("shape", slow_but_for([(8, 1), (1, 100)], SHAPES), ids=str)
+@pytest.mark.parametrize("shape", slow_but_for([(1, 100)], SHAPES), ids=str)
 def test_heads_and_widths(shape):
     """Columns beyond the head that are not zero, and a second tile of columns left out."""
     case = Case((1, 18) if shape[0] < 8 else (1, 5))
@@ -102,7 +102,10 @@ def test_launch_options(options, monkeypatch):
     check(case, *case.tensors(1, 16))
 
 
-@pytest.mark.parametrize("mask", [Causal(bottom_right=True), SlidingWindow(1)], ids=["", "window"])
+CORNER = Causal(bottom_right=True)
+
+
+@pytest.mark.parametrize("mask", slow_but_for([CORNER], [CORNER, SlidingWindow(1)]), ids=str)
 def test_queries_without_keys(mask):
     """Averages over no keys: zeros, and gradients that do not see them."""
     case = Case((20, 34), (7, 18), mask)
@@ -142,13 +145,14 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize("sizes", slow_but_for(SIZES[:2], SIZES), ids=str)
+@pytest.mark.parametrize("sizes", slow_but_for(SIZES[1:2], SIZES), ids=str)
 def test_magnitudes(sizes):
     """A scale of a tensor that is not undone, or that leaves the range of 16 or 32 bits."""
     case = Case((5, 17))
     check(case, *case.tensors(sizes=sizes))
 
 
+@pytest.mark.slow
 def test_entries_of_many_magnitudes():
     """Small entries beside large ones, in all tensors."""
     case = Case((5, 17))
@@ -229,6 +233,7 @@ def test_formats_of_16_bits(dtype):
     check(case, *case.tensors(2, 40, dtype=dtype), tolerance=HALF[dtype])
 
 
+@pytest.mark.slow
 def test_numbers_multiplied_as_they_are():
     """What TF32 is allowed for: no scales, whatever the largest numbers."""
     case = Case(keys=KEYS)

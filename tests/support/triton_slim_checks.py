@@ -15,6 +15,7 @@ from lgatr.ops.slim_linear.stage import SLIM_LINEAR_STAGE
 from lgatr.ops.slim_norm.formula import EPSILON
 from lgatr.ops.slim_norm.stage import SlimNorm, SlimSumAndNorm
 from lgatr.utils.nonlinearities import NONLINEARITIES
+from support.slow import slow_but_for
 from support.triton_passes import passes_in_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -87,8 +88,9 @@ def check(stage, inputs, as_they_lie=lambda x: x, tolerance=TOLERANCE):
 
 
 LEADING = {"one token": (1,), "": (2, 7)}
-as_they_lie = pytest.mark.parametrize("as_they_lie", [lambda x: x, strided], ids=["", "strided"])
-leading = pytest.mark.parametrize("leading", LEADING.values(), ids=LEADING)
+APART = pytest.param(strided, marks=pytest.mark.slow, id="strided")
+as_they_lie = pytest.mark.parametrize("as_they_lie", [pytest.param(lambda x: x, id=""), APART])
+leading = pytest.mark.parametrize("leading", slow_but_for([(2, 7)], LEADING.values()), ids=LEADING)
 
 
 @as_they_lie

@@ -174,6 +174,7 @@ class TestBadCommands:
         assert (tmp_path / "metrics.json").read_text() == "precious"
         assert len(list(tmp_path.iterdir())) == 1
 
+    @pytest.mark.slow
     def test_another_optimizer(self, tmp_path, finished):
         done = run("debug=fast", "optimizer=soap", "optimizer.lr=-1", cwd=tmp_path)
         assert_one_line(done, "optimizer.lr=-1: must be above 0")

@@ -128,7 +128,7 @@ def test_onnx_of_every_model(name, tmp_path):
     pytest.importorskip("onnxruntime")
     cfg = configuration("experiment=toptagging", f"model={name}")
     for network in (cfg.model.get("network"), cfg.model.get("tagger", {}).get("network")):
-        if network is not None and name != "lgatr":
+        if network is not None and name != "lgatr_slim":
             network.num_blocks = 2  # of which all consist; one network is exported as a whole
     padded = PaddedTagger(tagger_of(cfg), FEATURES, 0).eval()
     command.write_onnx(padded, tmp_path / "tagger.onnx")

@@ -22,7 +22,8 @@ from experiments.training.failures import explained_failures
 from experiments.training.sharding import ShardedStrategy
 
 COMMON = (
-    "data.limit=400", "data.eval_limit=400", "data.batch_size=16", "trainer.precision=64-true",
+    "model=lgatr_small", "data.limit=400", "data.eval_limit=400", "data.batch_size=16",
+    "trainer.precision=64-true",
     "trainer.val_check_interval=10", "trainer.log_every_n_steps=1", "trainer.accelerator=cpu",
 )  # fmt: skip
 TWO = ("trainer=ddp", "trainer.devices=2")
@@ -78,7 +79,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
         torch.testing.assert_close(tensor, b[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 def test_sharded_weights_train_as_whole_ones(tmp_path, model="lgatr_slim_small"):
     """FSDP ends with the weights of DDP, and each goes on from the other's checkpoint."""
     options = (f"model={model}", "callbacks.ema=null", "trainer.precision=32-true")
@@ -138,7 +139,7 @@ def test_a_killed_rank_ends_the_run_and_it_can_go_on(tmp_path):
     assert figures(folder)["steps"] == step + 5
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 @pytest.mark.parametrize(
     ("experiment", "options"),
     [("toptagging", ()), ("quarkgluon", ("data.chunk_size=50", "data.mix=2"))],
@@ -146,7 +147,7 @@ def test_a_killed_rank_ends_the_run_and_it_can_go_on(tmp_path):
 )
 def test_each_rank_goes_on_at_the_exact_sample(tmp_path, experiment, options):
     """Killed and resumed, two processes end with the weights of two that never stopped."""
-    options = ("trainer.max_steps=100", *options, *TWO)
+    options = ("trainer.max_steps=60", *options, *TWO)
     finish(start(tmp_path / "whole", *options, experiment=experiment))
     folder = tmp_path / "killed"
     process = start(folder, *options, experiment=experiment)
@@ -158,7 +159,7 @@ def test_each_rank_goes_on_at_the_exact_sample(tmp_path, experiment, options):
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=200)
     step = torch.load(checkpoint, weights_only=True)["global_step"]
-    assert 10 <= step < 100
+    assert 10 <= step < 60
     finish(start(folder, "ckpt_path=last", *options, experiment=experiment))
     whole, resumed = weights(tmp_path / "whole"), weights(folder)
     for name, tensor in whole.items():

@@ -11,10 +11,11 @@ import pytest
 
 from support import ROOT
 
-TRIALS = 30
+TRIALS = int(os.environ.get("KILL_TRIALS", "15"))
+"""Each phase of a run in each way to read data; KILL_TRIALS=30 kills twice as many."""
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=5)
 def test_killed_runs_end_as_whole_ones(tmp_path, capsys):
     script = ROOT / "tests" / "support" / "kill_script.py"
     command = [sys.executable, str(script), str(tmp_path), str(TRIALS), "20"]
@@ -32,7 +33,7 @@ def test_killed_runs_end_as_whole_ones(tmp_path, capsys):
         for kill, status in zip(trial["kills"], trial["statuses"], strict=False)
         if status != 0
     ]
-    assert len(stopped) >= 20
+    assert len(stopped) >= 2 * TRIALS // 3
     assert {kill[0] for kill in stopped} >= {"training", "validation", "test", "report"}
     assert {kill[3] for kill in stopped} == {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"}
     with capsys.disabled():

@@ -208,6 +208,7 @@ def test_a_folder_that_was_being_begun_is_free(tmp_path, left):
         run_directory.check_free(tmp_path)
 
 
+@pytest.mark.slow
 def test_early_stopping_has_the_last_word(tmp_path):
     folder = tmp_path / "run"
     options = (

@@ -74,7 +74,13 @@ def difference(first, second):
 @pytest.mark.parametrize("name", ["lgatr_small", "lgatr_slim_small", "transformer_small"])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"normalize_gradient": True, "correct_bias": False, "precondition_frequency": 12}],
+    [
+        {},
+        pytest.param(
+            {"normalize_gradient": True, "correct_bias": False, "precondition_frequency": 12},
+            marks=pytest.mark.slow,
+        ),
+    ],
     ids=["as configured", "all parts"],
 )
 def test_steps_are_those_of_the_library(name, options):

@@ -169,6 +169,7 @@ def found():
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_a_flipped_sign_is_noticed(found, table):
     assert found[table] == [TABLES[table], []]

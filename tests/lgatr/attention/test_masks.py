@@ -37,9 +37,16 @@ from support.mask_cases import (
 pytestmark = pytest.mark.filterwarnings("ignore:.*lru_cache")
 
 
+LONG = ("prefix", "columns of each head", "window from the corner")
+ALONE = [
+    pytest.param(name, lengths, marks=[pytest.mark.slow] * (lengths == "long" and name not in LONG))
+    for name in MASKS
+    for lengths in LENGTHS
+]
+
+
 @pytest.mark.parametrize("cross", [False, True], ids=["self", "cross"])
-@pytest.mark.parametrize("lengths", LENGTHS)
-@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize(("name", "lengths"), ALONE)
 def test_alone(name, lengths, cross):
     queries, keys = LENGTHS[lengths]
     keys = keys if cross else queries

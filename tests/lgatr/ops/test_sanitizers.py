@@ -69,7 +69,7 @@ def reports(tmp_path):
     return "\n".join(file.read_text()[:5000] for file in sorted(tmp_path.glob("report.*")))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 def test_no_wrong_access_and_nothing_undefined(tmp_path):
     env = environment(tmp_path)
     tests = [str(TESTS / name) for name in FILES]
@@ -83,7 +83,7 @@ def test_no_wrong_access_and_nothing_undefined(tmp_path):
     assert len(entries) > 10 and set(entries.values()) == {"True"}, entries
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 @pytest.mark.parametrize(
     ("text", "found"),
     [
