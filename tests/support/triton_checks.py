@@ -34,6 +34,7 @@ triton_placement = pytest.importorskip("lgatr.ops.linear.triton_matrices", **MIS
 triton_products = pytest.importorskip("lgatr.ops.product.triton", **MISSING)
 
 
+DOUBLE, AT_THE_FLOOR = (pytest.param(x, marks=pytest.mark.slow) for x in (torch.float64, 1e-3))
 TUNED = [
     kernel
     for module in (triton_gate, triton_kernels, triton_linear, triton_norm, triton_products)
@@ -71,9 +72,6 @@ def agree(ours, theirs, tolerance):
         torch.testing.assert_close(a.double().cpu(), b, rtol=tolerance, atol=tolerance)
 
 
-DOUBLE = pytest.param(torch.float64, marks=pytest.mark.slow)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE], ids=str)
 @pytest.mark.parametrize(("tokens", "channels"), [(1, 1), (37, 5)])
 class TestProduct:
@@ -105,9 +103,6 @@ def test_channels_side_by_side():
     apart = Sectors(x.z.repeat(1, 2)[:, ::2], x.v, x.b)
     with pytest.raises(ValueError, match="side by side"):
         triton_products.write_product(apart, x, empty(x))
-
-
-AT_THE_FLOOR = pytest.param(1e-3, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("size", [1.0, AT_THE_FLOOR], ids=["", "at the floor"])
