@@ -20,7 +20,7 @@ from benchmarks.machine import description
 from data.command import Parser, program
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.tuning import seconds_on_gpu
-from lgatr.ops.slim_glu.stage import SlimGLU
+from lgatr.ops.slim_glu.stage import GatedUnits
 from lgatr.ops.slim_heads.stage import SlimFromHeads, SlimToHeads
 from lgatr.ops.slim_norm.stage import SlimNorm
 from lgatr.utils.nonlinearities import NONLINEARITIES
@@ -85,7 +85,7 @@ def slim_cases(tokens: int) -> dict[str, tuple[Callable[[], Any], int]]:
     c, s, heads, ratio = SLIM_CHANNELS
     gains = [torch.rand(n, device="cuda") for n in (c, s)]
     norm, to_heads = SlimNorm(0.01), SlimToHeads(heads, _QKV, 0.01, (c // heads, s // heads))
-    glu = SlimGLU(NONLINEARITIES["sigmoid"], NONLINEARITIES["gelu"])
+    glu = GatedUnits(NONLINEARITIES["sigmoid"], NONLINEARITIES["gelu"])
     x, of_x, qkv = state(c, s), state(c, s), state(3 * c, 3 * s)
     wide, gated = state(3 * ratio * c, 2 * ratio * s), state(ratio * c, ratio * s)
     kept = SLIM_NORM.forward(norm, *x, *gains)[1]

@@ -29,7 +29,16 @@ Operation.load_all()
 
 REAL = (torch.float32, torch.float64)
 GUARD = 7.25
+EVENTS = {"queries": "T", "keys": "U"}
+"""Offsets of events, and of how many tokens."""
 counts: Counter[str] = Counter()
+
+
+def call(name: str, like: torch.Tensor, *arguments: object) -> None:
+    """Call the kernel ``lgatr_<name>`` for the format of ``like``."""
+    found = native.KERNELS[name]
+    assert len(arguments) == len(found.arguments)
+    found.run(like, *arguments)
 
 
 def sizes(source, names):
@@ -48,7 +57,7 @@ def sizes(source, names):
             found[name] = source.choice((0, 1, 3, 2**61))
         else:
             found[name] = source.choice((kind.low, 1, 2, 3, 4, 7))
-    if {"H", "B"} <= found.keys():
+    if "B" in found:
         found["B"] = max(found["B"], 1)
     return found
 
@@ -98,6 +107,12 @@ def right_call(source, name, dtype, generator):
     found = sizes(source, table)
     if "U" in found and source.randrange(3) == 0:
         found["U"] = found["T"]
+    given = {}
+    if {"M", "P", "R"} <= found.keys():
+        given = {key: offsets(source, found["B"], found[n]) for key, n in EVENTS.items()}
+        n, m = (given[key].diff() for key in EVENTS)
+        found["P"], found["R"] = int((n * m).sum()), int(((n + 63) // 64 * ((m + 63) // 64)).sum())
+        found["M"] = source.choice((1, found.get("H", 2)))
     values = {key: found.get(key, 0.5) for key in table}
     shapes = iter(native.KERNELS[name].wanted(*values.values())[0])
     buffers = {}
@@ -111,11 +126,16 @@ def right_call(source, name, dtype, generator):
             buffers[key] = [whole]
         elif isinstance(kind, Array):
             shape = next(shapes)
-            if kind.dtype is torch.int64:
-                total = found["T" if key == "queries" else "U"]
-                values[key] = offsets(source, found["B"], total)
+            if key in EVENTS:
+                values[key] = given.get(key)
+                if key not in given:
+                    values[key] = offsets(source, found["B"], found[EVENTS[key]])
             elif kind.optional and source.randrange(3) == 0:
                 values[key] = None
+            elif kind.dtype is not None:  # positions, or flags
+                low, high = (-3, 9) if kind.dtype is torch.int64 else (0, 3)
+                values[key] = torch.randint(low, high, shape, dtype=kind.dtype, generator=generator)
+                buffers[key] = [values[key]]
             else:
                 sums = kind.optional and kind.written
                 values[key], whole = array(shape, dtype, generator, not sums)
@@ -220,14 +240,14 @@ def trial(name, number):
     before = {key: [b.clone() for b in found] for key, found in buffers.items()}
     like = torch.empty(0, dtype=dtype)
     try:
-        native.call(name, like, *values.values())
+        call(name, like, *values.values())
     except (ValueError, TypeError, MemoryError) as error:
         assert wrong, f"a right call was refused: {error}"
         assert str(error).startswith(f"kernel {name}: ") and "\n" not in str(error), error
         counts["refused"] += 1
         return
     assert copies is not None, "memory that is not there was used"
-    native.call(name, torch.empty(0, dtype=torch.float64), *copies.values())
+    call(name, torch.empty(0, dtype=torch.float64), *copies.values())
     for key, kind in table.items():
         for a, b in zip(parts(values[key]), parts(copies[key]), strict=True):
             if a.is_floating_point():

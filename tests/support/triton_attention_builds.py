@@ -53,7 +53,7 @@ def compile_for(kernel, case, options, capability):
     pattern, heads, width, parts, number_format = case
     d0, d1 = columns(width)
     constants = {
-        **PLAIN, **pattern, "PARTS": parts, "heads": heads, "width": width, "D0": d0, "D1": d1,
+        **PLAIN, **pattern, "PRODUCTS": parts, "heads": heads, "width": width, "D0": d0, "D1": d1,
         **{name: width for name in kernel.arg_names if name.endswith("_h")}, **options,
     }  # fmt: skip
     # Slopes that are not given are None.

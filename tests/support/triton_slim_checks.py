@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lgatr.ops.slim_glu.stage import SlimGLU, linear_glu
+from lgatr.ops.slim_glu.stage import GatedUnits, linear_glu
 from lgatr.ops.slim_heads.stage import SlimFromHeads, SlimToHeads, linear_of_heads, linear_to_heads
 from lgatr.ops.slim_linear.stage import SLIM_LINEAR_STAGE
 from lgatr.ops.slim_norm.formula import EPSILON
@@ -180,7 +180,7 @@ def test_functions_of_the_unit(name):
     names = list(FUNCTIONS)
     other = names[(names.index(name) + 1) % len(names)]
     assert (functions.number_of(FUNCTIONS[name]) == functions.GIVEN.value) == (name in OTHER)
-    check(SlimGLU(FUNCTIONS[name], FUNCTIONS[other]), state((9,), 3 * 5, 2 * 7))
+    check(GatedUnits(FUNCTIONS[name], FUNCTIONS[other]), state((9,), 3 * 5, 2 * 7))
 
 
 WIDE = pytest.param(129, 130, marks=pytest.mark.slow)
@@ -190,7 +190,7 @@ WIDE = pytest.param(129, 130, marks=pytest.mark.slow)
 @pytest.mark.parametrize(("channels", "scalars"), [(1, 1), (3, 0), (6, 20), WIDE])
 @leading
 def test_glu(channels, scalars, leading, as_they_lie):
-    stage = SlimGLU(NONLINEARITIES["sigmoid"], NONLINEARITIES["gelu"])
+    stage = GatedUnits(NONLINEARITIES["sigmoid"], NONLINEARITIES["gelu"])
     check(stage, state(leading, 3 * channels, 2 * scalars), as_they_lie)
 
 
@@ -209,7 +209,7 @@ def test_each_function_is_accurate(name):
     t = x.clone().requires_grad_()
     s = torch.stack([torch.ones_like(x), t], -1)
     function = NONLINEARITIES[name]
-    _, out = SlimGLU(function, function)(torch.zeros(len(x), 4, 3, device=DEVICE), s)
+    _, out = GatedUnits(function, function)(torch.zeros(len(x), 4, 3, device=DEVICE), s)
     (found,) = torch.autograd.grad(out.sum(), t)
     exact = x.double().cpu().requires_grad_()
     theirs = function(exact)
@@ -225,7 +225,7 @@ def test_unknown_values():
     """NaN stays NaN."""
     for function in NONLINEARITIES.values():
         s = torch.tensor([[1.0, torch.nan]], device=DEVICE)
-        out = SlimGLU(function, function)(torch.zeros(1, 4, 3, device=DEVICE), s)
+        out = GatedUnits(function, function)(torch.zeros(1, 4, 3, device=DEVICE), s)
         assert out[1].isnan().all()
 
 
@@ -242,7 +242,7 @@ def test_stages_with_their_linear_maps(as_on_cuda):
     to_heads = linear_to_heads(2, (True, False, False), (4, 3), EPSILON)
     check(to_heads, [v, s, random(24, 5), random(18, 3), random(18)], tolerance=2e-5)
     check(linear_of_heads(4), [random(11, 2, 19), random(5, 8), random(6, 6), None], tolerance=2e-5)
-    unit = linear_glu(SlimGLU(torch.sigmoid, NONLINEARITIES["gelu"]))
+    unit = linear_glu(GatedUnits(torch.sigmoid, NONLINEARITIES["gelu"]))
     check(unit, [v, s, random(18, 5), random(8, 3), random(8)], tolerance=2e-5)
     assert len(as_on_cuda) == 4
 

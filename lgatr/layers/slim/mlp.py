@@ -10,7 +10,7 @@ from lgatr.layers.slim.base import SlimLayer
 from lgatr.layers.slim.dropout import SlimDropout
 from lgatr.layers.slim.linear import SlimLinear
 from lgatr.layout import SlimState
-from lgatr.ops.slim_glu import stage as glu
+from lgatr.ops.slim_glu.stage import GatedUnits, linear_glu
 from lgatr.utils.arguments import check_counts
 from lgatr.utils.nonlinearities import get_nonlinearity
 
@@ -26,8 +26,7 @@ class SlimGLU(SlimLayer):
     in_v_channels, out_v_channels, in_s_channels, out_s_channels
         Channels.
     nonlinearity
-        f: ``"relu"``, ``"sigmoid"``, ``"tanh"``, ``"gelu"`` (tanh form), ``"gelu_exact"`` or
-        ``"silu"``.
+        f, of :data:`~lgatr.utils.nonlinearities.NONLINEARITIES`; ``"gelu"`` is the tanh form.
     nonlinearity_v
         f_v; None means f.
     """
@@ -48,9 +47,11 @@ class SlimGLU(SlimLayer):
         self.linear = SlimLinear(
             in_v_channels, 3 * out_v_channels, in_s_channels, 2 * out_s_channels
         )
-        functions = get_nonlinearity(nonlinearity_v or nonlinearity), get_nonlinearity(nonlinearity)
-        self.stage = glu.SlimGLU(*functions)
-        self._linear_stage = glu.linear_glu(self.stage)
+        self.stage = GatedUnits(
+            function_v=get_nonlinearity(nonlinearity_v or nonlinearity),
+            function=get_nonlinearity(nonlinearity),
+        )
+        self._linear_stage = linear_glu(self.stage)
         self._seal_fused()
 
     @property

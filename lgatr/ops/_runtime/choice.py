@@ -129,7 +129,11 @@ class Operation:
 
     @staticmethod
     def load_all() -> None:
-        """Import the passes for CPUs of all operations, which declare their kernels."""
+        """Import the passes for CPUs of all operations, which declare their kernels.
+
+        Operations are known once their stage has been imported; ``lgatr.primitives`` imports all
+        but that of attention.
+        """
         for operation in Operation.all:
             import_module(f"{operation.package}.cpu")
 

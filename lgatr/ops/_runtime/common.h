@@ -21,6 +21,7 @@ namespace {
 
 using T = REAL;  // float or double, given to the compiler
 using Index = std::int64_t;
+using Byte = std::uint8_t;
 
 constexpr Index few = 64;  // tokens, which one thread finishes before a second has begun
 
@@ -31,7 +32,7 @@ INLINE bool has_metric(Index metric, Index part) { return part < 63 && metric >>
 
 // What a kernel found that only the numbers in its arguments tell; their sizes were checked by
 // cpu.py, which also knows these numbers.
-enum Status : int { fine, wrong_queries, wrong_keys, no_memory };
+enum Status : int { fine, wrong_queries, wrong_keys, no_memory, wrong_mask };
 
 // As packed by pack_state of arguments.py: a state z (T, w + S), v (4, T, w), b (3, T, w) with
 // channels side by side, rows and tokens at any distance.

@@ -24,6 +24,7 @@ _PROBLEMS: dict[int, tuple[type[Exception], str]] = {
     1: (ValueError, "offsets of queries must rise from 0 to the number of queries"),
     2: (ValueError, "offsets of keys must rise from 0 to the number of keys"),
     3: (MemoryError, "no memory for the scores of an event"),
+    4: (ValueError, "a table of a mask has an entry for each score, and one for each tile"),
 }
 PIECES = 16
 """Of the tokens, in sums over them: a fixed number, whatever the number of threads."""
@@ -171,13 +172,3 @@ def kernel(
     """
     found = KERNELS[name] = Kernel(name, arguments, fallible)
     return found.run
-
-
-def call(name: str, like: Tensor, *arguments: Any) -> None:
-    """Call ``lgatr_<name>`` for the format of ``like``; see :func:`kernel`."""
-    found = KERNELS[name]
-    if len(arguments) != len(found.arguments):
-        raise TypeError(
-            f"kernel {name} takes {len(found.arguments)} arguments, not {len(arguments)}"
-        )
-    found.run(like, *arguments)

@@ -82,7 +82,7 @@ class Stage(ABC):
         """What has the forward and backward pass for tensors like ``x``; None for the formula."""
         if self.operation is None:
             return type(self) if self.runs_on(x) else None
-        if x.is_cpu:
+        if x.is_cpu:  # what Operation.choose does, without a call
             found = self.operation.chosen.get(x.dtype, _UNKNOWN)
             if found is not _UNKNOWN:
                 return found

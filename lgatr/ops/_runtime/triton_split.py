@@ -19,6 +19,10 @@ import os
 import triton
 import triton.language as tl
 
+from lgatr.ops._runtime import products
+
+SPLIT, ROUNDED = tl.constexpr(products.SPLIT), tl.constexpr(products.ROUNDED)
+
 
 @triton.jit
 def scale_up(largest):
@@ -42,16 +46,16 @@ def scaled(x):
 
 
 @triton.jit
-def halves(x, PARTS: tl.constexpr):
+def halves(x, PRODUCTS: tl.constexpr):
     """A tile of scaled numbers for :func:`add_halves`.
 
-    ``PARTS`` is one of :mod:`lgatr.ops._runtime.products`.
+    ``PRODUCTS`` is one of :mod:`lgatr.ops._runtime.products`.
     """
-    if PARTS == 2:
+    if PRODUCTS == SPLIT:
         high = x.to(tl.float16)
         low = (x - high.to(tl.float32)).to(tl.float16)
     else:
-        high = x.to(tl.bfloat16) if PARTS == 1 else x
+        high = x.to(tl.bfloat16) if PRODUCTS == ROUNDED else x
         low = high
     return high, low
 
@@ -63,9 +67,9 @@ def turned_halves(a):
 
 
 @triton.jit
-def add_halves(a, b, total, PARTS: tl.constexpr):
+def add_halves(a, b, total, PRODUCTS: tl.constexpr):
     """``total + a b``; small products first."""
-    if PARTS == 2:
+    if PRODUCTS == SPLIT:
         total = tl.dot(a[1], b[0], total)
         total = tl.dot(a[0], b[1], total)
     return tl.dot(a[0], b[0], total, input_precision="tf32")
@@ -76,9 +80,9 @@ _INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 
 @triton.jit
-def thirds(x, PARTS: tl.constexpr):
+def thirds(x, PRODUCTS: tl.constexpr):
     """A tile for :func:`add_thirds`."""
-    if PARTS == 2:
+    if PRODUCTS == SPLIT:
         high = x.to(tl.bfloat16)
         rest = x - high.to(tl.float32)
         middle = rest.to(tl.bfloat16)
@@ -87,16 +91,16 @@ def thirds(x, PARTS: tl.constexpr):
             high, middle = high.to(tl.float32), middle.to(tl.float32)
             low = low.to(tl.float32)
     else:
-        high = x.to(tl.bfloat16) if PARTS == 1 else x
+        high = x.to(tl.bfloat16) if PRODUCTS == ROUNDED else x
         middle = high
         low = high
     return high, middle, low
 
 
 @triton.jit
-def add_thirds(a, b, total, PARTS: tl.constexpr):
+def add_thirds(a, b, total, PRODUCTS: tl.constexpr):
     """``total + a b``; small products first."""
-    if PARTS == 2:
+    if PRODUCTS == SPLIT:
         total = tl.dot(a[2], b[0], total)
         total = tl.dot(a[0], b[2], total)
         total = tl.dot(a[1], b[1], total)

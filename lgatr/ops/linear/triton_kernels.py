@@ -14,6 +14,7 @@ import triton.language as tl
 from lgatr.ops._runtime.triton_functions import GIVEN, value_or_given
 from lgatr.ops._runtime.triton_launch import Kernel
 from lgatr.ops._runtime.triton_split import (
+    SPLIT,
     add_halves,
     add_thirds,
     halves,
@@ -24,22 +25,22 @@ from lgatr.ops._runtime.triton_split import (
 
 
 @triton.jit
-def _added(a, b, total, PARTS: tl.constexpr):
+def _added(a, b, total, PRODUCTS: tl.constexpr):
     """``total + a b``."""
-    return add_thirds(thirds(a, PARTS), thirds(b, PARTS), total, PARTS)
+    return add_thirds(thirds(a, PRODUCTS), thirds(b, PRODUCTS), total, PRODUCTS)
 
 
 @triton.jit
-def _added_turned(a, b, total, PARTS: tl.constexpr):
+def _added_turned(a, b, total, PRODUCTS: tl.constexpr):
     """``total + a^T b``: over many tokens, where halves and their scales cost less than thirds."""
-    if PARTS == 2:
+    if PRODUCTS == SPLIT:
         a, down_a = scaled(a)
         b, down_b = scaled(b)
         found = tl.zeros(total.shape, tl.float32)
-        found = add_halves(turned_halves(halves(a, PARTS)), halves(b, PARTS), found, PARTS)
+        found = add_halves(turned_halves(halves(a, PRODUCTS)), halves(b, PRODUCTS), found, PRODUCTS)
         return total + found * (down_a * down_b)
     else:
-        return add_halves(turned_halves(halves(a, PARTS)), halves(b, PARTS), total, PARTS)
+        return add_halves(turned_halves(halves(a, PRODUCTS)), halves(b, PRODUCTS), total, PRODUCTS)
 
 
 @Kernel
@@ -49,7 +50,7 @@ def linear_kernel(
     z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
     tokens, channels, outputs, out_width, width, s_channels,
     HAS_BIAS: tl.constexpr, GATED: tl.constexpr, NUMBER: tl.constexpr, NUMBER_S: tl.constexpr,
-    TURNED: tl.constexpr, PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
+    TURNED: tl.constexpr, PARTS_Z: tl.constexpr, PRODUCTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
     """Some outputs of one row of some tokens.
@@ -104,13 +105,13 @@ def linear_kernel(
                 place = k[:, None] + o[None, :] * count
             weights = tl.load(matrix + place, mask=in_k[:, None] & in_o, other=0.0)
             # The scalar sector may multiply otherwise than the others.
-            if PARTS_Z == PARTS:
-                total = _added(part, weights, total, PARTS)
+            if PARTS_Z == PRODUCTS:
+                total = _added(part, weights, total, PRODUCTS)
             else:
                 if row == 0:
                     total = _added(part, weights, total, PARTS_Z)
                 else:
-                    total = _added(part, weights, total, PARTS)
+                    total = _added(part, weights, total, PRODUCTS)
         if HAS_BIAS:
             if row == 0:
                 total += tl.load(bias + o, mask=o < wide, other=0.0)[None, :]
@@ -123,7 +124,7 @@ def weights_kernel(
     gz, gv, gb, z, v, b, of_z, of_v, of_b, of_bias,
     gz_t, gv_i, gv_t, gb_i, gb_t, z_t, v_i, v_t, b_i, b_t,
     tokens, chunk, z_out, z_in, v_out, v_in,
-    HAS_BIAS: tl.constexpr, PARTS_Z: tl.constexpr, PARTS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, PARTS_Z: tl.constexpr, PRODUCTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a tile of one matrix by one row of a chunk of tokens.
@@ -156,13 +157,13 @@ def weights_kernel(
             grad = tl.load(g + t[:, None] * g_t + o[None, :], mask=mask, other=0.0)
             mask = (t < end)[:, None] & (i < inputs)[None, :]
             part = tl.load(x + t[:, None] * x_t + i[None, :], mask=mask, other=0.0)
-            if PARTS_Z == PARTS:
-                total = _added_turned(grad, part, total, PARTS)
+            if PARTS_Z == PRODUCTS:
+                total = _added_turned(grad, part, total, PRODUCTS)
             else:
                 if row == 0:
                     total = _added_turned(grad, part, total, PARTS_Z)
                 else:
-                    total = _added_turned(grad, part, total, PARTS)
+                    total = _added_turned(grad, part, total, PRODUCTS)
             if HAS_BIAS:
                 sums += tl.sum(grad, 0)
         place = o[:, None] * inputs + i[None, :]

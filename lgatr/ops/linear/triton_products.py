@@ -47,7 +47,7 @@ def _rows(x: Sectors) -> int:
 
 def _parts() -> dict[str, int]:
     invariants, components = products()
-    return {"PARTS_Z": invariants, "PARTS": components}
+    return {"PARTS_Z": invariants, "PRODUCTS": components}
 
 
 def _is_turned(matrices: Matrices) -> bool:

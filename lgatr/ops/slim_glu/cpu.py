@@ -14,7 +14,7 @@ from lgatr.ops._runtime.function_values import FunctionValues
 from lgatr.ops._runtime.stage import Optionals, Tensors
 
 if TYPE_CHECKING:
-    from lgatr.ops.slim_glu.stage import SlimGLU
+    from lgatr.ops.slim_glu.stage import GatedUnits
 
 _V = "T", "4", "3 * O"
 _INNER = kernel("slim_inner", {"v": given(*_V), "out": out("T", "O"), **sizes("T O")})
@@ -38,7 +38,7 @@ def _inner(v: Tensor) -> tuple[Tensor, tuple[int, int]]:
     return inner, sizes
 
 
-def slim_glu(settings: SlimGLU, v: Tensor, s: Tensor) -> tuple[Tensors, Tensors]:
+def slim_glu(settings: GatedUnits, v: Tensor, s: Tensor) -> tuple[Tensors, Tensors]:
     """Forward pass."""
     v, s = v.contiguous(), s.contiguous()
     inner, sizes = _inner(v)
@@ -49,7 +49,7 @@ def slim_glu(settings: SlimGLU, v: Tensor, s: Tensor) -> tuple[Tensors, Tensors]
 
 
 def slim_glu_gradients(
-    settings: SlimGLU, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    settings: GatedUnits, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
 ) -> Optionals:
     """Backward pass."""
     v, s = (x.contiguous() for x in inputs if x is not None)

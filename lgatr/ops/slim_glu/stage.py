@@ -14,7 +14,7 @@ from lgatr.ops.slim_linear.stage import SLIM_LINEAR_STAGE
 
 
 @dataclass(frozen=True, eq=False)
-class SlimGLU(Stage):
+class GatedUnits(Stage):
     r"""Vectors a, b, c ``(T, 4, 3 O)`` and scalars s, t ``(T, 2 P)`` to those that are gated.
 
     Parameters
@@ -31,10 +31,10 @@ class SlimGLU(Stage):
         return gated_units(self.function_v, self.function, *inputs)  # type: ignore[arg-type]
 
 
-def linear_glu(glu: SlimGLU) -> Fused:
+def linear_glu(units: GatedUnits) -> Fused:
     """A linear map and the gated linear unit behind it, as one stage.
 
     Its inputs are vectors, scalars, and :class:`~lgatr.ops.slim_linear.formula.VectorMatrices` to
     ``3 O`` vector and ``2 P`` scalar channels.
     """
-    return Fused(SLIM_LINEAR_STAGE, glu, 5, "kept", between=2)
+    return Fused(SLIM_LINEAR_STAGE, units, 5, "kept", between=2)

@@ -31,7 +31,7 @@ from lgatr.ops._runtime.triton_vectors import load4, store4
 from lgatr.ops._runtime.tuning import Options, Tuned
 
 if TYPE_CHECKING:
-    from lgatr.ops.slim_glu.stage import SlimGLU
+    from lgatr.ops.slim_glu.stage import GatedUnits
 
 # Vectors of a tile, and warps for it.
 _CANDIDATES = (
@@ -181,7 +181,7 @@ def _inner(v: Tensor, gv: Tensor | None = None) -> tuple[Tensor, Tensor]:
 
 
 def _launch(
-    settings: SlimGLU, kernel, tuned: Tuned, v: Tensor, s: Tensor, *given: Tensor | None
+    settings: GatedUnits, kernel, tuned: Tuned, v: Tensor, s: Tensor, *given: Tensor | None
 ) -> None:
     """Launch a kernel for vectors ``(T, 4, 3 V)`` and scalars ``(T, 2 S)``."""
     o, p, tokens = v.shape[-1] // 3, s.shape[-1] // 2, s.shape[:-1].numel()
@@ -200,7 +200,7 @@ def _launch(
     tuned(v, (o, p, *numbers), launch)
 
 
-def slim_glu(settings: SlimGLU, v: Tensor, s: Tensor) -> tuple[Tensors, Tensors]:
+def slim_glu(settings: GatedUnits, v: Tensor, s: Tensor) -> tuple[Tensors, Tensors]:
     """Forward pass."""
     v, s = v.contiguous(), s.contiguous()
     out_v = v.new_empty(*v.shape[:-1], v.shape[-1] // 3)
@@ -215,7 +215,7 @@ def slim_glu(settings: SlimGLU, v: Tensor, s: Tensor) -> tuple[Tensors, Tensors]
 
 
 def slim_glu_gradients(
-    settings: SlimGLU, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    settings: GatedUnits, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
 ) -> Optionals:
     """Backward pass."""
     v, s = (x.contiguous() for x in inputs if x is not None)

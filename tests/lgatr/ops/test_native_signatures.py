@@ -22,6 +22,7 @@ Operation.load_all()
 SIGNATURES = {name: kernel.arguments for name, kernel in native.KERNELS.items()}
 FALLIBLE = {name for name, kernel in native.KERNELS.items() if kernel.fallible}
 
+NUMBERS = {"Index*": torch.int64, "Byte*": torch.uint8}
 KINDS = {"State*": State, "T*": Array, "Heads*": Heads, "Index": Size, "double": Real}
 
 
@@ -49,8 +50,9 @@ def test_the_table_says_what_the_sources_say():
         assert len(written) == len(SIGNATURES[name]), name
         for text, (key, kind) in zip(written, SIGNATURES[name].items(), strict=True):
             const, c_type, own = re.fullmatch(r"(const )?(\w+\*?) (\w+)", text).groups()
-            if c_type == "Index*":
-                assert isinstance(kind, Array) and kind.dtype is torch.int64
+            if c_type in NUMBERS:
+                assert isinstance(kind, Array) and kind.dtype is NUMBERS[c_type]
+                assert kind.written == (const is None), (name, key)
                 continue
             assert isinstance(kind, KINDS[c_type]), (name, key)
             # Structures are const whether or not what they point to is; so are moved heads.
@@ -91,7 +93,7 @@ def attention(**changed):
     given = {"q": q, "k": k, "v": v, "out": out, "lse": q.new_empty(5, 2), "queries": ptr}
     given |= {"keys": ptr, "T": 5, "U": 5, "B": 2, "H": 2, "D": 4, "scale": 1.0, "causal": False}
     assert list(given) == list(SIGNATURES["attention"])
-    native.call("attention", q, *{**given, **changed}.values())
+    native_fuzz.call("attention", q, *{**given, **changed}.values())
     return changed
 
 
@@ -142,4 +144,4 @@ def test_no_keys_and_no_room():
 
 def test_nothing_to_write_is_done_at_once():
     empty = torch.empty(2**50, 4, 0)
-    native.call("slim_inner", empty, empty, torch.empty(2**50, 0), 2**50, 0)
+    native_fuzz.call("slim_inner", empty, empty, torch.empty(2**50, 0), 2**50, 0)

@@ -7,7 +7,7 @@ import torch
 
 from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.ops._runtime.stage import Stage
-from lgatr.ops.slim_glu.stage import SlimGLU, linear_glu
+from lgatr.ops.slim_glu.stage import GatedUnits, linear_glu
 from lgatr.ops.slim_heads.stage import linear_of_heads, linear_to_heads
 from lgatr.ops.slim_norm.formula import EPSILON
 from lgatr.ops.slim_norm.stage import SlimNorm, SlimSumAndNorm
@@ -59,7 +59,7 @@ def glu(leading, name_v="sigmoid", name="gelu", bias=True):
     functions = get_nonlinearity(name_v), get_nonlinearity(name)
     matrices = [random(3 * 6, 5), random(2 * 4, 7), random(2 * 4) if bias else None]
 
-    return linear_glu(SlimGLU(*functions)), [*states(leading, 5, 7), *matrices]
+    return linear_glu(GatedUnits(*functions)), [*states(leading, 5, 7), *matrices]
 
 
 CASES = {

@@ -283,9 +283,11 @@ def test_every_stage_is_tested():
 
     from lgatr.attention.backends.native.cpu import EventsStage
     from lgatr.attention.backends.native.cuda import PackedEvents
+    from lgatr.attention.backends.native.masked import MaskedEvents
     from lgatr.attention.backends.native.torch_groups import GroupsStage
 
     elsewhere = {GroupsStage, EventsStage}  # tests/lgatr/attention/test_events.py
+    elsewhere |= {MaskedEvents}  # tests/lgatr/attention/test_masked_events.py
     elsewhere |= {PackedEvents}  # tests/support/triton_attention_checks.py
     # tests/lgatr/ops/test_slim_stages.py
     elsewhere |= {k for k in below(Stage) if k.__module__.startswith("lgatr.ops.slim")}

@@ -3,6 +3,7 @@
 ============================  =====================================================================
 ``backend``                   which of these computes a pattern
 ``cpu``                       inside events on CPUs, by kernels in C++ (``attention.cpp``)
+``masked``                    the same with masks and changed scores (``masked_attention.cpp``)
 ``cuda``, ``triton_*``        inside events on GPUs, by kernels in Triton
 ``events``                    inside events on CPUs: C++, else groups of equal events
 ``torch_groups``              hand-written gradient of such groups (``grouping`` chooses them)

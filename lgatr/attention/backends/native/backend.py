@@ -14,6 +14,7 @@ attention is one operator of its own,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from torch import Tensor
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.backends.cu_seqlens import has_queries_without_keys
 from lgatr.attention.backends.dropout import draw_seed
-from lgatr.attention.backends.native.cpu import EventsStage
+from lgatr.attention.backends.native.cpu import MAX_KEYS, EventsStage
 from lgatr.attention.backends.native.cuda import LONGEST, PackedEvents, packed_events
 from lgatr.attention.backends.native.empty_rows import in_format
 from lgatr.attention.backends.native.events import (
@@ -31,6 +32,8 @@ from lgatr.attention.backends.native.events import (
     dense_attention,
     events_stage,
 )
+from lgatr.attention.backends.native.masked import SHORT, MaskedEvents
+from lgatr.attention.backends.native.score_terms import ScoreTerms
 from lgatr.attention.backends.native.scored import ScoreChanges, scored_attention
 from lgatr.attention.backends.native.torch_efficient import efficient_attention
 from lgatr.attention.backends.native.traced import packed_attention
@@ -82,23 +85,34 @@ class NativePlan(NamedTuple):
 
     places: Tensor | None
     """Indices of the keys in their storage; None if they lie end to end."""
-    stage: EventsStage | PackedEvents | None
+    stage: EventsStage | MaskedEvents | PackedEvents | None
     """The kernel of this library, if it computes the pattern in one call."""
 
 
-def _stage_on_cpu(spec: AttentionSpec, device: torch.device) -> EventsStage | None:
-    """The CPU kernel, if the pattern is no more than causal attention of packed events."""
+def _formula(spec: AttentionSpec) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return NativeBackend._scored(q, k, v, spec, False)[0]
+
+    return formula
+
+
+def _stage_on_cpu(spec: AttentionSpec, device: torch.device) -> EventsStage | MaskedEvents | None:
+    """The kernel in C++ that computes attention inside events with this pattern, if one does."""
     if device.type != "cpu" or torch.compiler.is_compiling():
         return None
     queries, keys = spec.packing, spec.key_packing
-    if queries is None or keys is None or spec.score is not None or spec.dropout > 0.0:
+    if queries is None or keys is None or spec.dropout > 0.0:
         return None
     if isinstance(queries, BoundedPacking) or isinstance(keys, BoundedPacking):
         return None  # whose lengths may be others in the next layer
-    causal = _causality(spec, queries, keys)
-    if causal is None:
+    causal = None if spec.score is not None else _causality(spec, queries, keys)
+    if causal is not None and keys.max_length <= (SHORT if causal else MAX_KEYS):
+        return events_stage(queries.lengths, keys.lengths, causal, spec.scale)
+    terms = ScoreTerms.of(spec.score)
+    if terms is None:
         return None
-    return events_stage(queries.lengths, keys.lengths, causal, spec.scale)
+    lengths = queries.lengths, keys.lengths
+    return MaskedEvents(_formula(spec), *lengths, spec.mask, terms, spec.scale)
 
 
 def _stage_on_cuda(spec: AttentionSpec, device: torch.device) -> PackedEvents | None:
@@ -106,10 +120,7 @@ def _stage_on_cuda(spec: AttentionSpec, device: torch.device) -> PackedEvents | 
     if device.type != "cuda" or torch.compiler.is_compiling():
         return None
 
-    def formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return NativeBackend._scored(q, k, v, spec, False)[0]
-
-    stage = packed_events(spec, formula)
+    stage = packed_events(spec, _formula(spec))
     if stage is None or (spec.score is None and stage.keys.max_length > LONGEST):
         return None
     return stage

@@ -10,19 +10,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from lgatr.ops._runtime.arguments import FLAG, Argument, Array, Heads, Real, Size, given, out, sizes
+from lgatr.attention.backends.native.layout import places_of_gradients, side_by_side
+from lgatr.ops._runtime.arguments import (
+    FLAG,
+    Argument,
+    Array,
+    Heads,
+    Real,
+    Size,
+    given,
+    maybe,
+    out,
+    sizes,
+)
 from lgatr.ops._runtime.choice import CPP, Operation, Passes
 from lgatr.ops._runtime.cpu import kernel
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 
-_SIZES: dict[str, Argument] = {
+_OFFSETS: dict[str, Argument] = {
     "queries": Array(("B + 1",), dtype=torch.int64),
     "keys": Array(("B + 1",), dtype=torch.int64),
+}
+_SIZES: dict[str, Argument] = {
+    **_OFFSETS,
     **sizes("T U B H"),
     "D": Size(1),
     "scale": Real(positive=True),
@@ -37,11 +52,40 @@ _GRADIENTS = kernel("attention_gradients", {
     "lse": given("T", "H"), "of_q": Heads("T", written=True), "of_k": Heads("U", written=True),
     "of_v": Heads("U", written=True), **_SIZES,
 }, fallible=True)  # fmt: skip
+_PATTERN: dict[str, Argument] = {
+    **_OFFSETS,
+    "first": Array(("T",), dtype=torch.int64, optional=True),
+    "last": Array(("T",), dtype=torch.int64, optional=True),
+    "table": Array(("M", "P"), dtype=torch.uint8, optional=True),
+    "tiles": Array(("M", "R"), dtype=torch.uint8, optional=True),
+    "slopes": maybe("H"),
+    **sizes("T U B H"),
+    "D": Size(1),
+    **sizes("M P R"),
+    "scale": Real(),
+    "cap": Real(),
+}
+_MASKED = kernel("masked_attention", {
+    "q": Heads("T"), "k": Heads("U"), "v": Heads("U"), "out": Heads("T", written=True),
+    "lse": out("T", "H"), **_PATTERN,
+}, fallible=True)  # fmt: skip
+_MASKED_GRADIENTS = kernel("masked_attention_gradients", {
+    "q": Heads("T"), "k": Heads("U"), "v": Heads("U"), "out": Heads("T"), "grad": Heads("T"),
+    "lse": given("T", "H"), "of_q": Heads("T", written=True), "of_k": Heads("U", written=True),
+    "of_v": Heads("U", written=True), **_PATTERN,
+}, fallible=True)  # fmt: skip
+attention_tiles = kernel("attention_tiles", {
+    "table": Array(("M", "P"), dtype=torch.uint8),
+    "tiles": Array(("M", "R"), dtype=torch.uint8, written=True),
+    **_OFFSETS, **sizes("T U B M P R"),
+}, fallible=True)  # fmt: skip
+
 MAX_KEYS = 2048
 """Longest event in keys: the scores of a block of queries must fit the processor's caches."""
 
 
-def _offsets(lengths: tuple[int, ...]) -> Tensor:
+def offsets(lengths: tuple[int, ...]) -> Tensor:
+    """Where events of these lengths begin, and the last one ends: ``(B + 1,)``."""
     with torch.inference_mode(False):  # the stage may serve a training later
         return torch.tensor([0, *accumulate(lengths)], dtype=torch.int64, device="cpu")
 
@@ -81,8 +125,8 @@ class EventsStage(Stage):
     @cached_property
     def _layout(self) -> tuple[Tensor, Tensor, int, int, int]:
         """Offsets of queries and of keys; numbers of queries, of keys, of events."""
-        queries = _offsets(self.queries)
-        keys = queries if self.keys == self.queries else _offsets(self.keys)
+        queries = offsets(self.queries)
+        keys = queries if self.keys == self.queries else offsets(self.keys)
         return queries, keys, int(queries[-1]), int(keys[-1]), len(self.queries)
 
     def plain(self, *inputs: Tensor | None) -> Tensors:
@@ -103,7 +147,7 @@ class EventsStage(Stage):
 
 def events(settings: EventsStage, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
     """Forward pass; keeps the log-sum-exp."""
-    q, k, v = _side_by_side(inputs)
+    q, k, v = side_by_side(inputs)
     problem = settings.problem(q, k, v)
     out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
     _ATTENTION(q, q, k, v, out, lse, *problem)
@@ -114,11 +158,8 @@ def events_gradients(
     settings: EventsStage, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
 ) -> Optionals:
     """Backward pass."""
-    q, k, v, out, grad = _side_by_side((*inputs, *outputs, *grads))
-    if len(q) == len(k):  # side by side, as they came from one projection
-        gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
-    else:
-        gradients = tuple(x.new_empty(x.shape) for x in (q, k, v))
+    q, k, v, out, grad = side_by_side((*inputs, *outputs, *grads))
+    gradients = places_of_gradients(q, k, v)
     problem = settings.problem(q, k, v)
     _GRADIENTS(q, q, k, v, out, grad, *kept, *gradients, *problem)
     return gradients
@@ -127,7 +168,30 @@ def events_gradients(
 EVENTS = Passes(events, events_gradients)
 
 
-def _side_by_side(inputs: Optionals) -> list[Tensor]:
-    """With stride 1 in the last dimension."""
-    given = [x for x in inputs if x is not None]
-    return [x if x.stride(-1) == 1 else x.contiguous() for x in given]
+class Masked(Protocol):
+    """The stage with masks; see :mod:`lgatr.attention.backends.native.masked`."""
+
+    def pattern(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
+        """What the kernels are told besides tensors of queries, keys and values."""
+
+
+def masked_events(settings: Masked, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+    """Forward pass; keeps the log-sum-exp."""
+    q, k, v = side_by_side(inputs)
+    pattern = settings.pattern(q, k, v)
+    out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
+    _MASKED(q, q, k, v, out, lse, *pattern)
+    return (out,), (lse,)
+
+
+def masked_events_gradients(
+    settings: Masked, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass."""
+    q, k, v, out, grad = side_by_side((*inputs, *outputs, *grads))
+    gradients = places_of_gradients(q, k, v)
+    _MASKED_GRADIENTS(q, q, k, v, out, grad, *kept, *gradients, *settings.pattern(q, k, v))
+    return gradients
+
+
+MASKED_EVENTS = Passes(masked_events, masked_events_gradients)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgatr.attention.backends.native.layout import side_by_side
 from lgatr.attention.backends.native.score_terms import ScoreTerms
 from lgatr.attention.pattern.masks import Band
 from lgatr.attention.pattern.packing import Packing
@@ -81,14 +82,14 @@ class PackedEvents(Stage):
         return 1.0 / math.sqrt(q.shape[-1]) if self.scale is None else float(self.scale)
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        q, k, v = _side_by_side(inputs)
+        q, k, v = side_by_side(inputs)
         out, *kept = _launches().attention(self, q, k, v)
         return (out,), tuple(kept)
 
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        q, k, v, out, grad = _side_by_side((*inputs, *outputs, *grads))
+        q, k, v, out, grad = side_by_side((*inputs, *outputs, *grads))
         found: Tensors = _launches().attention_gradients(self, (q, k, v), out, grad, *kept)
         return found
 
@@ -110,9 +111,3 @@ def packed_events(spec: AttentionSpec, formula: Callable[..., Tensor]) -> Packed
     if terms is None:
         return None
     return PackedEvents(formula, queries, keys, band, terms, spec.scale)
-
-
-def _side_by_side(inputs: Optionals) -> list[Tensor]:
-    """With stride 1 in the last dimension."""
-    given = [x for x in inputs if x is not None]
-    return [x if x.stride(-1) == 1 else x.contiguous() for x in given]

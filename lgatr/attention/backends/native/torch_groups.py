@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lgatr.attention.backends.native.layout import places_of_gradients
 from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
 
 _FLASH: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
@@ -93,10 +94,7 @@ class GroupsStage(Stage):
     ) -> Optionals:
         q, k, v = inputs
         assert q is not None and k is not None and v is not None
-        if len(q) == len(k):  # side by side, as they came from one projection
-            gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
-        else:
-            gradients = tuple(torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
+        gradients = places_of_gradients(q, k, v)
         of_queries = (grads[0], q, outputs[0], gradients[0])
         views = self._views(of_queries, (k, v, *gradients[1:]))
         for (grad, q_part, out, to_q, k_part, v_part, *to_kv), lse in zip(views, kept, strict=True):

@@ -20,7 +20,7 @@ from lgatr.attention.backends.native.triton_tiles import (
     tile,
 )
 from lgatr.ops._runtime.triton_launch import Kernel
-from lgatr.ops._runtime.triton_split import add_halves, halves, turned_halves
+from lgatr.ops._runtime.triton_split import SPLIT, add_halves, halves, turned_halves
 
 # Products of gradients and values, both below 2^15, sum up to 2^38 over a head, less their mean.
 _CHANGES_UP, _CHANGES_DOWN = tl.constexpr(2.0**-24), tl.constexpr(2.0**24)
@@ -46,18 +46,18 @@ def _derivative_of_change(s, distance, slope, cap, CAP: tl.constexpr, ALIBI: tl.
 
 
 @triton.jit
-def _changes(ds, dp, delta, up_g, up_v, dtype: tl.constexpr, PARTS: tl.constexpr):
+def _changes(ds, dp, delta, up_g, up_v, dtype: tl.constexpr, PRODUCTS: tl.constexpr):
     """Gradients of scores: ``ds`` times what gradients of weights differ from their mean."""
-    if PARTS == 2:
-        return halves(ds * (dp * _CHANGES_UP - (delta * up_g) * (up_v * _CHANGES_UP)), PARTS)
+    if PRODUCTS == SPLIT:
+        return halves(ds * (dp * _CHANGES_UP - (delta * up_g) * (up_v * _CHANGES_UP)), PRODUCTS)
     else:
-        return halves((ds * (dp - delta)).to(dtype), PARTS)
+        return halves((ds * (dp - delta)).to(dtype), PRODUCTS)
 
 
 @triton.jit
-def _down_changes(scale, down_g, down_v, PARTS: tl.constexpr):
+def _down_changes(scale, down_g, down_v, PRODUCTS: tl.constexpr):
     """Undoes the scale of :func:`_changes`, and applies that of the scores."""
-    if PARTS == 2:
+    if PRODUCTS == SPLIT:
         scale = scale * (down_v * _CHANGES_DOWN) * down_g
     return scale
 
@@ -88,7 +88,7 @@ def gradient_kernel(
     g_h: tl.constexpr, oq_h: tl.constexpr, ok_h: tl.constexpr, ov_h: tl.constexpr,
     heads: tl.constexpr, width: tl.constexpr,
     BAND: tl.constexpr, BOTTOM_RIGHT: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
-    PARTS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    PRODUCTS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     D0: tl.constexpr, D1: tl.constexpr,
 ):  # fmt: skip
     """A tile of keys of one head of one event; or, after ``key_tiles`` such, of its queries."""
@@ -111,14 +111,14 @@ def gradient_kernel(
                 q, k, v, out, grad, lse, of_q, of_k, of_v, largest, largest_g,
                 q_t, k_t, v_t, o_t, g_t, oq_t, ok_t, ov_t,
                 number * BLOCK_N, n, m, shift, scale, slope, cap,
-                left, right, heads, width, BAND, CAP, ALIBI, PARTS, BLOCK_M, BLOCK_N, D0, D1,
+                left, right, heads, width, BAND, CAP, ALIBI, PRODUCTS, BLOCK_M, BLOCK_N, D0, D1,
             )  # fmt: skip
     else:
         if m > BLOCK_N and (number - key_tiles) * BLOCK_M < n:
             _query_gradients(
                 q, k, v, out, grad, lse, of_q, largest, largest_g, q_t, k_t, v_t, o_t, g_t, oq_t,
                 (number - key_tiles) * BLOCK_M, n, m, shift, scale, slope, cap,
-                left, right, heads, width, BAND, CAP, ALIBI, PARTS, BLOCK_M, BLOCK_N, D0, D1,
+                left, right, heads, width, BAND, CAP, ALIBI, PRODUCTS, BLOCK_M, BLOCK_N, D0, D1,
             )  # fmt: skip
 
 
@@ -128,26 +128,26 @@ def _key_gradients(
     q_t, k_t, v_t, o_t, g_t, oq_t, ok_t, ov_t,
     start, n, m, shift, scale, slope, cap, left, right,
     heads: tl.constexpr, width: tl.constexpr,
-    BAND: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, PARTS: tl.constexpr,
+    BAND: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, PRODUCTS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a tile of keys and values; of the queries too, if these are all keys.
 
     Scores are ``(keys, queries)``, so that what multiplies queries lies as products need it.
     """
-    up_q, down_q = scales(largest, 0, PARTS)
-    up_k, down_k = scales(largest, 1, PARTS)
-    up_v, down_v = scales(largest, 2, PARTS)
-    up_g, down_g = scales(largest_g, 0, PARTS)
-    down_ds = _down_changes(scale, down_g, down_v, PARTS)
+    up_q, down_q = scales(largest, 0, PRODUCTS)
+    up_k, down_k = scales(largest, 1, PRODUCTS)
+    up_v, down_v = scales(largest, 2, PRODUCTS)
+    up_g, down_g = scales(largest_g, 0, PRODUCTS)
+    down_ds = _down_changes(scale, down_g, down_v, PRODUCTS)
     j = start + tl.arange(0, BLOCK_N)
-    k0 = tile(k, up_k, j, m, 0, k_t, width, PARTS, D0)
-    v0 = tile(v, up_v, j, m, 0, v_t, width, PARTS, D0)
+    k0 = tile(k, up_k, j, m, 0, k_t, width, PRODUCTS, D0)
+    v0 = tile(v, up_v, j, m, 0, v_t, width, PRODUCTS, D0)
     dk0 = tl.zeros([BLOCK_N, D0], tl.float32)
     dv0 = tl.zeros([BLOCK_N, D0], tl.float32)
     if D1 > 0:
-        k1 = tile(k, up_k, j, m, D0, k_t, width, PARTS, D1)
-        v1 = tile(v, up_v, j, m, D0, v_t, width, PARTS, D1)
+        k1 = tile(k, up_k, j, m, D0, k_t, width, PRODUCTS, D1)
+        v1 = tile(v, up_v, j, m, D0, v_t, width, PRODUCTS, D1)
         dk1 = tl.zeros([BLOCK_N, D1], tl.float32)
         dv1 = tl.zeros([BLOCK_N, D1], tl.float32)
     alone = m <= BLOCK_N
@@ -159,17 +159,17 @@ def _key_gradients(
             high = tl.minimum(start + BLOCK_N - shift + left, n)
     for first in range(low, high, BLOCK_M):
         i = first + tl.arange(0, BLOCK_M)
-        q0 = tile(q, up_q, i, n, 0, q_t, width, PARTS, D0)
-        g0 = tile(grad, up_g, i, n, 0, g_t, width, PARTS, D0)
+        q0 = tile(q, up_q, i, n, 0, q_t, width, PRODUCTS, D0)
+        g0 = tile(grad, up_g, i, n, 0, g_t, width, PRODUCTS, D0)
         s = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
         dp = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
         if D1 > 0:
-            q1 = tile(q, up_q, i, n, D0, q_t, width, PARTS, D1)
-            g1 = tile(grad, up_g, i, n, D0, g_t, width, PARTS, D1)
-            s = add_halves(k1, turned_halves(q1), s, PARTS)
-            dp = add_halves(v1, turned_halves(g1), dp, PARTS)
-        s = add_halves(k0, turned_halves(q0), s, PARTS)
-        dp = add_halves(v0, turned_halves(g0), dp, PARTS)
+            q1 = tile(q, up_q, i, n, D0, q_t, width, PRODUCTS, D1)
+            g1 = tile(grad, up_g, i, n, D0, g_t, width, PRODUCTS, D1)
+            s = add_halves(k1, turned_halves(q1), s, PRODUCTS)
+            dp = add_halves(v1, turned_halves(g1), dp, PRODUCTS)
+        s = add_halves(k0, turned_halves(q0), s, PRODUCTS)
+        dp = add_halves(v0, turned_halves(g0), dp, PRODUCTS)
         d = j[:, None] - i[None, :] - shift
         inside = (j < m)[:, None] & (i < n)[None, :]
         s = changed(s * (scale * down_q * down_k), d, slope, cap, CAP, ALIBI)
@@ -177,22 +177,22 @@ def _key_gradients(
         p = _weights(s, sums[None, :], allowed(d, inside, left, right, BAND))
         delta = _inner(grad, out, i, n, g_t, o_t, width, D0, D1)
         ds = p * _derivative_of_change(s, d, slope, cap, CAP, ALIBI)
-        change = _changes(ds, dp, delta[None, :], up_g, up_v, q.dtype.element_ty, PARTS)
-        weights = scaled_weights(p, q.dtype.element_ty, PARTS)
-        dv0 = add_halves(weights, g0, dv0, PARTS)
-        dk0 = add_halves(change, q0, dk0, PARTS)
+        change = _changes(ds, dp, delta[None, :], up_g, up_v, q.dtype.element_ty, PRODUCTS)
+        weights = scaled_weights(p, q.dtype.element_ty, PRODUCTS)
+        dv0 = add_halves(weights, g0, dv0, PRODUCTS)
+        dk0 = add_halves(change, q0, dk0, PRODUCTS)
         if D1 > 0:
-            dv1 = add_halves(weights, g1, dv1, PARTS)
-            dk1 = add_halves(change, q1, dk1, PARTS)
+            dv1 = add_halves(weights, g1, dv1, PRODUCTS)
+            dk1 = add_halves(change, q1, dk1, PRODUCTS)
         if alone:
             across = turned_halves(change)
-            dq = add_halves(across, k0, tl.zeros([BLOCK_M, D0], tl.float32), PARTS)
+            dq = add_halves(across, k0, tl.zeros([BLOCK_M, D0], tl.float32), PRODUCTS)
             store_tile(of_q, i, n, 0, oq_t, width, dq * (down_ds * down_k), D0)
             if D1 > 0:
-                dq1 = add_halves(across, k1, tl.zeros([BLOCK_M, D1], tl.float32), PARTS)
+                dq1 = add_halves(across, k1, tl.zeros([BLOCK_M, D1], tl.float32), PRODUCTS)
                 store_tile(of_q, i, n, D0, oq_t, width, dq1 * (down_ds * down_k), D1)
     down_w = 1.0
-    if PARTS == 2:
+    if PRODUCTS == SPLIT:
         down_w = down_g * WEIGHTS_DOWN
     store_tile(of_k, j, m, 0, ok_t, width, dk0 * (down_ds * down_q), D0)
     store_tile(of_v, j, m, 0, ov_t, width, dv0 * down_w, D0)
@@ -206,48 +206,50 @@ def _query_gradients(
     q, k, v, out, grad, lse, of_q, largest, largest_g, q_t, k_t, v_t, o_t, g_t, oq_t,
     start, n, m, shift, scale, slope, cap, left, right,
     heads: tl.constexpr, width: tl.constexpr,
-    BAND: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, PARTS: tl.constexpr,
+    BAND: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, PRODUCTS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a tile of queries, from all keys that it sees."""
-    up_q, down_q = scales(largest, 0, PARTS)
-    up_k, down_k = scales(largest, 1, PARTS)
-    up_v, down_v = scales(largest, 2, PARTS)
-    up_g, down_g = scales(largest_g, 0, PARTS)
-    down_ds = _down_changes(scale, down_g, down_v, PARTS)
+    up_q, down_q = scales(largest, 0, PRODUCTS)
+    up_k, down_k = scales(largest, 1, PRODUCTS)
+    up_v, down_v = scales(largest, 2, PRODUCTS)
+    up_g, down_g = scales(largest_g, 0, PRODUCTS)
+    down_ds = _down_changes(scale, down_g, down_v, PRODUCTS)
     i = start + tl.arange(0, BLOCK_M)
-    q0 = tile(q, up_q, i, n, 0, q_t, width, PARTS, D0)
-    g0 = tile(grad, up_g, i, n, 0, g_t, width, PARTS, D0)
+    q0 = tile(q, up_q, i, n, 0, q_t, width, PRODUCTS, D0)
+    g0 = tile(grad, up_g, i, n, 0, g_t, width, PRODUCTS, D0)
     dq0 = tl.zeros([BLOCK_M, D0], tl.float32)
     if D1 > 0:
-        q1 = tile(q, up_q, i, n, D0, q_t, width, PARTS, D1)
-        g1 = tile(grad, up_g, i, n, D0, g_t, width, PARTS, D1)
+        q1 = tile(q, up_q, i, n, D0, q_t, width, PRODUCTS, D1)
+        g1 = tile(grad, up_g, i, n, D0, g_t, width, PRODUCTS, D1)
         dq1 = tl.zeros([BLOCK_M, D1], tl.float32)
     sums = tl.load(lse + i * heads, mask=i < n, other=0.0)
     delta = _inner(grad, out, i, n, g_t, o_t, width, D0, D1)
     low, high = key_range(start, BLOCK_M, n, m, shift, left, right, BAND, BLOCK_N)
     for first in range(low, high, BLOCK_N):
         j = first + tl.arange(0, BLOCK_N)
-        k0 = tile(k, up_k, j, m, 0, k_t, width, PARTS, D0)
+        k0 = tile(k, up_k, j, m, 0, k_t, width, PRODUCTS, D0)
         s = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
         dp = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
         if D1 > 0:
-            k1 = tile(k, up_k, j, m, D0, k_t, width, PARTS, D1)
-            s = add_halves(q1, turned_halves(k1), s, PARTS)
+            k1 = tile(k, up_k, j, m, D0, k_t, width, PRODUCTS, D1)
+            s = add_halves(q1, turned_halves(k1), s, PRODUCTS)
             dp = add_halves(
-                g1, turned_halves(tile(v, up_v, j, m, D0, v_t, width, PARTS, D1)), dp, PARTS
+                g1, turned_halves(tile(v, up_v, j, m, D0, v_t, width, PRODUCTS, D1)), dp, PRODUCTS
             )
-        s = add_halves(q0, turned_halves(k0), s, PARTS)
-        dp = add_halves(g0, turned_halves(tile(v, up_v, j, m, 0, v_t, width, PARTS, D0)), dp, PARTS)
+        s = add_halves(q0, turned_halves(k0), s, PRODUCTS)
+        dp = add_halves(
+            g0, turned_halves(tile(v, up_v, j, m, 0, v_t, width, PRODUCTS, D0)), dp, PRODUCTS
+        )
         d = j[None, :] - i[:, None] - shift
         inside = (j < m)[None, :] & (i < n)[:, None]
         s = changed(s * (scale * down_q * down_k), d, slope, cap, CAP, ALIBI)
         p = _weights(s, sums[:, None], allowed(d, inside, left, right, BAND))
         ds = p * _derivative_of_change(s, d, slope, cap, CAP, ALIBI)
-        change = _changes(ds, dp, delta[:, None], up_g, up_v, q.dtype.element_ty, PARTS)
-        dq0 = add_halves(change, k0, dq0, PARTS)
+        change = _changes(ds, dp, delta[:, None], up_g, up_v, q.dtype.element_ty, PRODUCTS)
+        dq0 = add_halves(change, k0, dq0, PRODUCTS)
         if D1 > 0:
-            dq1 = add_halves(change, k1, dq1, PARTS)
+            dq1 = add_halves(change, k1, dq1, PRODUCTS)
     store_tile(of_q, i, n, 0, oq_t, width, dq0 * (down_ds * down_k), D0)
     if D1 > 0:
         store_tile(of_q, i, n, D0, oq_t, width, dq1 * (down_ds * down_k), D1)

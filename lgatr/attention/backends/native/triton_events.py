@@ -36,7 +36,7 @@ from lgatr.attention.backends.native.triton_tiles import (
     tile,
 )
 from lgatr.ops._runtime.triton_launch import Kernel
-from lgatr.ops._runtime.triton_split import add_halves, turned_halves
+from lgatr.ops._runtime.triton_split import SPLIT, add_halves, turned_halves
 
 
 @Kernel
@@ -82,7 +82,7 @@ def forward_kernel(
     q_h: tl.constexpr, k_h: tl.constexpr, v_h: tl.constexpr, o_h: tl.constexpr,
     heads: tl.constexpr, width: tl.constexpr,
     BAND: tl.constexpr, BOTTOM_RIGHT: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
-    PARTS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    PRODUCTS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     D0: tl.constexpr, D1: tl.constexpr,
 ):  # fmt: skip
     """A tile of queries of one head of one event."""
@@ -95,14 +95,14 @@ def forward_kernel(
     start = tl.program_id(1) * BLOCK_M
     if start < n:
         slope = slope_of(slopes, h, ALIBI)
-        up_q, down_q = scales(largest, 0, PARTS)
-        up_k, down_k = scales(largest, 1, PARTS)
-        up_v, down_v = scales(largest, 2, PARTS)
+        up_q, down_q = scales(largest, 0, PRODUCTS)
+        up_k, down_k = scales(largest, 1, PRODUCTS)
+        up_v, down_v = scales(largest, 2, PRODUCTS)
         scale = scale * down_q * down_k
         i = start + tl.arange(0, BLOCK_M)
-        q0 = tile(q, up_q, i, n, 0, q_t, width, PARTS, D0)
+        q0 = tile(q, up_q, i, n, 0, q_t, width, PRODUCTS, D0)
         if D1 > 0:
-            q1 = tile(q, up_q, i, n, D0, q_t, width, PARTS, D1)
+            q1 = tile(q, up_q, i, n, D0, q_t, width, PRODUCTS, D1)
         top = tl.full([BLOCK_M], float("-inf"), tl.float32)
         total = tl.zeros([BLOCK_M], tl.float32)
         out0 = tl.zeros([BLOCK_M, D0], tl.float32)
@@ -112,13 +112,13 @@ def forward_kernel(
         for first in range(low, high, BLOCK_N):
             j = first + tl.arange(0, BLOCK_N)
             s = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-            k0 = tile(k, up_k, j, m, 0, k_t, width, PARTS, D0)
-            v0 = tile(v, up_v, j, m, 0, v_t, width, PARTS, D0)
+            k0 = tile(k, up_k, j, m, 0, k_t, width, PRODUCTS, D0)
+            v0 = tile(v, up_v, j, m, 0, v_t, width, PRODUCTS, D0)
             if D1 > 0:
-                k1 = tile(k, up_k, j, m, D0, k_t, width, PARTS, D1)
-                v1 = tile(v, up_v, j, m, D0, v_t, width, PARTS, D1)
-                s = add_halves(q1, turned_halves(k1), s, PARTS)
-            s = add_halves(q0, turned_halves(k0), s, PARTS)
+                k1 = tile(k, up_k, j, m, D0, k_t, width, PRODUCTS, D1)
+                v1 = tile(v, up_v, j, m, D0, v_t, width, PRODUCTS, D1)
+                s = add_halves(q1, turned_halves(k1), s, PRODUCTS)
+            s = add_halves(q0, turned_halves(k0), s, PRODUCTS)
             d = j[None, :] - i[:, None] - shift
             s = changed(s * scale, d, slope, cap, CAP, ALIBI) * LOG2_E
             s = tl.where(allowed(d, (j < m)[None, :], left, right, BAND), s, float("-inf"))
@@ -128,14 +128,14 @@ def forward_kernel(
             shrink = tl.exp2(top - base)
             total = total * shrink + tl.sum(p, 1)
             top = new_top
-            weights = scaled_weights(p, v.dtype.element_ty, PARTS)
-            out0 = add_halves(weights, v0, out0 * shrink[:, None], PARTS)
+            weights = scaled_weights(p, v.dtype.element_ty, PRODUCTS)
+            out0 = add_halves(weights, v0, out0 * shrink[:, None], PRODUCTS)
             if D1 > 0:
-                out1 = add_halves(weights, v1, out1 * shrink[:, None], PARTS)
+                out1 = add_halves(weights, v1, out1 * shrink[:, None], PRODUCTS)
         none = total == 0.0  # no key; a total that is no number stays one
         total = tl.where(none, 1.0, total)
         share = 1.0 / total
-        if PARTS == 2:
+        if PRODUCTS == SPLIT:
             share *= down_v * WEIGHTS_DOWN
         store_tile(out, i, n, 0, o_t, width, out0 * share[:, None], D0)
         if D1 > 0:

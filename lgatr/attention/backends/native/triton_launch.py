@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lgatr.attention.backends.native.layout import places_of_gradients
 from lgatr.attention.backends.native.score_terms import ScoreTerms
 from lgatr.attention.backends.native.triton_event_gradients import gradient_kernel
 from lgatr.attention.backends.native.triton_events import forward_kernel, largest_kernel
@@ -86,7 +87,7 @@ def _shared(settings: Problem, q: Tensor) -> tuple[tuple[Any, ...], dict[str, An
     constants = {
         "BAND": band is not None, "BOTTOM_RIGHT": band is not None and band.bottom_right,
         "CAP": terms.cap is not None, "ALIBI": terms.slopes is not None,
-        "PARTS": products().components if q.dtype == torch.float32 else AS_THEY_ARE,
+        "PRODUCTS": products().components if q.dtype == torch.float32 else AS_THEY_ARE,
         "heads": q.shape[1], "width": q.shape[2], "D0": d0, "D1": d1,
     }  # fmt: skip
     return numbers, constants
@@ -105,7 +106,7 @@ def _events(settings: Problem, q: Tensor) -> tuple[Tensor, Tensor, Tensor | None
 def _sizes(settings: Problem, constants: dict[str, Any], q: Tensor) -> tuple[int, ...]:
     """What the best launch options depend on."""
     longest = power_of_two(settings.keys.max_length)
-    return q.shape[1], q.shape[2], constants["PARTS"], q.element_size(), min(longest, 1024)
+    return q.shape[1], q.shape[2], constants["PRODUCTS"], q.element_size(), min(longest, 1024)
 
 
 def _largest(settings: Problem, parts: int, *tensors: Tensor) -> Tensor:
@@ -130,7 +131,7 @@ def attention(settings: Problem, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tenso
     out = q.new_empty(q.shape)
     lse = torch.empty(q.shape[:2], device=q.device, dtype=torch.float32)
     numbers, constants = _shared(settings, q)
-    largest = _largest(settings, constants["PARTS"], q, k, v)
+    largest = _largest(settings, constants["PRODUCTS"], q, k, v)
     q_ptr, k_ptr, slopes = _events(settings, q)
     events, heads = settings.queries.num_events, q.shape[1]
 
@@ -155,12 +156,9 @@ def attention_gradients(
 ) -> tuple[Tensor, ...]:
     """Gradients of queries, keys and values, given that of the outputs."""
     q, k, v = inputs
-    if len(q) == len(k):  # side by side, as they came from one projection
-        gradients = q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
-    else:
-        gradients = tuple(x.new_empty(x.shape) for x in (q, k, v))
+    gradients = places_of_gradients(q, k, v)
     numbers, constants = _shared(settings, q)
-    of_grad = _largest(settings, constants["PARTS"], grad)
+    of_grad = _largest(settings, constants["PRODUCTS"], grad)
     q_ptr, k_ptr, slopes = _events(settings, q)
     events, heads = settings.queries.num_events, q.shape[1]
     names, tensors = ("q", "k", "v", "o", "g", "oq", "ok", "ov"), (q, k, v, out, grad, *gradients)

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from lgatr.ops._runtime.triton_functions import tanh
-from lgatr.ops._runtime.triton_split import halves, scale_down, scale_up
+from lgatr.ops._runtime.triton_split import SPLIT, halves, scale_down, scale_up
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -19,15 +19,15 @@ _WEIGHTS_UP, WEIGHTS_DOWN = tl.constexpr(16384.0), tl.constexpr(1.0 / 16384.0)
 
 @triton.jit
 def tile(
-    x, up, row, rows, first, stride, width: tl.constexpr, PARTS: tl.constexpr, D: tl.constexpr
+    x, up, row, rows, first, stride, width: tl.constexpr, PRODUCTS: tl.constexpr, D: tl.constexpr
 ):  # fmt: skip
     """Columns ``first`` to ``first + D`` of rows, zero beyond the end, scaled and split."""
     d = first + tl.arange(0, D)
     mask = (row < rows)[:, None] & (d < width)[None, :]
     values = tl.load(x + row[:, None] * stride + d[None, :], mask=mask, other=0.0)
-    if PARTS == 2:
+    if PRODUCTS == SPLIT:
         values = values * up
-    return halves(values, PARTS)
+    return halves(values, PRODUCTS)
 
 
 @triton.jit
@@ -63,13 +63,13 @@ def changed(s, distance, slope, cap, CAP: tl.constexpr, ALIBI: tl.constexpr):
 
 
 @triton.jit
-def scales(largest, part: tl.constexpr, PARTS: tl.constexpr):
+def scales(largest, part: tl.constexpr, PRODUCTS: tl.constexpr):
     """Factor on a tensor in the head and event of this program, and its inverse.
 
     ``largest`` has the largest numbers of some tensors, for as many heads and events as there are
     programs in the first dimension.
     """
-    if PARTS == 2:
+    if PRODUCTS == SPLIT:
         found = tl.load(largest + part * tl.num_programs(0) + tl.program_id(0))
         return scale_up(found), scale_down(found)
     else:
@@ -77,12 +77,12 @@ def scales(largest, part: tl.constexpr, PARTS: tl.constexpr):
 
 
 @triton.jit
-def scaled_weights(p, dtype: tl.constexpr, PARTS: tl.constexpr):
+def scaled_weights(p, dtype: tl.constexpr, PRODUCTS: tl.constexpr):
     """Attention weights for a product."""
-    if PARTS == 2:
-        return halves(p * _WEIGHTS_UP, PARTS)
+    if PRODUCTS == SPLIT:
+        return halves(p * _WEIGHTS_UP, PRODUCTS)
     else:
-        return halves(p.to(dtype), PARTS)
+        return halves(p.to(dtype), PRODUCTS)
 
 
 @triton.jit

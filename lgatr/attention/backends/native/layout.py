@@ -1,0 +1,27 @@
+"""How queries, keys, values and their gradients lie in memory.
+
+Legend: T query tokens, U key tokens, H heads, D head width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lgatr.ops._runtime.stage import Optionals
+
+
+def side_by_side(inputs: Optionals) -> list[Tensor]:
+    """Tensors with stride 1 in the last dimension, copied where they have another."""
+    given = [x for x in inputs if x is not None]
+    return [x if x.stride(-1) == 1 else x.contiguous() for x in given]
+
+
+def places_of_gradients(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+    """Memory for the gradients of ``(T, H, D)`` and twice ``(U, H, D)``.
+
+    In self-attention they lie token by token side by side, as the three came from one projection,
+    whose gradient then needs no copy.
+    """
+    if len(q) == len(k):
+        return q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
+    return tuple(x.new_empty(x.shape) for x in (q, k, v))
