@@ -50,8 +50,8 @@ test: $(STAMP)-test ## lint and run the tests, all but the slow ones: minutes
 
 test-all: $(STAMP)-test ## lint, types, all tests, and 97 % of the lines of lgatr/ covered by them
 	@# Tracing lines takes half as long again; the tests of other packages and slow ones add no lines.
-	@start=$$(date +%s); $(LINT) && $(BIN)/mypy && $(PYTEST) $(COVERAGE) tests/lgatr $(ARGS) && \
-		$(PYTEST) --ignore=tests/lgatr $(ARGS) && $(PYTEST) -m slow $(ARGS) && $(TOOK)
+	@start=$$(date +%s); $(LINT) && $(BIN)/mypy && $(PYTEST) $(COVERAGE) tests/lgatr tests/project $(ARGS) && \
+		$(PYTEST) --ignore=tests/lgatr --ignore=tests/project $(ARGS) && $(PYTEST) -m slow $(ARGS) && $(TOOK)
 
 types: $(STAMP)-test ## check types
 	@$(BIN)/mypy

@@ -42,7 +42,7 @@ def backends() -> dict[str, type[Backend]]:
 
     Raises
     ------
-    ImportError
+    ValueError
         If an entry point cannot be used; the message says why.
     """
     found: dict[str, type[Backend]] = {}
@@ -54,7 +54,7 @@ def backends() -> dict[str, type[Backend]]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         backend = _load(point)
         if backend.name in found:
-            raise ImportError(
+            raise ValueError(
                 f"entry point {point.name} of {ENTRY_POINT_GROUP}: there is a backend "
                 f"{backend.name} already; give {point.value} another name"
             )
@@ -68,13 +68,13 @@ def _load(point: EntryPoint) -> type[Backend]:
     try:
         backend = point.load()
     except Exception as error:
-        raise ImportError(
+        raise ValueError(
             f"{where} does not load ({error}); fix or uninstall that package"
         ) from error
     if not (isinstance(backend, type) and issubclass(backend, Backend)):
-        raise ImportError(f"{where} is no subclass of lgatr.attention.backends.base.Backend")
+        raise ValueError(f"{where} is no subclass of lgatr.attention.backends.base.Backend")
     if backend.name != point.name:
-        raise ImportError(f"{where} has the name {backend.name!r}; the two must be the same")
+        raise ValueError(f"{where} has the name {backend.name!r}; the two must be the same")
     return backend
 
 

@@ -20,6 +20,7 @@ FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-
 FILES = (
     "lgatr/ops/test_native_signatures.py", "lgatr/ops/test_stages.py",
     "lgatr/ops/test_slim_stages.py", "lgatr/attention/test_events.py",
+    "lgatr/attention/test_masked_events.py",
 )  # fmt: skip
 
 
