@@ -33,9 +33,9 @@ print(left, faults())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only GNU's C library can")
 def test_no_new_pages():
-    """80 MB a step are 19,531 pages of 4 kB."""
+    """80 MB a step are 19,531 pages of 4 kB; those of a tensor or two may still be new."""
     left, kept = map(int, python("-c", CHILD, fresh=True, check=True).stdout.split())
-    assert kept < 200 and left > 10_000
+    assert left > 10_000 and kept < left / 100
 
 
 def test_other_libraries_are_left_alone(monkeypatch):
