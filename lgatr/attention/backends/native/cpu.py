@@ -145,53 +145,34 @@ class EventsStage(Stage):
         return queries, keys, q_tokens, k_tokens, events, heads, width, scale, self.causal
 
 
-def events(settings: EventsStage, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-    """Forward pass; keeps the log-sum-exp."""
-    q, k, v = side_by_side(inputs)
-    problem = settings.problem(q, k, v)
-    out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
-    _ATTENTION(q, q, k, v, out, lse, *problem)
-    return (out,), (lse,)
+class Problem(Protocol):
+    """A stage of these kernels: :class:`EventsStage`, or that with masks in :mod:`.masked`."""
 
-
-def events_gradients(
-    settings: EventsStage, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
-) -> Optionals:
-    """Backward pass."""
-    q, k, v, out, grad = side_by_side((*inputs, *outputs, *grads))
-    gradients = places_of_gradients(q, k, v)
-    problem = settings.problem(q, k, v)
-    _GRADIENTS(q, q, k, v, out, grad, *kept, *gradients, *problem)
-    return gradients
-
-
-EVENTS = Passes(events, events_gradients)
-
-
-class Masked(Protocol):
-    """The stage with masks; see :mod:`lgatr.attention.backends.native.masked`."""
-
-    def pattern(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
+    def problem(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
         """What the kernels are told besides tensors of queries, keys and values."""
 
 
-def masked_events(settings: Masked, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-    """Forward pass; keeps the log-sum-exp."""
-    q, k, v = side_by_side(inputs)
-    pattern = settings.pattern(q, k, v)
-    out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
-    _MASKED(q, q, k, v, out, lse, *pattern)
-    return (out,), (lse,)
+def _passes(attention: Callable[..., None], gradients: Callable[..., None]) -> Passes:
+    """Forward and backward pass by two kernels; the log-sum-exp is kept between them."""
+
+    def forward(settings: Problem, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
+        q, k, v = side_by_side(inputs)
+        problem = settings.problem(q, k, v)
+        out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
+        attention(q, q, k, v, out, lse, *problem)
+        return (out,), (lse,)
+
+    def backward(
+        settings: Problem, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+    ) -> Optionals:
+        q, k, v, out, grad = side_by_side((*inputs, *outputs, *grads))
+        places = places_of_gradients(q, k, v)
+        problem = settings.problem(q, k, v)
+        gradients(q, q, k, v, out, grad, *kept, *places, *problem)
+        return places
+
+    return Passes(forward, backward)
 
 
-def masked_events_gradients(
-    settings: Masked, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
-) -> Optionals:
-    """Backward pass."""
-    q, k, v, out, grad = side_by_side((*inputs, *outputs, *grads))
-    gradients = places_of_gradients(q, k, v)
-    _MASKED_GRADIENTS(q, q, k, v, out, grad, *kept, *gradients, *settings.pattern(q, k, v))
-    return gradients
-
-
-MASKED_EVENTS = Passes(masked_events, masked_events_gradients)
+EVENTS = _passes(_ATTENTION, _GRADIENTS)
+MASKED_EVENTS = _passes(_MASKED, _MASKED_GRADIENTS)

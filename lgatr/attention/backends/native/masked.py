@@ -136,7 +136,7 @@ class MaskedEvents(Stage):
     def plain(self, *inputs: Tensor | None) -> Tensors:
         return (self.formula(*inputs),)
 
-    def pattern(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
+    def problem(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
         """What the kernels are told besides tensors of queries, keys and values."""
         tokens, heads, width = q.shape
         table = tiles = None
