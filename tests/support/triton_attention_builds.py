@@ -66,14 +66,11 @@ def compile_for(kernel, case, options, capability):
 capability = pytest.mark.parametrize(
     "capability", [pytest.param(80, marks=pytest.mark.slow), 90], ids="sm_{}".format
 )
-# Of the second launch options, and of the older cards, some cases.
+# Of the older cards some cases, and of the second launch options one.
+REST = [("published", 1, 90), *((case, 0, 80) for case in ("published", "bfloat16", "everything"))]
 BUILDS = [
     *((case, 0, 90) for case in CASES),
-    *(
-        pytest.param(case, *rest, marks=pytest.mark.slow)
-        for case in ("published", "bfloat16", "everything")
-        for rest in ((0, 80), (1, 90))
-    ),
+    *(pytest.param(*build, marks=pytest.mark.slow) for build in REST),
 ]
 
 

@@ -22,7 +22,8 @@ from experiments.training.failures import explained_failures
 from experiments.training.sharding import ShardedStrategy
 
 COMMON = (
-    "model=lgatr_small", "data.limit=400", "data.eval_limit=400", "data.batch_size=16",
+    "model=lgatr_small", "model.network.num_blocks=1",
+    "data.limit=400", "data.eval_limit=100", "data.batch_size=16",
     "trainer.precision=64-true",
     "trainer.val_check_interval=10", "trainer.log_every_n_steps=1", "trainer.accelerator=cpu",
 )  # fmt: skip
