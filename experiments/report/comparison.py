@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import statistics
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ class Run:
     results: dict[str, Any]
     folder: Path | None = None
     task_options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -47,7 +49,11 @@ class Run:
         """
         config, metrics = folder / run_directory.CONFIG, folder / "metrics.json"
         if not (config.is_file() and metrics.is_file()):
-            raise UserError(f"{folder}: no finished run; it lacks {config.name} or {metrics.name}")
+            kept = sorted(folder.glob("metrics_*_steps.json"))
+            earlier = f"; it trains longer than for the results in {kept[-1].name}" if kept else ""
+            raise UserError(
+                f"{folder}: no finished run; it lacks {config.name} or {metrics.name}{earlier}"
+            )
         if (folder / run_directory.SPEC).is_file():  # runs of earlier versions have none
             run_directory.read_spec(folder)
         # Nothing is built from it, so models of any package are allowed.
@@ -59,7 +65,7 @@ class Run:
         noted = read_identity(folder)
         if noted is not None:  # other jets at the same path make another setup
             setup["data.path"] = f"{setup.get('data.path')} ({_short_digest(noted)})"
-        return cls(name, task, setup, results, folder, cfg.get("task") or {})
+        return cls(name, task, setup, results, folder, cfg.get("task") or {}, cfg.get("seed"))
 
 
 def _short_digest(identity: Identity) -> str:
@@ -119,11 +125,31 @@ def rows(runs: list[Run], columns: Sequence[str], ensembles: bool = False) -> li
             same.append(run)
     found = []
     for group, name in zip(groups, _names([group[0] for group in groups]), strict=True):
+        _check_seeds(group)
         cells = [_cell(group, column) for column in columns]
         found.append([name, str(len(group)), *cells])
         if ensembles and len(group) > 1:
             found.append(_ensemble(group, name, columns))
     return found
+
+
+def _check_seeds(group: list[Run]) -> None:
+    """Refuse copies of one run in a row, and warn of other runs that have the same seed.
+
+    Their spread would be smaller than that between seeds.
+    """
+    for place, run in enumerate(group):
+        for other in group[:place]:
+            if run.seed is None or run.seed != other.seed:
+                continue
+            if run.results == other.results:
+                raise UserError(f"{run.folder}: a copy of {other.folder}; name each run once")
+            else:
+                warnings.warn(
+                    f"{run.folder} and {other.folder} have the same seed, {run.seed}; their spread "
+                    "is not that between seeds",
+                    stacklevel=2,
+                )
 
 
 def _names(firsts: list[Run]) -> list[str]:

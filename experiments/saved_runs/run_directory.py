@@ -28,8 +28,8 @@ SPEC = "data_spec.json"
 SCORES = "test_scores.h5"
 SYMMETRY = "symmetry.txt"
 METRICS = "metrics.json"
-COMMAND = "command.json"
 RESUMES = saved_config.RESUMES
+COMMAND = saved_config.COMMAND
 LOCK = ".lock"
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
@@ -219,7 +219,7 @@ def claim(
     """
     write_spec(directory, spec)
     write_identity(directory, identity)
-    write_text(directory / COMMAND, json.dumps({"overrides": overrides}) + "\n")
+    write_text(directory / COMMAND, json.dumps({"overrides": overrides, "config": config}) + "\n")
     # Last, so that a directory with a configuration has all other files.
     write_text(directory / CONFIG, config)
 

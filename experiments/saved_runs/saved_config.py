@@ -13,10 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.errors import UserError
 from experiments.options.renamed import current_option, upgraded
+from experiments.saved_runs.edited_config import check_unedited
 from experiments.saved_runs.resumable import harmless_place
 from experiments.saved_runs.trust import check_targets
 
 CONFIG = "config.yaml"
+COMMAND = "command.json"
 RESUMES = "resumes.json"
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
@@ -134,8 +136,8 @@ def load_config(
     Raises
     ------
     UserError
-        If the file is missing or damaged, lacks a section, contains references, or names code that
-        is not a part of runs.
+        If the file is missing or damaged, lacks a section, contains references, was edited since
+        the run began, or names code that is not a part of runs.
     """
     path = run / CONFIG
     text = _read(path)
@@ -149,6 +151,7 @@ def load_config(
         raise UserError(f"{path}: must hold options with their names; restore it, or run again")
     found = _upgraded(found)
     _check_values(found, path, trust if build else None)
+    check_unedited(path, text, _noted(run) or text)
     for entry in read_resumes(run):
         found = _with_changes(found, entry["changes"], run / RESUMES, build)
         _check_values(found, run / RESUMES, trust if build else None)
@@ -156,6 +159,15 @@ def load_config(
         if not isinstance(OmegaConf.select(found, name, throw_on_missing=False), DictConfig):
             raise UserError(f"{path}: lacks the section {name}; restore it, or run again")
     return found
+
+
+def _noted(run: Path) -> str | None:
+    """The configuration when a run began; None for runs of earlier versions."""
+    file = run / COMMAND
+    noted = read_json(file).get("config") if file.is_file() else None
+    if noted is None or isinstance(noted, str):
+        return noted
+    raise UserError(f"{file}: damaged; restore it from a copy, or remove it")
 
 
 def _check_values(config: DictConfig, path: Path, trust: Sequence[str] | None) -> None:

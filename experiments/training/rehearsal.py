@@ -67,6 +67,11 @@ def _named(what: str) -> Iterator[None]:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
         text = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and str(error.filename).startswith(tempfile.gettempdir()):
+            raise UserError(
+                f"{tempfile.gettempdir()}: {error.strerror}, where a report was written on trial; "
+                "make room for files there, or name another folder by TMPDIR"
+            ) from error
         if not isinstance(error, (UserError, ValueError)):
             text = f"{type(error).__name__}: {text}"
         advice = next((more for sign, more in _ADVICE.items() if sign in text), "")

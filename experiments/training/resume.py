@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -24,14 +27,14 @@ from experiments.errors import UserError
 from experiments.options.command_line import RUN_DIR
 from experiments.options.renamed import current_option
 from experiments.saved_runs import run_directory
+from experiments.saved_runs.edited_config import PLACES, options_of
 from experiments.saved_runs.metrics_file import read_metrics
 from experiments.saved_runs.resumable import LENGTHS, harmless_place, is_below
-from experiments.saved_runs.same_data import Identity, read_identity, write_identity
+from experiments.saved_runs.same_data import IDENTITY, Identity, read_identity, write_identity
 from experiments.saved_runs.saved_config import changed, load_config, read_json, read_resumes
 from experiments.saved_runs.trust import check_trust
 from experiments.training.lost_checkpoints import check_nothing_saved
 
-_PLACES = ("run_dir", "ckpt_path", "paths")
 _CHECKPOINTS = {"last": run_directory.LAST, "best": run_directory.BEST}
 
 
@@ -79,6 +82,7 @@ def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
         run_directory.read_spec(directory)
     cfg = read_config(directory, trust)
     changes = _changes(cfg, directory, overrides)
+    _check_outputs(cfg, directory, changes)
     choice = given.get("ckpt_path", "last")
     if choice not in _CHECKPOINTS:
         raise UserError(f"ckpt_path={choice}: a run goes on from its last or its best checkpoint")
@@ -90,6 +94,19 @@ def plan(arguments: list[str]) -> tuple[DictConfig, Resumption]:
     if not files:
         check_nothing_saved(cfg, directory, any(name in changes for name in LENGTHS))
     return changed(cfg, changes), Resumption(directory, files[0] if files else None, changes)
+
+
+def _check_outputs(cfg: DictConfig, directory: Path, changes: Mapping[str, Any]) -> None:
+    """Check that a run writes into its own folder, unless this command line says otherwise."""
+    for section in ("logger", "callbacks", "trainer"):
+        for name, value in options_of(OmegaConf.to_container(cfg.get(section)), section):
+            outside = isinstance(value, str) and Path(value).is_absolute()
+            given = any(is_below(name, change) for change in changes)
+            if outside and not given and not Path(value).is_relative_to(directory.absolute()):
+                raise UserError(
+                    f"{directory / run_directory.CONFIG}: {name}={value} is outside of the run's "
+                    f"folder; give {name}= on the command line if it is right"
+                )
 
 
 def _own(arguments: Sequence[str], names: Sequence[str]) -> dict[str, str]:
@@ -173,15 +190,6 @@ def _moved(cfg: DictConfig, directory: Path) -> DictConfig:
     return found
 
 
-def _options(cfg: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """All options by full names."""
-    if isinstance(cfg, dict) and cfg:
-        for key, value in cfg.items():
-            yield from _options(value, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, cfg
-
-
 def _composed(overrides: list[str], directory: Path) -> DictConfig:
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("run", overrides=[*overrides, "run_dir=RUN"])
@@ -191,7 +199,7 @@ def _composed(overrides: list[str], directory: Path) -> DictConfig:
 
 
 def _flat(cfg: DictConfig) -> dict[str, Any]:
-    return dict(_options(OmegaConf.to_container(cfg)))
+    return dict(options_of(OmegaConf.to_container(cfg)))
 
 
 def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str, Any]:
@@ -213,7 +221,7 @@ def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str
     changes = {}
     for name in sorted(touched):
         value, old = after.get(name, ...), own.get(name, ...)
-        if value == old or name.partition(".")[0] in _PLACES:
+        if value == old or name.partition(".")[0] in PLACES:
             continue
         if old is ... and before.get(name, ...) == value:
             continue  # an option that the version that started the run did not have
@@ -221,10 +229,10 @@ def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str
         if place == "data.path" and read_identity(directory) is None:
             place = None  # nobody can tell whether the jets are the same
         if place is None:
-            shown = ("nothing" if v is ... else v for v in (old, value))
+            shown = " to ".join("nothing" if v is ... else str(v) for v in (old, value))
             raise UserError(
-                f"{_cause(name, overrides)} would change {name} from {' to '.join(map(str, shown))}"
-                ", and with it the results; leave it out, or start a new run"
+                f"{_cause(name, overrides, kept, directory)} would change {name} from {shown}, and "
+                "with it the results; leave it out, or start a new run"
             )
         found = OmegaConf.select(composed, place)
         is_group = isinstance(found, DictConfig)
@@ -249,27 +257,40 @@ def _name(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def _cause(name: str, overrides: list[str]) -> str:
-    """The override that most likely changed an option."""
-    own = [o for o in overrides if is_below(name, _name(o))]
-    wide = [o for o in overrides if _name(o) in ("experiment", "debug")]
-    return (own or wide or overrides)[0]
+def _cause(name: str, overrides: list[str], others: list[str], directory: Path) -> str:
+    """The override that changes an option: its own, or one without which it has another value."""
+    for override in overrides:
+        if is_below(name, _name(override)):
+            return override
+    value = _flat(_composed([*others, *overrides], directory)).get(name, ...)
+    for override in overrides:
+        rest = [other for other in overrides if other is not override]
+        try:
+            without = _flat(_composed([*others, *rest], directory)).get(name, ...)
+        except Exception:  # options that only this override brings
+            return override
+        if without != value:
+            return override
+    return overrides[0]
 
 
-def _instead(checkpoint: Path, problem: str) -> str:
+def _instead(
+    checkpoint: Path, problem: str, changes: Mapping[str, Any] = MappingProxyType({})
+) -> str:
     """Message about an unusable checkpoint that names another one if possible."""
     from experiments.saved_runs.checkpoints import is_whole
 
     folder = checkpoint.parents[1]
     for name, other in _CHECKPOINTS.items():
         if folder / other != checkpoint and is_whole(folder / other):
-            how = f"{run_directory.resume_command(folder)} ckpt_path={name}"
+            options = [f"ckpt_path={name}", *(f"{k}={v}" for k, v in changes.items())]
+            how = " ".join([run_directory.resume_command(folder), *map(shlex.quote, options)])
             return f"{checkpoint} {problem}; {other.name} is whole, go on from it: {how}"
     return f"{checkpoint} {problem}, and no other checkpoint is whole; start a new run"
 
 
-def read_resumed(checkpoint: Path) -> dict[str, Any]:
-    """Read the checkpoint from which a run is resumed.
+def read_resumed(checkpoint: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the checkpoint from which a run is resumed, with these changes of options.
 
     Raises
     ------
@@ -282,7 +303,7 @@ def read_resumed(checkpoint: Path) -> dict[str, Any]:
     try:
         found = read_checkpoint(checkpoint)
     except UserError as error:
-        raise UserError(_instead(checkpoint, "is damaged")) from error
+        raise UserError(_instead(checkpoint, "is damaged", changes)) from error
     best = checkpoint.parents[1] / run_directory.BEST
     states = found.get("callbacks", {}).values()
     counts = any(isinstance(s, dict) and s.get("best_model_path") for s in states)
@@ -309,6 +330,12 @@ def begin(resumption: Resumption, step: int, revision: str, identity: Identity |
             if file.is_file():
                 os.replace(file, file.with_name(f"{file.stem}_{steps}_steps{file.suffix}"))
     compared = read_identity(resumption.directory) is not None
+    if not compared and identity is not None:
+        warnings.warn(
+            f"{resumption.directory / IDENTITY} is not there, so that nobody can tell whether the "
+            "jets are those with which this run began; from now on they are compared",
+            stacklevel=2,
+        )
     record(resumption, step, revision, compared)
     if not compared:
         write_identity(resumption.directory, identity)

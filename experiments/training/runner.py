@@ -84,8 +84,10 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     trainer = _trainer(cfg)
     step = 0
     if checkpoint is not None:
-        read = read_checkpoint if resumption is None else resume.read_resumed
-        found = read(checkpoint)
+        if resumption is None:
+            found = read_checkpoint(checkpoint)
+        else:
+            found = resume.read_resumed(checkpoint, resumption.changes)
         check_training_state(found, checkpoint)
         step = check_fits(task, found, checkpoint, trainer.max_steps)
     if first and step != trainer.max_steps:

@@ -16,6 +16,7 @@ import torch
 
 from lgatr.attention import measured_choice
 from lgatr.attention.pattern.packing import Packing
+from lgatr.attention.registry import backends
 from lgatr.attention.tools.event_lengths import read_lengths
 from lgatr.attention.tools.measure import Job, attention_job, measure, network_job
 from lgatr.attention.tools.table import markdown, text
@@ -51,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
     options = _parser().parse_args(arguments)
+    try:
+        backends()
+    except ValueError as error:  # of another package
+        sys.exit(f"error: {error}")
     if options.markdown:
         print(markdown())
         return

@@ -57,6 +57,7 @@ class PagedCache:
         self._next = 0
         self._storage: list[tuple[Tensor, Tensor]] = []
         self._journal: list[Growth] | None = None
+        self._written = 0
 
     @property
     def free_pages(self) -> int:
@@ -250,6 +251,7 @@ class PagedCache:
             with torch.inference_mode(False):  # a later step may be outside of it
                 k_room, v_room = (x.new_zeros(room, *x.shape[1:]) for x in (k, v))
             self._storage.append((k_room, v_room))
+        self._written = layer + 1
         keys, values = self._storage[layer]
         for storage, new in ((keys, k), (values, v)):
             expected = storage.shape[1:], storage.dtype, storage.device
@@ -260,6 +262,14 @@ class PagedCache:
                 )
         keys[places], values[places] = k, v
         return keys, values
+
+    def check_whole_step(self) -> None:
+        """Raise ``ValueError`` if the last step wrote keys of fewer layers than the cache has."""
+        if self._written < self.layers:
+            raise ValueError(
+                f"the cache has keys of {self.layers} layers, and a network of {self._written} "
+                "cannot continue its sequences; use a cache for each network"
+            )
 
     def shared_pages(self, sequences: Sequence[int]) -> list[int]:
         """Full pages with which all these sequences begin."""
@@ -287,8 +297,14 @@ class PagedCache:
 @contextmanager
 def undone_on_error(caches: Sequence[Any]) -> Iterator[None]:
     """Restore the caches given as keyword ``cache`` if anything raises inside."""
+    paged = [
+        given[0]
+        for given in caches
+        if isinstance(given, tuple) and given and isinstance(given[0], PagedCache)
+    ]
     with ExitStack() as stack:
-        for given in caches:
-            if isinstance(given, tuple) and given and isinstance(given[0], PagedCache):
-                stack.enter_context(given[0].undone_on_error())
+        for cache in paged:
+            stack.enter_context(cache.undone_on_error())
         yield
+        for cache in paged:
+            cache.check_whole_step()

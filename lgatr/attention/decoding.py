@@ -48,6 +48,11 @@ class _Step:
         self.calls += 1
 
     def _check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
+        if 0 < self.layers_before == self.calls:
+            raise ValueError(
+                f"the cache has keys of {self.layers_before} layers, and a network of more cannot "
+                "continue its sequences; use a cache for each network"
+            )
         if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
             raise ValueError("a cache has no gradients; decode under torch.no_grad()")
         if not len(q) == len(k) == len(v) == len(self.places):

@@ -10,6 +10,7 @@ from torch import Tensor
 from lgatr.algebra import BLADES
 from lgatr.interface.bivector import embed_bivector
 from lgatr.interface.vector import embed_vector
+from lgatr.utils.arguments import check_flags
 from lgatr.utils.devices import checked_device
 
 _BEAM_ENERGY = {"lightlike": 1.0, "spacelike": 0.0, "timelike": math.sqrt(2.0)}
@@ -52,11 +53,15 @@ def get_spurions(
     Raises
     ------
     ValueError
-        If ``beam_spurion`` is not one of the above, or there is no such device.
+        If an option is none of the above, ``dtype`` has no real numbers, or there is no such
+        device.
     """
     if beam_spurion not in BEAM_OPTIONS:
         options = ", ".join(map(str, BEAM_OPTIONS))
         raise ValueError(f"beam_spurion must be one of {options}; not {beam_spurion!r}")
+    check_flags(add_time_spurion=add_time_spurion, beam_mirror=beam_mirror)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype must be one of real floating-point numbers, not {dtype!r}")
     device = checked_device(device)
     spurions = []
     if beam_spurion == "xyplane":

@@ -21,6 +21,7 @@ from lgatr.layers.base import has_hooks
 from lgatr.utils.arguments import check_counts, check_flags, check_probability, plain_arguments
 from lgatr.utils.autocast import is_naive, naive_amp
 from lgatr.utils.compile import compile_model, compiled
+from lgatr.utils.described import described
 from lgatr.utils.devices import checked_device
 from lgatr.utils.inputs import check_real, check_tokens
 from lgatr.utils.pretrained import read_pretrained, write_pretrained
@@ -146,6 +147,12 @@ class Network(nn.Module):
         self.check_inputs(inputs)
         tokens = inputs[0][0]
         leading, device, dtype = tokens.shape[:-2], tokens.device, tokens.dtype
+        for given in attn_kwargs:
+            if given is not None and not isinstance(given, Mapping):
+                raise TypeError(
+                    "keywords of attention are a dict, such as {'packing': packing}, not "
+                    f"{described(given)}"
+                )
         attends = [prepare_attention(device, dtype, **(given or {})) for given in attn_kwargs]
         packed = attends[0].spec.packing is not None
         if any((attend.spec.packing is not None) != packed for attend in attends):

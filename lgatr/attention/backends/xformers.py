@@ -18,15 +18,13 @@ from torch.nn import functional as F
 
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.backends.cu_seqlens import has_queries_without_keys
-from lgatr.attention.backends.native.empty_rows import in_format
+from lgatr.attention.backends.xformers_bias import WIDTH_STEP, dense_bias, has_wider_bias
 from lgatr.attention.pattern.key_storage import GappyKeys, PaddedKeys, PagedKeys
 from lgatr.attention.pattern.masks import Band, DenseMask
+from lgatr.attention.pattern.number_formats import format_of_scores
 from lgatr.attention.pattern.packing import BoundedPacking, Packing
 from lgatr.attention.pattern.scores import DenseBias
 from lgatr.attention.pattern.spec import AttentionSpec
-
-# The kernels read rows in groups of eight.
-_STEP = 8
 
 
 @cache
@@ -304,29 +302,31 @@ class XformersBackend(Backend):
         heads, width = q.shape[-2:]
         scale = width**-0.5 if spec.scale is None else spec.scale
         parts = [x.unsqueeze(0) if x.dim() == 3 else x.flatten(0, -4) for x in (q, k, v)]
+        if has_wider_bias(spec, q.dtype):
+            parts = [x.to(format_of_scores(x.dtype)) for x in parts]
         # Not every operator has values of another width, or keys that heads share.
         widest = max(width, v.shape[-1])
-        widest += -widest % _STEP
+        widest += -widest % WIDTH_STEP
         q, k, v = (_as_wide(_for_heads(x, heads), widest) for x in parts)
-        bias = self._dense_bias(plan, q, k) if isinstance(plan, Tensor) else plan
+        bias = dense_bias(plan, q, k) if isinstance(plan, Tensor) else plan
         if _causal_with_tensor(spec):
             assert isinstance(spec.score, DenseBias)
-            bias = plan.add_bias(self._dense_bias(spec.score.table, q, k))
+            bias = plan.add_bias(dense_bias(spec.score.table, q, k))
         return (q, k, v), {"attn_bias": bias, "p": spec.dropout, "scale": scale}
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any) -> Tensor:
         tensors, options = self._arguments(q, k, v, spec, plan)
-        out = self._ops().memory_efficient_attention(*tensors, **options)
+        out = self._ops().memory_efficient_attention(*tensors, **options).to(v.dtype)
         return out[..., : v.shape[-1]].reshape(*q.shape[:-1], v.shape[-1])
 
     def attend_partial(
         self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any
     ) -> tuple[Tensor, Tensor]:
         """Log-sum-exp in half precision alone, and without gradients."""
-        if q.dtype == torch.float32:
+        if q.dtype == torch.float32 or has_wider_bias(spec, q.dtype):
             raise ValueError(
                 "attention=xformers gives a log-sum-exp in half precision alone; use "
-                "attention=native, or q, k and v in bfloat16"
+                "attention=native, or q, k, v and a bias in bfloat16"
             )
         tensors, options = self._arguments(q, k, v, spec, plan)
         out, lse = self._ops().fmha.memory_efficient_attention_partial(*tensors, **options)
@@ -334,17 +334,6 @@ class XformersBackend(Backend):
         lse = lse.transpose(1, 2)[:, : tensors[0].shape[1]]
         out = out[..., : v.shape[-1]].reshape(*q.shape[:-1], v.shape[-1])
         return out, lse.reshape(q.shape[:-1])
-
-    @staticmethod
-    def _dense_bias(mask: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        if mask.dtype == torch.bool:
-            mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
-        shape = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
-        # Pad the storage, keep the shape.
-        width = -(-shape[-1] // _STEP) * _STEP
-        storage = q.new_zeros(*shape[:-1], width)
-        storage[..., : shape[-1]] = in_format(mask, q.dtype).expand(shape)
-        return storage[..., : shape[-1]]
 
 
 BACKEND = XformersBackend

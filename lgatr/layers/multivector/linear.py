@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from lgatr.layers.inner_linear import linear_map
 from lgatr.layers.multivector.base import MultivectorLayer
 from lgatr.layout import Sectors
 from lgatr.ops.linear.matrices import Assembly, Weights
@@ -32,6 +33,8 @@ INITIALIZATIONS = {
     "unit_scalar": _Scheme(0.1, 1.0, 1.0),
     "almost_unit_scalar": _Scheme(0.5, 1.0, 1.0),
 }
+
+_NONE = None, None
 
 # Maps whose output is a scalar: the scalar itself, and the pseudoscalar times I.
 _TO_SCALAR = (0, 9)
@@ -182,15 +185,17 @@ class EquiLinear(MultivectorLayer):
     def weights(self) -> Weights:
         """The parameters, as :attr:`stage` takes them after the state."""
         # Each look-up of an inner module or parameter costs as much as a small operation.
-        s2mvs, mvs2s, s2s = self.s2mvs, self.mvs2s, self.s2s
-        return Weights(
-            self.weight,
-            None if s2mvs is None else s2mvs.weight,
-            None if mvs2s is None else mvs2s.weight,
-            None if s2s is None else s2s.weight,
-            self.bias if s2mvs is None else s2mvs.bias,
-            None if mvs2s is None else mvs2s.bias,
-        )
+        weight, s2mvs, mvs2s, s2s = self.weight, self.s2mvs, self.mvs2s, self.s2s
+        scalars, mv_scalars = self.in_s_channels, self._scalars_per_mv * self.in_mv_channels
+        to_mv = _NONE if s2mvs is None else linear_map(s2mvs, scalars, weight)
+        of_mv = _NONE if mvs2s is None else linear_map(mvs2s, mv_scalars, weight)
+        between = _NONE if s2s is None else linear_map(s2s, scalars, weight)
+        mv_bias = self.bias if s2mvs is None else to_mv[1]
+        # What stands for a map without a bias may have one.
+        bias = between[1] if of_mv[1] is None else of_mv[1]
+        if of_mv[1] is not None and between[1] is not None:
+            bias = of_mv[1] + between[1]
+        return Weights(weight, to_mv[0], of_mv[0], between[0], mv_bias, bias)
 
     def scaled_weights(self, scale: torch.Tensor) -> Weights:
         """:meth:`weights` for inputs multiplied by ``scale`` ``(heads,)``, head by head."""

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lgatr.layers.inner_linear import linear_map
 from lgatr.layers.slim.base import SlimLayer
 from lgatr.layout import SlimState
 from lgatr.ops.slim_linear.formula import VectorMatrices, vector_linear
@@ -115,7 +116,8 @@ class SlimLinear(SlimLayer):
         linear_s = self.linear_s
         if linear_s is None:
             return VectorMatrices(self.weight_v, None, None)
-        return VectorMatrices(self.weight_v, linear_s.weight, linear_s.bias)
+        weight_v = self.weight_v
+        return VectorMatrices(weight_v, *linear_map(linear_s, self.in_s_channels, weight_v))
 
     def extra_repr(self) -> str:
         """Channels, for ``print(model)``."""

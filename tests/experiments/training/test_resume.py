@@ -212,6 +212,20 @@ def test_options_of_the_results_are_refused(finished, override, option):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "cause"),
+    [
+        (("trainer.max_steps=40", "trainer.val_check_interval=2"), "trainer.val_check_interval=2"),
+        (("trainer.val_check_interval=2", "trainer.max_steps=40"), "trainer.val_check_interval=2"),
+        (("trainer.max_steps=40", "seed=2"), "seed=2"),
+    ],
+)
+def test_the_option_that_is_to_blame(finished, overrides, cause):
+    """Advice to leave out another option than the one that changes the results."""
+    with pytest.raises(UserError, match=f"^{cause} would change"):
+        resume.plan([f"resume={finished}", *overrides])
+
+
+@pytest.mark.parametrize(
     ("overrides", "changes"),
     [
         ((), {}),
@@ -274,7 +288,7 @@ def test_results_are_made_again_without_training(copy):
 def test_a_run_without_checkpoint_starts_again(finished, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    for name in ("config.yaml", "command.json", "data_spec.json"):
+    for name in ("config.yaml", "command.json", "data_spec.json", "data_identity.json"):
         shutil.copy(finished / name, folder / name)
     done = run(f"resume={folder}")
     assert (done.returncode, done.stderr) == (0, "")
@@ -298,11 +312,11 @@ def test_damaged_checkpoints_are_noticed(copy):
     last.write_bytes(content[:5000])
     shutil.copy(last, copy / "checkpoints/best.ckpt")
     with pytest.raises(UserError, match="no other checkpoint is whole"):
-        resume.read_resumed(last)
+        resume.read_resumed(last, {})
     (copy / "checkpoints/best.ckpt").unlink()
     last.write_bytes(before[Path("checkpoints/best.ckpt")])
     with pytest.raises(UserError, match="best.ckpt is missing"):
-        resume.read_resumed(last)
+        resume.read_resumed(last, {})
 
 
 def test_two_processes_on_one_run(copy, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -225,3 +226,28 @@ def test_early_stopping_has_the_last_word(tmp_path):
     done = run(f"resume={folder}", "trainer.max_steps=80")
     assert done.returncode == 2 and "more steps do not lengthen it" in done.stderr
     assert files(folder) == before
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_run_writes_into_its_own_folder(copy, tmp_path, given):
+    """Whatever a configuration from elsewhere says; but what this command line says is meant."""
+    config, command = copy / run_directory.CONFIG, copy / run_directory.COMMAND
+    text = config.read_text()
+    folder = re.search(r"^run_dir: (.*)$", text, re.M)[1]
+    config.write_text(text.replace(f"save_dir: {folder}/logs", f"save_dir: {tmp_path}/theirs"))
+    command.write_text(json.dumps({"overrides": [], "config": config.read_text()}))
+    options = [f"resume={copy}", LONGER]
+    if given:
+        places = [f"logger.{name}.save_dir={tmp_path}/mine" for name in ("csv", "tensorboard")]
+        assert resume.plan([*options, *places])[0].logger.csv.save_dir == f"{tmp_path}/mine"
+        return
+    with pytest.raises(UserError, match=r"logger.csv.save_dir=.*theirs is outside of the run's"):
+        resume.plan(options)
+
+
+def test_a_lost_note_of_the_jets_is_told(copy):
+    (copy / IDENTITY).unlink()
+    _, resumption = resume.plan([f"resume={copy}", LONGER])
+    with pytest.warns(UserWarning, match="nobody can tell whether the jets are those"):
+        resume.begin(resumption, 2, "unknown", {"train": "1"})
+    assert json.loads((copy / IDENTITY).read_text()) == {"train": "1"}

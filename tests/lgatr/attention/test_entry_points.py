@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lgatr.attention import AttentionSpec, Packing, registry
+from lgatr.attention.__main__ import main as command
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.pattern.scores import ScoreMod
 
@@ -63,6 +64,12 @@ def installed(monkeypatch):
 def test_backends_that_are_none(name, found, words, installed):
     with pytest.raises(ValueError, match=f"entry point {name} of lgatr.attention_.*{words}"):
         installed(Point(name, found))()
+
+
+def test_the_table_names_a_broken_one(installed, monkeypatch):
+    installed(Point("broken", RuntimeError("boom")))
+    with pytest.raises(SystemExit, match=r"^error: entry point broken .* does not load \(boom\)"):
+        command([])
 
 
 def test_a_backend_of_theirs(installed):

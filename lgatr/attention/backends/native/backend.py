@@ -26,7 +26,6 @@ from lgatr.attention.backends.cu_seqlens import has_queries_without_keys
 from lgatr.attention.backends.dropout import draw_seed
 from lgatr.attention.backends.native.cpu import MAX_KEYS, EventsStage
 from lgatr.attention.backends.native.cuda import LONGEST, PackedEvents, packed_events
-from lgatr.attention.backends.native.empty_rows import in_format
 from lgatr.attention.backends.native.events import (
     attention_of_events,
     dense_attention,
@@ -220,7 +219,7 @@ class NativeBackend(Backend):
             if isinstance(spec.mask, DenseMask) and spec.score is None:
                 simple, table = True, spec.mask.table
             elif isinstance(spec.score, DenseBias) and spec.mask is None:
-                simple, table = True, in_format(spec.score.table, q.dtype)
+                simple, table = True, spec.score.table
             if table is not None and table.dim() == 4 and table.shape[0] != 1 and q.dim() > 4:
                 simple = False  # events of several batch dimensions, counted through
             if simple:
@@ -233,7 +232,8 @@ class NativeBackend(Backend):
     def _scored(
         q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, want_lse: bool
     ) -> tuple[Tensor, Tensor | None]:
-        changes = ScoreChanges(spec, q.device, q.shape[-1], draw_seed() if spec.dropout else 0)
+        seed = draw_seed() if spec.dropout else 0
+        changes = ScoreChanges(spec, q.device, q.dtype, q.shape[-1], seed)
         if spec.packing is not None and spec.key_packing is not None:
             lengths = spec.packing.lengths, spec.key_packing.lengths
             return scored_attention(q, k, v, *lengths, changes, want_lse)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -129,6 +129,8 @@ class EventsStage(Stage):
         keys = queries if self.keys == self.queries else offsets(self.keys)
         return queries, keys, int(queries[-1]), int(keys[-1]), len(self.queries)
 
+    read_again: ClassVar[tuple[Tensor, ...]] = ()
+
     def plain(self, *inputs: Tensor | None) -> Tensors:
         return (self.formula(*inputs),)
 
@@ -151,6 +153,10 @@ class Problem(Protocol):
     def problem(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
         """What the kernels are told besides tensors of queries, keys and values."""
 
+    @property
+    def read_again(self) -> tuple[Tensor, ...]:
+        """The user's tensors in it, which may not change before the backward pass."""
+
 
 def _passes(attention: Callable[..., None], gradients: Callable[..., None]) -> Passes:
     """Forward and backward pass by two kernels; the log-sum-exp is kept between them."""
@@ -160,7 +166,7 @@ def _passes(attention: Callable[..., None], gradients: Callable[..., None]) -> P
         problem = settings.problem(q, k, v)
         out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
         attention(q, q, k, v, out, lse, *problem)
-        return (out,), (lse,)
+        return (out,), (lse, *settings.read_again)
 
     def backward(
         settings: Problem, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
@@ -168,7 +174,7 @@ def _passes(attention: Callable[..., None], gradients: Callable[..., None]) -> P
         q, k, v, out, grad = side_by_side((*inputs, *outputs, *grads))
         places = places_of_gradients(q, k, v)
         problem = settings.problem(q, k, v)
-        gradients(q, q, k, v, out, grad, *kept, *places, *problem)
+        gradients(q, q, k, v, out, grad, kept[0], *places, *problem)
         return places
 
     return Passes(forward, backward)

@@ -84,13 +84,14 @@ class PackedEvents(Stage):
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
         q, k, v = side_by_side(inputs)
         out, *kept = _launches().attention(self, q, k, v)
-        return (out,), tuple(kept)
+        return (out,), (*kept, *self.terms.tensors)
 
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
         q, k, v, out, grad = side_by_side((*inputs, *outputs, *grads))
-        found: Tensors = _launches().attention_gradients(self, (q, k, v), out, grad, *kept)
+        lse, largest, *_ = kept
+        found: Tensors = _launches().attention_gradients(self, (q, k, v), out, grad, lse, largest)
         return found
 
 

@@ -10,21 +10,6 @@ from torch import Tensor
 from lgatr.ops._runtime.stage import needs_plain_formula
 
 
-def in_format(bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bias in another format, in which none of its finite numbers becomes infinite.
-
-    The lowest number of float32 stands for "never" in many masks, but a row of nothing else is a
-    mean over its keys; of minus infinities, it is empty.
-    """
-    if bias.dtype == dtype:
-        return bias
-    limits = torch.finfo(dtype)
-    if limits.max >= torch.finfo(bias.dtype).max:
-        return bias.to(dtype)
-    finite = bias.clamp(limits.min, limits.max).to(dtype)
-    return torch.where(bias.isinf(), bias.to(dtype), finite)
-
-
 def open_empty_rows(table: Tensor) -> tuple[Tensor, Tensor | None]:
     """A mask or bias whose rows without any key see every key, and which rows those are.
 

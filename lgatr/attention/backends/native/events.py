@@ -5,18 +5,15 @@ Legend: T query tokens, U key tokens, H heads, K key-value heads (H or a divisor
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lgatr.attention.backends.native.cpu import MAX_KEYS, EventsStage
-from lgatr.attention.backends.native.empty_rows import in_format, open_empty_rows
 from lgatr.attention.backends.native.grouping import Arrangement, Groups, arrangement_of
+from lgatr.attention.backends.native.torch_dense import attention_by_torch
 from lgatr.attention.backends.native.torch_groups import GroupsStage
 from lgatr.ops._runtime.stage import needs_plain_formula
 
@@ -62,18 +59,9 @@ def dense_attention(
         k, v = (x.expand(*x.shape[:-3], heads, *x.shape[-2:]) for x in (k, v))
     elif k.shape[-3] != heads:
         k, v = (x.repeat_interleave(heads // x.shape[-3], dim=-3) for x in (k, v))
-    empty: Tensor | None = None
-    if mask is not None:
-        mask, empty = open_empty_rows(
-            mask if mask.dtype == torch.bool else in_format(mask, q.dtype)
-        )
-    with sdpa_kernel(SDPBackend.MATH) if needs_plain_formula() else nullcontext():
-        out = F.scaled_dot_product_attention(
-            q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale
-        )
-    if empty is not None:
-        out = out.masked_fill(empty, 0.0)
-    return out.transpose(-3, -2)
+    if mask is not None and mask.dim() > q.dim():
+        mask = mask.reshape(mask.shape[-q.dim() :])  # of one event without a dimension of events
+    return attention_by_torch(q, k, v, mask, causal, dropout, scale).transpose(-3, -2)
 
 
 def attention_of_events(

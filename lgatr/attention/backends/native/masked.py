@@ -133,6 +133,11 @@ class MaskedEvents(Stage):
                 self._tables[heads] = table_of(self.mask, self.queries, self.keys, heads)
         return self._tables[heads]
 
+    @property
+    def read_again(self) -> tuple[Tensor, ...]:
+        """Tensors of the terms, which may not change before the backward pass."""
+        return self.terms.tensors
+
     def plain(self, *inputs: Tensor | None) -> Tensors:
         return (self.formula(*inputs),)
 

@@ -24,6 +24,11 @@ class ScoreTerms:
     cap: float | None = None
     slopes: Tensor | None = None
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What is read again in the backward pass, and may not change before."""
+        return () if self.slopes is None else (self.slopes,)
+
     @classmethod
     def of(cls, score: ScoreMod | None) -> ScoreTerms | None:
         """The terms of a modification, or None if the kernels do not know it."""

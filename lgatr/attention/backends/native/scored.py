@@ -10,7 +10,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lgatr.attention.backends.dropout import drop_threshold, keep_mask
@@ -21,15 +20,16 @@ from lgatr.attention.backends.native.blocks import (
     blocks_of,
     sorted_blocks,
 )
-from lgatr.attention.backends.native.empty_rows import in_format, open_empty_rows
 from lgatr.attention.backends.native.events import reorder
 from lgatr.attention.backends.native.grouping import Arrangement, arrangement_of
 from lgatr.attention.backends.native.ranges import ranges_of
+from lgatr.attention.backends.native.torch_dense import attention_by_torch
 from lgatr.attention.pattern.masks import Mask
-from lgatr.attention.pattern.masks.base import check_broadcast, checked_mask
+from lgatr.attention.pattern.masks.base import checked_mask
+from lgatr.attention.pattern.number_formats import format_of_scores
 from lgatr.attention.pattern.positions import Positions
 from lgatr.attention.pattern.scores import ScoreMod
-from lgatr.attention.pattern.scores.base import checked_scores
+from lgatr.attention.pattern.scores.base import checked_bias, checked_scores
 from lgatr.attention.pattern.spec import AttentionSpec
 from lgatr.ops._runtime.stage import needs_plain_formula
 
@@ -37,14 +37,28 @@ from lgatr.ops._runtime.stage import needs_plain_formula
 _MAX_SCORES_KEPT = 4 * MAX_SCORES
 
 
+def _precise(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers of a modification, no less precise than scores of queries in ``dtype`` are."""
+    return (
+        x.to(torch.promote_types(x.dtype, format_of_scores(dtype))) if x.is_floating_point() else x
+    )
+
+
 class ScoreChanges:
     """What one call does to the scores: scale, modification, mask, dropout with its seed."""
 
     def __init__(
-        self, spec: AttentionSpec, device: torch.device, width: int, seed: int | Tensor
+        self,
+        spec: AttentionSpec,
+        device: torch.device,
+        dtype: torch.dtype,
+        width: int,
+        seed: int | Tensor,
     ) -> None:
         self.mask: Mask | None = None if spec.mask is None else spec.mask.to(device)
-        self.score: ScoreMod | None = None if spec.score is None else spec.score.to(device)
+        self.score: ScoreMod | None = None
+        if spec.score is not None:
+            self.score = spec.score.to(device).map(partial(_precise, dtype=dtype))
         self.scale = 1.0 / math.sqrt(width) if spec.scale is None else spec.scale
         self.dropout = spec.dropout
         self.seed = seed.to(device) if isinstance(seed, Tensor) else seed
@@ -83,22 +97,19 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, changes: ScoreChanges, at: Positions
         return None
     table = _allowed(changes, at)
     if bias is not None:
-        check_broadcast(bias, at, f"the bias of {type(changes.score).__name__}")
-        bias = in_format(bias, q.dtype)
+        name = f"the bias of {type(changes.score).__name__}"
+        bias = checked_bias(bias, format_of_scores(q.dtype), at, name)
         table = bias if table is None else bias.masked_fill(~table, -math.inf)
-    if table is None:
-        return F.scaled_dot_product_attention(q, k, v, scale=changes.scale)
-    table, empty = open_empty_rows(table)
-    table = table.expand(*q.shape[:3], k.shape[2])
-    out = F.scaled_dot_product_attention(q, k, v, table, scale=changes.scale)
-    return out if empty is None else out.masked_fill(empty, 0.0)
+    if table is not None:
+        table = table.expand(*q.shape[:3], k.shape[2])
+    return attention_by_torch(q, k, v, table, scale=changes.scale)
 
 
 def _plain(
     q: Tensor, k: Tensor, v: Tensor, changes: ScoreChanges, at: Positions
 ) -> tuple[Tensor, Tensor]:
     """The formula itself: outputs ``(events, H, q, D)`` and log-sum-exp ``(events, H, q)``."""
-    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    dtype = format_of_scores(q.dtype)
     scores = (q.to(dtype) * changes.scale) @ k.to(dtype).transpose(-1, -2)
     if changes.score is not None:
         name = type(changes.score).__name__

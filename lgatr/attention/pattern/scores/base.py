@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lgatr.attention.pattern.masks.base import Movable, check_broadcast
+from lgatr.attention.pattern.number_formats import in_format
 from lgatr.attention.pattern.positions import Positions
 from lgatr.attention.pattern.shapes import Layout
 from lgatr.ops._runtime.stage import needs_plain_formula
@@ -73,7 +74,8 @@ class Bias(ScoreMod):
         """What is added."""
 
     def __call__(self, score: Tensor, at: Positions) -> Tensor:
-        return score + self.bias(at).to(score.dtype)
+        name = f"the bias of {type(self).__name__}"
+        return score + checked_bias(self.bias(at), score.dtype, at, name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +187,37 @@ def checked_scores(result: Any, score: Tensor, at: Positions, name: str) -> Tens
         raise ValueError(f"{name} returns floating-point scores, not {kind}")
     if not torch.compiler.is_compiling() and result.shape != score.shape:
         check_broadcast(result, at, name)
-    return result
+    # Tensors that a function captures may be of any format.
+    return in_format(result, score.dtype)
+
+
+def checked_bias(bias: Any, dtype: torch.dtype, at: Positions, name: str) -> Tensor:
+    """``bias`` in a format of scores, if it is something to add to scores at ``at``.
+
+    Parameters
+    ----------
+    bias
+        What a method of users returned: real numbers in a tensor, or one of Python.
+    dtype
+        The format of the scores.
+    at
+        Where they are.
+    name
+        What is checked.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or does not broadcast to the scores.
+    """
+    if type(bias) in (int, float):
+        return at.event.new_full((), bias, dtype=dtype)
+    if not isinstance(bias, Tensor) or bias.dtype == torch.bool or bias.is_complex():
+        kind = getattr(bias, "dtype", type(bias).__name__)
+        raise ValueError(f"{name} returns real numbers to add to scores, not {kind}")
+    if not torch.compiler.is_compiling():
+        check_broadcast(bias, at, name)
+    return in_format(bias, dtype) if bias.is_floating_point() else bias.to(dtype)
 
 
 def check_heads(table: Tensor, layout: Layout, name: str) -> None:

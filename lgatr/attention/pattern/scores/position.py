@@ -11,7 +11,10 @@ from lgatr.attention.pattern.number_checks import check_real_table, whole_number
 from lgatr.attention.pattern.positions import Positions
 from lgatr.attention.pattern.scores.base import Bias, check_heads
 from lgatr.attention.pattern.shapes import Layout
+from lgatr.ops._runtime.stage import needs_plain_formula
+from lgatr.utils.described import described
 from lgatr.utils.devices import checked_device
+from lgatr.utils.lengths import is_readable
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,10 @@ class ALiBi(Bias):
 
     def __post_init__(self) -> None:
         check_real_table(self.slopes, "slopes of ALiBi", "(heads,)", (1,))
+        # Reading a tensor on a GPU would synchronise with it.
+        known = is_readable(self.slopes) and not needs_plain_formula()
+        if known and not bool(self.slopes.isfinite().all()):
+            raise ValueError(f"slopes of ALiBi are finite, not {described(self.slopes.tolist())}")
 
     def check(self, layout: Layout) -> None:
         """One slope for each head."""
