@@ -10,7 +10,8 @@ ARGS ?=
 # One process for each core, and no threads beside it.
 WORKERS ?= auto
 LINT = $(BIN)/ruff check . && $(BIN)/ruff format --check .
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+# Bytecode is kept, even where the environment says not to: tests start many programs.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 COVERAGE = --cov=lgatr --cov-report=term-missing:skip-covered --cov-fail-under=97
 TOOK = echo "make $@: $$(( $$(date +%s) - start )) seconds"
 

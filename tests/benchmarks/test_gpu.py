@@ -63,6 +63,7 @@ def test_sizes_are_those_of_the_configuration(model):
     assert ours.momentum_unit == theirs.momentum_unit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", gpu_models.MODELS)
 def test_heads_of_the_floor(model):
     found = gpu_floor.floor(model, 2)

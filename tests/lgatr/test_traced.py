@@ -120,6 +120,7 @@ class Packed(Dense):
 
 @pytest.mark.parametrize("kind", slow_but_for([LGATrSlim], networks.KINDS)[::2])
 class TestExport:
+    @pytest.mark.slow
     def test_dense_with_any_number_of_events_and_items(self, kind):
         net = networks.build(kind, torch.float32)
         events, items = Dim("events"), Dim("items")

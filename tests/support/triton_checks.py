@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from lgatr import LGATr, LGATrSlim
+from lgatr import LGATrSlim
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.tuning import Tuned
 from lgatr.ops.gate.formula import gated
@@ -320,15 +320,12 @@ def test_results_do_not_depend_on_launch_options(number, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-MORE = [pytest.param(kind, 2, marks=pytest.mark.slow) for kind in networks.KINDS]
-
-
 @pytest.mark.parametrize("fused_linear", [pytest.param(False, marks=pytest.mark.slow), True])
-@pytest.mark.parametrize(("kind", "blocks"), [(LGATr, 1), (LGATrSlim, 2), *MORE])
-def test_a_network_on_these_kernels(kind, blocks, fused_linear, monkeypatch, request):
+@pytest.mark.parametrize("kind", slow_but_for([LGATrSlim], networks.KINDS))
+def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch, request):
     """Everything as on CUDA, but in the interpreter where there is none."""
     # In single precision, for which alone there are kernels on CUDA.
-    net = networks.build(kind, num_blocks=blocks).to(DEVICE, torch.float32)
+    net = networks.build(kind, num_blocks=2).to(DEVICE, torch.float32)
     given = networks.inputs(kind, 2, 4)
     inputs = [x.detach().to(DEVICE, torch.float32).requires_grad_() for x in given]
 

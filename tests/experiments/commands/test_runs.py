@@ -9,19 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.cli import CONFIG_DIR, ROOT
 from support.commands import python, run
+from support.slow import slow_but_for
 
 EXPERIMENTS = sorted(p.stem for p in (CONFIG_DIR / "experiment").glob("*.yaml"))
-GROUPS = sorted(
-    (folder.name, file.stem)
-    for folder in CONFIG_DIR.iterdir()
-    if folder.is_dir()
-    for file in folder.glob("*.yaml")
-)
 MINI = {
     name: f"data.path={ROOT / 'data' / file}"
     for name, file in [
@@ -39,24 +33,14 @@ SINGLE = ("rejection_at_0.5", "rejection_at_0.3")
 TEN = ("rejection_Hbb_at_0.5", "rejection_Hqql_at_0.99", "rejection_Tbl_at_0.995")
 
 
-@pytest.mark.parametrize(("group", "choice"), GROUPS)
-def test_every_config_composes(group, choice):
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("run", overrides=[f"{group}={choice}"])
-    text = OmegaConf.to_yaml(cfg)
-    assert ("${required:" in text) == (choice in MINI and group == "experiment")
-
-
 def test_experiment_files_are_short():
     for path in (CONFIG_DIR / "experiment").glob("*.yaml"):
         assert len(path.read_text().splitlines()) <= 40
 
 
 def experiments():
-    """By default one of each kind; those of the papers' settings are run in test_sources."""
-    default = ("toptagging", "jetclass")
-    marks = {name: [] if name in default else [pytest.mark.slow] for name in EXPERIMENTS}
-    return [pytest.param(name, marks=marks[name]) for name in EXPERIMENTS]
+    """By default that of the README."""
+    return slow_but_for(["toptagging"], EXPERIMENTS)
 
 
 @pytest.mark.parametrize("experiment", experiments())
@@ -98,7 +82,8 @@ def test_experiments_take_a_step(experiment, tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("model", [pytest.param("lgatr_slim_small", marks=pytest.mark.slow), "bdt"])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["lgatr_slim_small", "bdt"])
 def test_other_models_run(model, tmp_path):
     folder = tmp_path / "run"
     done = run("experiment=toptagging", f"model={model}", "debug=fast", f"run_dir={folder}")

@@ -55,23 +55,22 @@ def quarkgluon(folder):
     write_quark_gluon(folder / "QG_jets.npz", 300, 1)
 
 
-def case(experiment, write, name="", slow=False):
-    marks = [pytest.mark.slow] if slow else []
-    return pytest.param(experiment, write, name, marks=marks, id=f"{experiment}-{write.__name__}")
+def case(experiment, write, name=""):
+    return pytest.param(experiment, write, name, id=f"{experiment}-{write.__name__}")
 
 
-# By default one of each format with several files, which the steps in test_runs do not have.
 CASES = [
     case("toptagging_paper", pandas_folder),
-    case("jetclass_paper", jetclass, slow=True),
-    case("toptagxl", toptagxl, slow=True),
-    case("toptagging", npz_file, "jets.npz", slow=True),
-    case("toptagging", pandas_folder, slow=True),
-    case("jetclass", jetclass, slow=True),
-    case("quarkgluon", quarkgluon, slow=True),
+    case("jetclass_paper", jetclass),
+    case("toptagxl", toptagxl),
+    case("toptagging", npz_file, "jets.npz"),
+    case("toptagging", pandas_folder),
+    case("jetclass", jetclass),
+    case("quarkgluon", quarkgluon),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "write", "name"), CASES)
 def test_trains_from_the_source(experiment, write, name, tmp_path):
     source, folder = tmp_path / "source", tmp_path / "run"

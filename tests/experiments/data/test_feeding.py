@@ -21,6 +21,7 @@ from experiments.data.preparation import Preparation
 from experiments.data.raw_batches import MOST_PARTICLES, RawBatches, in_groups
 from experiments.data.resident import ResidentJets, bytes_needed, should_reside
 from experiments.data.sampler import BatchSampler
+from support.slow import slow_but_for
 
 PREPARATIONS = {
     "plain": Preparation(),
@@ -75,10 +76,11 @@ def same(ours, theirs):
     )
 
 
+ORDERS = [{}, {"shuffle": False, "budget": 100}, {"rank": 1, "world_size": 2}]
+
+
 @pytest.mark.parametrize("name", PREPARATIONS)
-@pytest.mark.parametrize(
-    "options", [{}, {"shuffle": False, "budget": 100}, {"rank": 1, "world_size": 2}], ids=str
-)
+@pytest.mark.parametrize("options", slow_but_for(ORDERS[2:], ORDERS), ids=str)
 def test_the_batches_of_one_call_each(jets, name, options):
     """The way of a batch alone: read, cut, augmented, with features."""
     prepare = PREPARATIONS[name]

@@ -24,6 +24,7 @@ from experiments.data.preparation import Preparation
 from experiments.data.stream_loader import StreamLoader
 from experiments.data.streaming_datamodule import StreamedData
 from support import ROOT
+from support.slow import slow_but_for
 
 COUNTS = (23, 40, 17)
 TOTAL = sum(COUNTS)
@@ -89,7 +90,7 @@ def test_files_are_mixed(folder):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("stop", [1, 6, 21, 45])
+@pytest.mark.parametrize("stop", slow_but_for([6, 45], [1, 6, 21, 45]))
 def test_resumes_at_the_exact_batch(folder, workers, stop):
     expected = numbers(take(StreamLoader(stream(folder), workers), stop + 7))
     loader = StreamLoader(stream(folder), workers)

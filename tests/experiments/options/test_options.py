@@ -24,6 +24,7 @@ from experiments.options.schema import Schema
 from experiments.training.checks.run import check_run
 from support.option_values import plain
 from support.options import composed, refused
+from support.slow import slow_but_for
 
 CHOICES = [
     f"{folder.name}={file.stem}"
@@ -263,7 +264,7 @@ FUZZED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("choices", FUZZED)
+@pytest.mark.parametrize("choices", slow_but_for(FUZZED[:2], FUZZED))
 def test_any_value_anywhere_ends_in_lines_or_a_run(choices):
     """Each option of a configuration with values of every kind."""
     refusals = 0

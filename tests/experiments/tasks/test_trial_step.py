@@ -41,10 +41,22 @@ class RefusesValues(torch.optim.SGD):
             "optimizer.fused",
         ),
         (["trainer.precision=bf16-mixed"], partial(torch.optim.AdamW, fused=False), None),
-        (["trainer.precision=64-true"], partial(torch.optim.AdamW, fused=True), None),
-        (["trainer.precision=bf16-true"], torch.optim.AdamW, None),
+        pytest.param(
+            ["trainer.precision=64-true"],
+            partial(torch.optim.AdamW, fused=True),
+            None,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["trainer.precision=bf16-true"], torch.optim.AdamW, None, marks=pytest.mark.slow
+        ),
         (["trainer.gradient_clip_val=null"], RefusesValues, "no such step"),
-        (["+trainer.gradient_clip_algorithm=value"], torch.optim.SGD, None),
+        pytest.param(
+            ["+trainer.gradient_clip_algorithm=value"],
+            torch.optim.SGD,
+            None,
+            marks=pytest.mark.slow,
+        ),
         (["trainer.accumulate_grad_batches=4", "trainer=ddp"], torch.optim.Adam, None),
     ],
 )

@@ -40,6 +40,7 @@ from support.attention_cases import (
     with_gradients,
 )
 from support.attention_reference import HEADS, KEYS, LENGTHS, WIDTH
+from support.slow import slow_but_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lru_cache")
 
@@ -150,7 +151,7 @@ class TestLongEvents:
         "nothing for some": lambda: SlidingWindow(20) & MaskMod(lambda b, h, q, k: q % 7 != 0),
     }
 
-    @pytest.mark.parametrize("mask", MASKS)
+    @pytest.mark.parametrize("mask", slow_but_for(["longformer", "nothing for some"], MASKS))
     def test_equal_to_all_scores_at_once(self, mask):
         packing, mask = Packing.from_lengths(self.LENGTHS), self.MASKS[mask]()
         heads, tokens = 2, sum(self.LENGTHS)

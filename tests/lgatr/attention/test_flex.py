@@ -30,12 +30,12 @@ FLEX_CASES = [(mask, "none") for mask in MASKS] + [("none", s) for s in SCORES i
 
 
 def eager_cases():
-    """Every second once; some across sequences and in half precision too. The rest is slow."""
-    both = ("none", "causal", "longformer", "alibi_softcap")
+    """Every third once; some across sequences and in half precision too. The rest is slow."""
+    both = ("causal", "alibi_softcap")
     for (mask, score), cross, dtype in itertools.product(
         FLEX_CASES, (False, True), (torch.float32, torch.bfloat16)
     ):
-        usual = not cross and dtype == torch.float32 and (mask, score) in FLEX_CASES[::2]
+        usual = not cross and dtype == torch.float32 and (mask, score) in FLEX_CASES[::3]
         marks = [] if usual or (mask if score == "none" else score) in both else [pytest.mark.slow]
         name = f"{mask}-{score}-{'cross' if cross else 'self'}-{str(dtype)[6:]}"
         yield pytest.param(mask, score, cross, dtype, marks=marks, id=name)
@@ -106,7 +106,7 @@ class TestCompilations:
 
     @pytest.mark.parametrize("batches", [20, pytest.param(100, marks=pytest.mark.slow)])
     @pytest.mark.parametrize(
-        "case", slow_but_for(["prefix", "alibi"], ["packed", "window", "prefix", "alibi"])
+        "case", slow_but_for(["prefix"], ["packed", "window", "prefix", "alibi"])
     )
     @pytest.mark.filterwarnings("ignore")
     def test_as_on_cuda(self, case, batches, monkeypatch):

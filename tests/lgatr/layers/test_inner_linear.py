@@ -141,6 +141,7 @@ def test_quantized_weights(kind):
             assert not torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_compiled(net, values):
     torch._dynamo.reset()
     adapted = changed(net, nn.Linear, LoRA)
