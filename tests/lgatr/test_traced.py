@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.export import Dim
 
-from lgatr import LGATr, LGATrSlim, Packing
+from lgatr import ConditionalLGATrSlim, LGATr, LGATrSlim, Packing
 from lgatr.utils.compile import compile_model
 from support import commands, networks
 from support.slow import slow_but_for
@@ -38,7 +38,9 @@ def assert_equal_with_gradients(kind, first, second, lengths, cond=None):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", slow_but_for((), networks.KINDS))
+# Between them they have all operations.
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [LGATr, ConditionalLGATrSlim], ids=lambda kind: kind.__name__)
 def test_whole_network_compiles_to_one_graph(kind):
     torch._dynamo.reset()
     net = networks.build(kind, torch.float32, num_blocks=1)
@@ -86,13 +88,8 @@ def test_compile_model_on_any_module():
         compile_model(linear, activation_memory_budget=2.0)
 
 
-# The fourth kind has no operation that these three do not have, and takes as long as they do.
 @pytest.mark.slow(minutes=1)
-@pytest.mark.parametrize(
-    "kind",
-    [kind for kind in networks.KINDS if kind.__name__ != "ConditionalLGATr"],
-    ids=lambda kind: kind.__name__,
-)
+@pytest.mark.parametrize("kind", [LGATr, ConditionalLGATrSlim], ids=lambda kind: kind.__name__)
 @pytest.mark.filterwarnings("ignore")
 def test_inductor(kind):
     torch._dynamo.reset()

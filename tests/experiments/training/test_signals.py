@@ -147,10 +147,7 @@ def test_signals_after_all_work_change_nothing(tmp_path):
 COMMANDS = [
     ("-m", "experiments.evaluate", "--help"),
     ("-m", "experiments.compare", "--help"),
-    ("-m", "experiments.export", "--help"),
-    ("-m", "experiments.archive_run", "--help"),
     ("-m", "data.convert", "--help"),
-    ("-m", "data.generate", "--help"),
     (str(ROOT / "run.py"), "debug=fast", "run_dir=never"),
 ]
 
