@@ -39,7 +39,7 @@ def test_the_kernels_equal_the_plain_formulas():
     equal_the_plain_formulas(*CHECKS, slow=False)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1, lines=True)
 @pytest.mark.parametrize("checks", CHECKS[:-1])  # the last has no slow ones
 def test_the_rest_of_the_checks(checks):
     equal_the_plain_formulas(checks, slow=True)
