@@ -11,6 +11,8 @@ products of the decay within Delta R < 0.8 of the axis. ``quarkgluon``: jets bes
 decays to neutrinos; R = 0.4, 500 < pT < 550 GeV, |eta| < 1.7. Particles have identities and
 displacements; see :mod:`data.simulation` for what is not simulated.
 
+``python -m data.generate amplitudes --help`` tells of events with exact amplitudes.
+
 The sample depends on ``--jets`` and ``--seed`` alone, not on the number of processes.
 """
 
@@ -29,6 +31,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data.amplitudes import command as amplitudes
 from data.atomic import remove_leftovers
 from data.command import Parser, program
 from data.errors import DataError, describe, install_hint
@@ -227,6 +230,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; the module's text describes it."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["amplitudes"]:
+        amplitudes.main(arguments[1:])
+        return
     options = _options(arguments)
     kind = KINDS[options.kind]
     remove_leftovers(options.out.parent, (options.out.stem,))

@@ -225,10 +225,20 @@ def claim(
 
 
 def git_revision(root: Path) -> str:
-    """The commit of the code, with ``-dirty`` if files differ from it; ``unknown`` without git."""
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    """The commit of the code, with ``-dirty`` if files differ from it; ``unknown`` without git.
+
+    Nothing is written: ``git describe --dirty`` would take a lock, and leave it in the repository
+    if it were killed.
+    """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        commit = _git(root, "rev-parse", "HEAD")
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+    return f"{commit}-dirty" if changes else commit
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()

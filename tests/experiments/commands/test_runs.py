@@ -197,7 +197,7 @@ class TestBadCommands:
     @pytest.mark.parametrize(
         ("limit", "words"),
         [
-            (30_000, "failed before training: OSError: [Errno 27] File too large"),  # of a plot
+            (30_000, "File too large, where a report was written on trial"),  # of a plot
             (300_000, "File too large; go on by: python run.py resume="),  # of a checkpoint
         ],
     )
