@@ -23,6 +23,7 @@ from data.atomic import as_utf8, atomic_path
 from data.checksums import Checksums, checksums_of
 from data.errors import DataError
 from data.hdf5 import extents, get_dataset, get_group, is_hdf5, open_hdf5
+from data.reading import reading
 
 MARK = "lgatr-amplitudes"
 _NOT_CONSERVED = 1e-5
@@ -130,6 +131,17 @@ def read(
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
+    with reading(path):
+        return _read(path, split, limit, types, masses)
+
+
+def _read(
+    path: Path,
+    split: str,
+    limit: int | None,
+    types: Sequence[int] | None,
+    masses: Sequence[float] | None,
+) -> Sample:
     if is_ours(path):
         return _read_ours(path, split, limit)
     if path.suffix != ".npy":
@@ -205,6 +217,8 @@ def checked(path: Path, sample: Sample) -> Sample:
             f"{path}: {momenta.shape[1]} particles, {len(sample.types)} types and "
             f"{len(sample.masses)} masses; there is one of each for every particle"
         )
+    if not len(momenta):
+        raise DataError(f"{path}: holds no events")
     if len(momenta) != len(amplitudes):
         raise DataError(f"{path}: {len(momenta)} events, but {len(amplitudes)} amplitudes")
     energy = momenta[..., 0]

@@ -151,7 +151,8 @@ def load_config(
         raise UserError(f"{path}: must hold options with their names; restore it, or run again")
     found = _upgraded(found)
     _check_values(found, path, trust if build else None)
-    check_unedited(path, text, _noted(run) or text)
+    if (noted := _noted(run)) is not None:
+        check_unedited(path, text, noted)
     for entry in read_resumes(run):
         found = _with_changes(found, entry["changes"], run / RESUMES, build)
         _check_values(found, run / RESUMES, trust if build else None)
@@ -165,9 +166,20 @@ def _noted(run: Path) -> str | None:
     """The configuration when a run began; None for runs of earlier versions."""
     file = run / COMMAND
     noted = read_json(file).get("config") if file.is_file() else None
-    if noted is None or isinstance(noted, str):
-        return noted
-    raise UserError(f"{file}: damaged; restore it from a copy, or remove it")
+    if noted is None:
+        return None
+    try:
+        if not isinstance(noted, str):
+            raise ValueError("the configuration is no text")
+        _check_events(noted)
+        if not isinstance(yaml.safe_load(noted), dict):
+            raise ValueError("no options with their names")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{file}: damaged ({reason}); restore it from a copy, or remove it"
+        ) from error
+    return noted
 
 
 def _check_values(config: DictConfig, path: Path, trust: Sequence[str] | None) -> None:

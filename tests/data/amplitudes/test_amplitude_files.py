@@ -116,6 +116,15 @@ def test_attributes_of_others(tmp_path, events, value):
         files.read(tmp_path / "theirs.h5", "train")
 
 
+def test_files_without_events(tmp_path, events):
+    nothing = Events(events.momenta[:0], events.amplitudes[:0])
+    with pytest.raises(DataError, match="holds no events"):
+        files.read(written(tmp_path, nothing), "train")
+    np.save(tmp_path / "rows.npy", np.zeros((0, 17)))
+    with pytest.raises(DataError, match="holds no events"):
+        files.read(tmp_path / "rows.npy", "train", types=[0] * 4, masses=[0.0] * 4)
+
+
 def test_damaged_files(tmp_path, events):
     path = written(tmp_path, events)
     content = bytearray(path.read_bytes())
@@ -124,6 +133,10 @@ def test_damaged_files(tmp_path, events):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"zg.h5: .*damaged|checksum"):
         files.read(path, "train")
+    for cut in (100, 3000, len(content) - 100):
+        path.write_bytes(content[:cut])
+        with pytest.raises(DataError, match="zg.h5: "):
+            files.read(path, "train")
     with pytest.raises(DataError, match="no such file"):
         files.read(tmp_path / "nothing.h5", "train")
     (tmp_path / "text.txt").write_text("1 2 3")

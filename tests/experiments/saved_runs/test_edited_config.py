@@ -76,7 +76,10 @@ def test_what_results_do_not_depend_on_may_be_edited(copy):
     assert str(load_config(copy).run_dir) == str(copy)
 
 
-@pytest.mark.parametrize("noted", [3, ["seed: 1"]])
+BOMB = "a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]\n"
+
+
+@pytest.mark.parametrize("noted", [3, ["seed: 1"], "a: [", "", "- 1", BOMB, "[" * 200])
 def test_a_damaged_note(copy, noted):
     file = copy / run_directory.COMMAND
     file.write_text(json.dumps({**json.loads(file.read_text()), "config": noted}))
