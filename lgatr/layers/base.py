@@ -184,6 +184,25 @@ _GLOBAL_HOOKS = tuple(
 )
 
 
+def hold_parameters(*modules: nn.Module | None) -> bool:
+    """Whether these are :class:`torch.nn.Linear` modules as they were made, or nothing.
+
+    Layers read the parameters of such modules and never call them; of others see
+    :func:`lgatr.layers.inner_linear.linear_map`.
+    """
+    for module in modules:
+        if module is not None and (
+            type(module).forward is not nn.Linear.forward
+            or "forward" in module.__dict__
+            or module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+        ):
+            return False
+    return True
+
+
 def has_hooks(module: nn.Module) -> bool:
     """Whether hooks are registered on this module, or on all modules."""
     return any(_GLOBAL_HOOKS) or bool(

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
+from lgatr.layers.base import hold_parameters
+
 _TOLERANCE = 0.05  # of the largest output: inputs of quantized weights are rounded to 8 bits
 _found_linear: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Modules that were tried, and whether they were in training then."""
@@ -42,12 +44,7 @@ def linear_map(module: nn.Module, inputs: int, like: Tensor) -> LinearMap:
     ValueError
         If it is no linear map: it has dropout, say, or an activation.
     """
-    if (
-        type(module).forward is nn.Linear.forward
-        and "forward" not in module.__dict__
-        and not (module._forward_hooks or module._forward_pre_hooks)
-        and not (module._backward_hooks or module._backward_pre_hooks)
-    ):
+    if hold_parameters(module):
         return LinearMap(module.weight, module.bias)  # type: ignore[arg-type]
     units = torch.eye(inputs + 1, inputs, dtype=like.dtype, device=like.device).roll(1, 0)
     outputs = module(units)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from lgatr.layers.base import hold_parameters
 from lgatr.layers.inner_linear import linear_map
 from lgatr.layers.multivector.base import MultivectorLayer
 from lgatr.layout import Sectors
@@ -186,6 +187,15 @@ class EquiLinear(MultivectorLayer):
         """The parameters, as :attr:`stage` takes them after the state."""
         # Each look-up of an inner module or parameter costs as much as a small operation.
         weight, s2mvs, mvs2s, s2s = self.weight, self.s2mvs, self.mvs2s, self.s2s
+        if hold_parameters(s2mvs, mvs2s, s2s):
+            return Weights(
+                weight,
+                None if s2mvs is None else s2mvs.weight,
+                None if mvs2s is None else mvs2s.weight,
+                None if s2s is None else s2s.weight,
+                self.bias if s2mvs is None else s2mvs.bias,
+                None if mvs2s is None else mvs2s.bias,
+            )
         scalars, mv_scalars = self.in_s_channels, self._scalars_per_mv * self.in_mv_channels
         to_mv = _NONE if s2mvs is None else linear_map(s2mvs, scalars, weight)
         of_mv = _NONE if mvs2s is None else linear_map(mvs2s, mv_scalars, weight)

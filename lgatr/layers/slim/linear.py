@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lgatr.layers.base import hold_parameters
 from lgatr.layers.inner_linear import linear_map
 from lgatr.layers.slim.base import SlimLayer
 from lgatr.layout import SlimState
@@ -117,6 +118,8 @@ class SlimLinear(SlimLayer):
         if linear_s is None:
             return VectorMatrices(self.weight_v, None, None)
         weight_v = self.weight_v
+        if hold_parameters(linear_s):
+            return VectorMatrices(weight_v, linear_s.weight, linear_s.bias)
         return VectorMatrices(weight_v, *linear_map(linear_s, self.in_s_channels, weight_v))
 
     def extra_repr(self) -> str:
