@@ -48,10 +48,6 @@ class Sectors(NamedTuple):
     v: Tensor
     b: Tensor
 
-    def plus(self, other: Sectors) -> Sectors:
-        """The sum of two states."""
-        return Sectors(self.z + other.z, self.v + other.v, self.b + other.b)
-
     @property
     def mv_channels(self) -> int:
         """Number of multivector channels C."""
@@ -82,10 +78,6 @@ class SlimState(NamedTuple):
 
     vectors: Tensor
     scalars: Tensor
-
-    def plus(self, other: SlimState) -> SlimState:
-        """The sum of two states."""
-        return SlimState(self.vectors + other.vectors, self.scalars + other.scalars)
 
 
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:

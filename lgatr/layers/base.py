@@ -27,6 +27,13 @@ _STAGE = "stage"
 HIDDEN_STATES = (Sectors, SlimState)
 """Types of hidden states: of layers on multivectors, and of slim ones."""
 
+H = TypeVar("H", Sectors, SlimState)
+
+
+def added(x: H, y: H) -> H:
+    """The sum of two hidden states."""
+    return type(x)(*[a + b for a, b in zip(x, y, strict=True)])
+
 
 class Layer(nn.Module):
     """A layer that is called with hidden states or with public tensors.

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lgatr.attention import prepare_attention
-from lgatr.layers.base import Attend, Layer, accepts_hidden
+from lgatr.layers.base import Attend, Layer, accepts_hidden, added
 from lgatr.layers.multivector.attention import SelfAttention
 from lgatr.layers.multivector.config import (
     MLPConfig,
@@ -98,16 +98,16 @@ class LGATrBlock(Layer):
         h = self.attention(normalised, attend, additional_qk)
         x, normalised = self.norm2.of_sum(x, h)
         h = self.mlp(normalised)
-        return x.plus(h)
+        return added(x, h)
 
     def forward_unfused(
         self, x: Sectors, attend: Attend, additional_qk: Sectors | None = None
     ) -> Sectors:
         """:meth:`forward_hidden`, with each norm called."""
         h = self.attention(self.norm1(x), attend, additional_qk)
-        x = x.plus(h)
+        x = added(x, h)
         h = self.mlp(self.norm2(x))
-        return x.plus(h)
+        return added(x, h)
 
     @accepts_hidden
     def forward(

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lgatr.attention import prepare_attention
-from lgatr.layers.base import Attend, Layer, accepts_hidden
+from lgatr.layers.base import Attend, Layer, accepts_hidden, added
 from lgatr.layers.multivector.attention import SelfAttention
 from lgatr.layers.multivector.config import (
     CrossAttentionConfig,
@@ -110,11 +110,11 @@ class ConditionalLGATrBlock(Layer):
             Prepared self-attention and cross-attention.
         """
         h = self.attention(self.norm1(x), attend)
-        x = x.plus(h)
+        x = added(x, h)
         h = self.crossattention(self.norm2(x), self.norm_cond(condition), crossattend)
-        x = x.plus(h)
+        x = added(x, h)
         h = self.mlp(self.norm3(x))
-        return x.plus(h)
+        return added(x, h)
 
     @accepts_hidden
     def forward(

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lgatr.layers.base import Attend, Layer, accepts_hidden
+from lgatr.layers.base import Attend, Layer, accepts_hidden, added
 from lgatr.layers.slim.attention import SlimSelfAttention
 from lgatr.layers.slim.mlp import SlimMLP
 from lgatr.layers.slim.norm import SlimRMSNorm
@@ -77,14 +77,14 @@ class SlimBlock(Layer):
         h = self.attention(normalised, attend)
         x, normalised = self.norm2.of_sum(x, h)
         h = self.mlp(normalised)
-        return x.plus(h)
+        return added(x, h)
 
     def forward_unfused(self, x: SlimState, attend: Attend) -> SlimState:
         """:meth:`forward_hidden`, with each norm called."""
         h = self.attention(self.norm1(x), attend)
-        x = x.plus(h)
+        x = added(x, h)
         h = self.mlp(self.norm2(x))
-        return x.plus(h)
+        return added(x, h)
 
     @accepts_hidden
     def forward(

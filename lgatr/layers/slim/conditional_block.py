@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lgatr.attention import prepare_attention
-from lgatr.layers.base import Attend, Layer, accepts_hidden
+from lgatr.layers.base import Attend, Layer, accepts_hidden, added
 from lgatr.layers.slim.attention import SlimSelfAttention
 from lgatr.layers.slim.cross_attention import SlimCrossAttention
 from lgatr.layers.slim.mlp import SlimMLP
@@ -97,11 +97,11 @@ class ConditionalSlimBlock(Layer):
             Prepared self-attention and cross-attention.
         """
         h = self.selfattention(self.norm1(x), attend)
-        x = x.plus(h)
+        x = added(x, h)
         h = self.crossattention(self.norm2(x), condition, crossattend)
-        x = x.plus(h)
+        x = added(x, h)
         h = self.mlp(self.norm3(x))
-        return x.plus(h)
+        return added(x, h)
 
     @accepts_hidden
     def forward(

@@ -47,6 +47,11 @@ def _needs_plain_formula() -> bool:
     return getattr(forward_ad, "_current_level", -1) >= 0
 
 
+def as_rows(inputs: Optionals) -> list[Tensor]:
+    """The tensors among ``inputs``, copied where the numbers of a row do not lie side by side."""
+    return [x if x.stride(-1) == 1 else x.contiguous() for x in inputs if x is not None]
+
+
 def gradients_are_batched() -> bool:
     """Whether a backward pass takes several gradients at once (``is_grads_batched``).
 

@@ -255,7 +255,7 @@ def gated_linear(settings: GatedLinear, *inputs: Tensor | None) -> tuple[Tensors
     """Forward pass of :class:`~lgatr.ops.gate.stage.GatedLinear`, without the gated state."""
     z, v, b, *given = inputs
     assert z is not None and v is not None and b is not None
-    matrices, bias, kept = linear.matrices_of(settings.linear, given)
+    matrices, bias, kept = linear.placed_matrices(settings.linear, given)
     state, functions = Sectors(z, v, b), settings.gate
     x = flat(state)
 

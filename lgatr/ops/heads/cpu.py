@@ -15,7 +15,7 @@ from lgatr.ops._runtime.matmul import input_gradient, products
 from lgatr.ops._runtime.scratch import scratch
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops.heads.parts import ROWS, joined
-from lgatr.ops.linear.placement import place, place_gradients, placement_of
+from lgatr.ops.linear.placement import matrices_of, place_gradients, placement_of
 from lgatr.ops.norm.formula import SCALAR_EPSILON, floor_factor
 
 if TYPE_CHECKING:
@@ -51,18 +51,15 @@ def to_heads(
     settings: ToHeads, z: Tensor, v: Tensor, b: Tensor, *inputs: Tensor | None
 ) -> tuple[Tensors, Tensors]:
     """Forward pass; keeps the factors of multivectors and scalars, and assembled matrices."""
-    placement = placement_of(settings.linear.formula, inputs)
-    found = list(inputs) if placement is None else [*place(placement, inputs), None]
-    of_z, of_v, of_b, bias = found[:4]
-    assert of_z is not None and of_v is not None and of_b is not None
+    matrices, bias, placed = matrices_of(settings.linear.formula, inputs)
     n, t, s = settings.groups, len(z), settings.scalars
-    w = len(of_v) // n
+    w = len(matrices[1]) // n
     heads = z.new_empty(t, n, ROWS * w + s)
     factors, scales = z.new_empty(2, t, n).unbind(0)
     epsilon = -1.0 if settings.epsilon is None else float(settings.epsilon)
     for piece in _pieces(t):
         x = z[piece], v[:, piece].flatten(0, 1), b[:, piece].flatten(0, 1)
-        rows = products(x, (of_z, of_v, of_b), (bias, None, None))
+        rows = products(x, matrices, (bias, None, None))
         y = rows[0], rows[1].unflatten(0, (NUM_VECTORS, -1)), rows[2].unflatten(
             0, (NUM_BIVECTORS, -1)
         )  # fmt: skip
@@ -70,8 +67,7 @@ def to_heads(
             z, y, heads[piece], factors[piece], scales[piece], len(rows[0]), n, w, s,
             epsilon, SCALAR_EPSILON, *settings.signs,
         )  # fmt: skip
-    kept = (factors, scales) if placement is None else (factors, scales, of_z, of_v, of_b)
-    return heads.unflatten(1, (-1, settings.heads)).unbind(1), kept
+    return heads.unflatten(1, (-1, settings.heads)).unbind(1), (factors, scales, *placed)
 
 
 def to_heads_gradients(

@@ -29,7 +29,7 @@ def to_heads(
     settings: ToHeads, z: Tensor, v: Tensor, b: Tensor, *inputs: Tensor | None
 ) -> tuple[Tensors, Tensors]:
     """Forward pass of :class:`~lgatr.ops.heads.stage.ToHeads`."""
-    matrices, bias, kept = linear.matrices_of(settings.linear, inputs)
+    matrices, bias, kept = linear.placed_matrices(settings.linear, inputs)
     n, t, w = settings.groups, len(z), len(matrices[1]) // settings.groups
     heads = z.new_empty(t, n, ROWS * w + settings.scalars)
     factors, scales = z.new_empty(t, n), z.new_empty(t, n)

@@ -9,7 +9,7 @@ from torch import Tensor
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.matmul import as_rows, input_gradient, products, weight_gradient
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.ops.linear.placement import gradients_of_map, place, placement_of
+from lgatr.ops.linear.placement import gradients_of_map, matrices_of, placement_of
 
 if TYPE_CHECKING:
     from lgatr.ops.linear.stage import Linear
@@ -19,17 +19,10 @@ def linear(
     settings: Linear, z: Tensor, v: Tensor, b: Tensor, *given: Tensor | None
 ) -> tuple[Tensors, Tensors]:
     """Forward pass of :class:`~lgatr.ops.linear.stage.Linear`."""
-    placement = placement_of(settings.formula, given)
-    if placement is None:
-        of_z, of_v, of_b, bias = given
-        kept: Tensors = ()
-    else:
-        of_z, of_v, of_b, *rest = place(placement, given)
-        bias, kept = rest[0] if rest else None, (of_z, of_v, of_b)
-    assert of_z is not None and of_v is not None and of_b is not None
+    matrices, bias, kept = matrices_of(settings.formula, given)
     # Not as rows: a view of rows would be another kind of input for compiled blocks.
     x = z.contiguous(), v.contiguous(), b.contiguous()
-    return products(x, (of_z, of_v, of_b), (bias, None, None)), kept
+    return products(x, matrices, (bias, None, None)), kept
 
 
 def linear_gradients(

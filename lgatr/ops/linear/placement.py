@@ -124,6 +124,29 @@ def place(
     return [x.view(shape) for x, shape in zip(parts, placement.out_shapes, strict=True)]
 
 
+def matrices_of(
+    formula: Formula | None, given: Sequence[Tensor | None], by: LookUp = look_up
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None, tuple[Tensor, ...]]:
+    """The matrices of a map, its bias, and which of them its gradient needs kept.
+
+    Parameters
+    ----------
+    formula
+        Makes them of the parameters; None if they are given themselves.
+    given
+        The parameters, or three matrices and a bias or None.
+    by
+        Looks entries up.
+    """
+    placement = placement_of(formula, given)
+    if placement is None:
+        of_z, of_v, of_b, bias = given
+        assert of_z is not None and of_v is not None and of_b is not None
+        return (of_z, of_v, of_b), bias, ()
+    of_z, of_v, of_b, *rest = place(placement, given, by)
+    return (of_z, of_v, of_b), rest[0] if rest else None, (of_z, of_v, of_b)
+
+
 def place_gradients(
     placement: Placement,
     parameters: Sequence[Tensor | None],

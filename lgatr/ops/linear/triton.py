@@ -13,7 +13,7 @@ from torch import Tensor
 from lgatr.layout import Sectors, flat, unflat
 from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.stage import Optionals, Tensors
-from lgatr.ops.linear.placement import place, place_gradients, placement_of
+from lgatr.ops.linear.placement import matrices_of, place_gradients, placement_of
 from lgatr.ops.linear.triton_matrices import look_up
 from lgatr.ops.linear.triton_products import Matrices, product, weight_gradients
 
@@ -38,25 +38,18 @@ def _joined(parts: list[Tensor]) -> list[Tensor]:
     return [parts[0].as_strided((total,), (1,))]
 
 
-def matrices_of(
+def placed_matrices(
     settings: Linear, given: Optionals
 ) -> tuple[Matrices, Tensor | None, tuple[Tensor, ...]]:
-    """Matrices and bias of a linear stage, and which of them are kept for its gradient."""
-    placement = placement_of(settings.formula, given)
-    if placement is None:
-        of_z, of_v, of_b, bias = given
-        assert of_z is not None and of_v is not None and of_b is not None
-        return (of_z, of_v, of_b), bias, ()
-    of_z, of_v, of_b, *rest = place(placement, given, _look_up)
-    found = of_z, of_v, of_b
-    return found, rest[0] if rest else None, found
+    """:func:`lgatr.ops.linear.placement.matrices_of` a stage, by one launch."""
+    return matrices_of(settings.formula, given, _look_up)
 
 
 def linear(
     settings: Linear, z: Tensor, v: Tensor, b: Tensor, *given: Tensor | None
 ) -> tuple[Tensors, Tensors]:
     """Forward pass of :class:`~lgatr.ops.linear.stage.Linear`."""
-    matrices, bias, kept = matrices_of(settings, given)
+    matrices, bias, kept = placed_matrices(settings, given)
     x = Sectors(z, v, b)
     return tuple(unflat(product(flat(x), matrices, bias), x)), kept
 

@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgatr.attention.backends.native.layout import side_by_side
 from lgatr.attention.backends.native.score_terms import ScoreTerms
 from lgatr.attention.pattern.masks import Band
 from lgatr.attention.pattern.packing import Packing
 from lgatr.attention.pattern.spec import AttentionSpec
 from lgatr.ops._runtime.choice import TRITON
-from lgatr.ops._runtime.stage import Optionals, Stage, Tensors
+from lgatr.ops._runtime.stage import Optionals, Stage, Tensors, as_rows
 
 FORMATS = (torch.float32, torch.bfloat16, torch.float16)
 WIDEST = 128
@@ -82,14 +81,14 @@ class PackedEvents(Stage):
         return 1.0 / math.sqrt(q.shape[-1]) if self.scale is None else float(self.scale)
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        q, k, v = side_by_side(inputs)
+        q, k, v = as_rows(inputs)
         out, *kept = _launches().attention(self, q, k, v)
         return (out,), (*kept, *self.terms.tensors)
 
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        q, k, v, out, grad = side_by_side((*inputs, *outputs, *grads))
+        q, k, v, out, grad = as_rows((*inputs, *outputs, *grads))
         lse, largest, *_ = kept
         found: Tensors = _launches().attention_gradients(self, (q, k, v), out, grad, lse, largest)
         return found

@@ -1,4 +1,4 @@
-"""How queries, keys, values and their gradients lie in memory.
+"""How gradients of queries, keys and values lie in memory.
 
 Legend: T query tokens, U key tokens, H heads, D head width.
 """
@@ -6,14 +6,6 @@ Legend: T query tokens, U key tokens, H heads, D head width.
 from __future__ import annotations
 
 from torch import Tensor
-
-from lgatr.ops._runtime.stage import Optionals
-
-
-def side_by_side(inputs: Optionals) -> list[Tensor]:
-    """Tensors with stride 1 in the last dimension, copied where they have another."""
-    given = [x for x in inputs if x is not None]
-    return [x if x.stride(-1) == 1 else x.contiguous() for x in given]
 
 
 def places_of_gradients(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
