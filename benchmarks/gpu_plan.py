@@ -13,7 +13,7 @@ from benchmarks.number_formats import FORMATS
 from lgatr.attention import backends as registered_backends
 
 PARTS = ("card", "table", "attention", "kinds", "accuracy", "blocks")
-PRECISIONS = ("float32", "TF32", "bf16 autocast")
+PRECISIONS = ("float32", "TF32", "bf16 autocast", "bf16 autocast, naive_amp")
 OTHER_BACKENDS = ("varlen", "flash", "xformers")
 HEAD_WIDTHS = {"lgatr": (8, 72), "lgatr_slim": (8, 28), "transformer": (8, 16)}
 """Number and width of the heads of the published networks."""

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
 
-from lgatr.attention.backends.native.triton_event_gradients import gradient_kernel
+from lgatr.attention.backends.native.triton_event_gradients import gradient_kernel, sums_kernel
 from lgatr.attention.backends.native.triton_events import (
     forward_kernel,
     largest_kernel,
@@ -86,4 +86,5 @@ def test_attention_compiles(backward, case, number, capability):
 @pytest.mark.parametrize("case", ["published", "tf32"])
 def test_largest_numbers_compile(case, capability):
     """A width that is no power of two."""
-    compile_for(largest_kernel, CASES[case], {**_LARGEST, "BLOCK_D": 128}, capability)
+    for kernel in (largest_kernel, sums_kernel):
+        compile_for(kernel, CASES[case], {**_LARGEST, "BLOCK_D": 128}, capability)

@@ -23,13 +23,19 @@ SMALL = {"BLOCK_M": 16, "BLOCK_N": 16, "num_warps": 2, "num_stages": 1}
 SLOPES = torch.tensor([0.5, 0.1])
 
 
-@pytest.fixture(autouse=True)
-def in_small_tiles(monkeypatch):
+@pytest.fixture(autouse=True, params=[False, True], ids=["at once", "serial"])
+def in_small_tiles(request, monkeypatch):
     """Everything by the kernels, and events longer than a tile."""
     torch.manual_seed(0)
     monkeypatch.setattr(PackedEvents, "runs_on", lambda self, x: True)
-    for tuned in (launches._FORWARD, launches._BACKWARD):
-        monkeypatch.setattr(tuned, "candidates", (SMALL,))
+    set_options(monkeypatch, SMALL, serial=request.param)
+
+
+def set_options(monkeypatch, options, **backward):
+    """Launch options of both kernels, and further ones of the gradient."""
+    monkeypatch.setattr(launches._FORWARD, "candidates", (options,))
+    options = options | {name.upper(): value for name, value in backward.items()}
+    monkeypatch.setattr(launches._BACKWARD, "candidates", (options,))
 
 
 def cross(by_default=(KEYS,)):
@@ -90,15 +96,15 @@ def test_heads_and_widths(shape):
     check(case, *case.tensors(*shape))
 
 
-OPTIONS = [*launches._FORWARD.candidates, *launches._BACKWARD.candidates, {**SMALL, "BLOCK_M": 32}]
+OPTIONS = [*launches._FORWARD.candidates, {**SMALL, "BLOCK_M": 32}]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_launch_options(options, monkeypatch):
+@pytest.mark.parametrize("serial", [False, True])
+def test_launch_options(options, serial, monkeypatch):
     """Tiles of queries and keys confused, where they differ in size."""
-    for tuned in (launches._FORWARD, launches._BACKWARD):
-        monkeypatch.setattr(tuned, "candidates", (options,))
+    set_options(monkeypatch, options, serial=serial)
     case = Case((3, 70), (33, 41), SlidingWindow(9, 30))
     check(case, *case.tensors(1, 16))
 

@@ -40,13 +40,26 @@ HEADS = {"METRIC": 1, "NORM": True, "BLOCK_N": 32, "BLOCK_C": 4, "BLOCK_S": 8}
 BARE = {"METRIC": 0, "NORM": False, "BLOCK_N": 8, "BLOCK_C": 2, "BLOCK_S": 0}
 BLOCKS = {"BLOCK_T": 64, "BLOCK_K": 32, "BLOCK_O": 64}
 EXACT = {"PARTS_Z": 2, "PRODUCTS": 2}
-NO_GATES = {"GATED": False, "NUMBER": 0, "NUMBER_S": 0}
+NO_HEADS = {"W_IN": 0, "S_IN": 0, "W_OUT": 0, "S_OUT": 0}
+NO_GATES = {"GATED": False, "NUMBER": 0, "NUMBER_S": 0, **NO_HEADS}
 LINEAR = {"HAS_BIAS": False, **NO_GATES, "TURNED": True, **EXACT, **BLOCKS}
-GATES_INSIDE = {"GATED": True, "NUMBER": 4, "NUMBER_S": 6, "gates": None, "activated": None}
-GATES_GIVEN = {"GATED": True, "NUMBER": 0, "NUMBER_S": 0}
+GATES_INSIDE = {
+    "GATED": True, "NUMBER": 4, "NUMBER_S": 6, "gates": None, "activated": None, **NO_HEADS,
+}  # fmt: skip
+GATES_GIVEN = {"GATED": True, "NUMBER": 0, "NUMBER_S": 0, **NO_HEADS}
 GATED = {"HAS_BIAS": True, **GATES_INSIDE, "TURNED": False, **EXACT, **BLOCKS, "PARTS_Z": 1}
 OTHER_GATES = {"HAS_BIAS": True, **GATES_GIVEN, "TURNED": False, **EXACT, **BLOCKS}
-WEIGHTS = {"HAS_BIAS": True, **EXACT, "BLOCK_T": 64, "BLOCK_O": 64, "BLOCK_I": 64}
+IN_HEADS = {**LINEAR, "W_IN": 8, "S_IN": 8}
+TO_HEADS = {**LINEAR, "W_OUT": 6, "S_OUT": 0, "TURNED": False}
+WEIGHTS = {
+    "HAS_BIAS": True,
+    "W_IN": 0,
+    "S_IN": 0,
+    **EXACT,
+    "BLOCK_T": 64,
+    "BLOCK_O": 64,
+    "BLOCK_I": 64,
+}
 MOVE = {"BLOCK_N": 8, "BLOCK_Z": 16, "BLOCK_W": 8}
 # Channels of published slim networks, and odd ones.
 SLIM_NORM = {
@@ -111,7 +124,10 @@ KERNELS = [
     (triton_linear_kernels.linear_kernel, LINEAR),
     (triton_linear_kernels.linear_kernel, GATED),
     (triton_linear_kernels.linear_kernel, OTHER_GATES),
+    (triton_linear_kernels.linear_kernel, IN_HEADS),
+    (triton_linear_kernels.linear_kernel, TO_HEADS),
     (triton_linear_kernels.weights_kernel, WEIGHTS),
+    (triton_linear_kernels.weights_kernel, {**WEIGHTS, "W_IN": 8, "S_IN": 8}),
     (triton_linear_kernels.sum_kernel, {"BLOCK": 64, "STEP": 64}),
     (triton_placement._placement_kernel, {"NUM_PARTS": 3, "ROWS": 2, "BLOCK": 256}),
     (slim_norm._norm_kernel, SLIM_NORM),

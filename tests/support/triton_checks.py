@@ -13,6 +13,7 @@ from lgatr.ops._runtime.tuning import Tuned
 from lgatr.ops.gate.formula import gated
 from lgatr.ops.gate.stage import Gate, GatedLinear
 from lgatr.ops.heads.formula import sector_heads, sectors_from_heads
+from lgatr.ops.heads.stage import LinearOfHeads
 from lgatr.ops.linear.stage import LINEAR_STAGE
 from lgatr.ops.norm.formula import EPSILON
 from lgatr.ops.norm.formula import layer_norm as plain_norm
@@ -281,6 +282,32 @@ class TestLinear:
         for a, b in zip(torch.autograd.grad(out, given, grads), theirs, strict=True):
             scale = float(b.abs().max().clamp(min=1e-3))
             assert float((a.double().cpu() - b).abs().max()) <= 3e-5 * scale
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize(
+    ("tokens", "heads", "c", "s"),
+    [
+        (37, 3, 2, 5),
+        *(pytest.param(*n, marks=pytest.mark.slow) for n in ((1, 1, 1, 0), (70, 8, 4, 8))),
+    ],
+)
+def test_linear_map_of_heads(tokens, heads, c, s, with_bias, as_on_cuda):
+    """Channels of a row looked for in another head or row, or gradients written there."""
+    stage = LinearOfHeads(c, LINEAR_STAGE)
+    x = state(tokens, heads * c, heads * s)
+    matrices, bias = linear_map(x, 7, 3)
+    heads = torch.randn(tokens, heads, 16 * c + s, device=DEVICE)
+    given = [t.requires_grad_() for t in (heads, *matrices, *((bias,) if with_bias else ()))]
+    reference = [t.detach().double().cpu().requires_grad_() for t in given]
+    none = () if with_bias else (None,)
+    expected, out = stage.plain(*reference, *none), stage(*given, *none)
+    assert "linear_of_heads" in as_on_cuda
+    agree(out, expected, 2e-5)
+    grads = [torch.randn_like(t) for t in out]
+    theirs = torch.autograd.grad(expected, reference, [g.double().cpu() for g in grads])
+    for a, b in zip(torch.autograd.grad(out, given, grads), theirs, strict=True):
+        assert float((a.double().cpu() - b).abs().max()) <= 3e-5 * float(b.abs().max())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -27,7 +27,7 @@ from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layers.multivector.norm import EquiLayerNorm
 from lgatr.layout import Sectors, concat_channels, to_public, to_sectors
 from lgatr.ops.heads.formula import split_heads
-from lgatr.ops.heads.stage import ToHeads, linear_of_heads
+from lgatr.ops.heads.stage import LinearOfHeads, ToHeads
 from lgatr.ops.linear.matrices import Assembly
 from lgatr.ops.linear.stage import Linear
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
@@ -286,7 +286,7 @@ class SelfAttention(Layer):
         )
         self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.head_scale else None
         self.dropout = GradeDropout(setting.dropout_prob) if setting.dropout_prob else None
-        self._from_heads = linear_of_heads(self.mv_channels, Linear(Assembly(in_groups=self.heads)))
+        self._from_heads = LinearOfHeads(self.mv_channels, Linear(Assembly(in_groups=self.heads)))
         self._seal_fused()
 
     def forward_hidden(

@@ -25,7 +25,7 @@ from lgatr.layers.multivector.heads import (
 from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layers.multivector.norm import EquiLayerNorm
 from lgatr.layout import Sectors, to_public
-from lgatr.ops.heads.stage import linear_of_heads
+from lgatr.ops.heads.stage import LinearOfHeads
 from lgatr.ops.linear.matrices import Assembly
 from lgatr.ops.linear.stage import Linear
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
@@ -99,7 +99,7 @@ class CrossAttention(Layer):
         self.dropout = GradeDropout(setting.dropout_prob) if setting.dropout_prob else None
         self._queries = to_heads(self.q_linear, self.heads, _Q, self.norm)
         self._keys_values = to_heads(self.kv_linear, self.kv_heads, _KV, self.norm)
-        self._from_heads = linear_of_heads(mv, Linear(Assembly(in_groups=self.heads)))
+        self._from_heads = LinearOfHeads(mv, Linear(Assembly(in_groups=self.heads)))
         self._seal_fused()
 
     def forward_hidden(self, x: Sectors, condition: Sectors, attend: Attend) -> Sectors:

@@ -11,9 +11,8 @@ from torch import Tensor
 from lgatr.layers.multivector.linear import EquiLinear
 from lgatr.layers.multivector.norm import EquiLayerNorm
 from lgatr.layout import Sectors
-from lgatr.ops._runtime.stage import Fused
 from lgatr.ops.heads.formula import sector_heads, split_heads
-from lgatr.ops.heads.stage import ToHeads, of_head_rows, of_rows
+from lgatr.ops.heads.stage import LinearOfHeads, ToHeads, of_head_rows, of_rows
 from lgatr.ops.linear.matrices import Assembly
 from lgatr.ops.linear.stage import Linear
 
@@ -51,13 +50,15 @@ def project(stage: ToHeads, linear: EquiLinear, x: Sectors) -> tuple[Tensor, ...
     return of_rows(stage, x, *linear.weights())
 
 
-def join(stage: Fused, linear: EquiLinear, heads: Tensor, head_scale: Tensor | None) -> Sectors:
+def join(
+    stage: LinearOfHeads, linear: EquiLinear, heads: Tensor, head_scale: Tensor | None
+) -> Sectors:
     """The output of attention from heads ``(..., T, H, D)``, which may be scaled.
 
     Parameters
     ----------
     stage
-        Of :func:`lgatr.ops.heads.stage.linear_of_heads`.
+        A :class:`~lgatr.ops.heads.stage.LinearOfHeads`.
     linear
         The linear layer in it.
     head_scale

@@ -183,7 +183,8 @@ class Fused(Stage):
 
     Inputs are those of the first stage, then those of the second that the first does not give.
     Where one of them has no passes, each runs for itself. A subclass may name an
-    :attr:`operation` with a forward pass for both at once, used where the targets have it.
+    :attr:`operation` with a forward pass for both at once, and a backward pass or None, used where
+    the targets have it.
 
     Parameters
     ----------
@@ -240,7 +241,9 @@ class Fused(Stage):
     def run_backward(
         self, passes: Any, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        first, second, _ = passes
+        first, second, both = passes
+        if both is not None and both.backward is not None:
+            return super().run_backward(both, inputs, outputs, kept, grads)
         own, other, width = inputs[: self.count], inputs[self.count :], self.between
         between: Optionals
         intermediate = self._intermediate(inputs)

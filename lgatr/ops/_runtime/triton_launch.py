@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -62,8 +63,9 @@ class Kernel:
         if self.constants is None:
             self.fn[grid](*arguments, **named)
             return
-        device = arguments[0].get_device() if isinstance(arguments[0], Tensor) else -1
-        key = (device, *_kinds(arguments, self.fixed), *named.items())
+        first = arguments[0][0] if type(arguments[0]) is tuple else arguments[0]
+        device = first.get_device() if isinstance(first, Tensor) else -1
+        key = device, kinds(arguments, self.fixed), tuple(named.items())
         found = self.compiled.get(key)
         if found is None:
             kernel = self.fn[grid](*arguments, **named)
@@ -85,20 +87,38 @@ def current_stream(device: int) -> int:
     return found
 
 
-def _kinds(arguments: tuple[Any, ...], fixed: tuple[bool, ...]) -> list[Any]:
-    """What Triton compiles for: formats, and which numbers are 1 or multiples of 16."""
-    found: list[Any] = []
-    for x, plain in zip(arguments, fixed, strict=True):
-        if isinstance(x, Tensor):
-            found.append((x.dtype, x.data_ptr() % 16 == 0))
-        elif isinstance(x, int):
-            large = not -_LARGE <= x < _LARGE
-            if plain:
-                found.append(large)
-            else:
-                found.append(1 if x == 1 else (x % 16 == 0, large))
-        elif isinstance(x, tuple):
-            found.append(tuple(_kinds(x, (plain,) * len(x))))
-        else:
-            found.append(type(x))
+def kinds(arguments: tuple[Any, ...], fixed: tuple[bool, ...]) -> tuple[Any, ...]:
+    """What Triton compiles for: formats, alignment, which numbers are 1 or multiples of 16.
+
+    Parameters
+    ----------
+    arguments
+        Of a launch.
+    fixed
+        For each whether Triton looks at the size of a number alone.
+    """
+    types = tuple(map(type, arguments))
+    return types, _reader(types, fixed)(*arguments)
+
+
+@lru_cache(maxsize=4096)
+def _reader(types: tuple[type, ...], fixed: tuple[bool, ...]) -> Callable[..., tuple[Any, ...]]:
+    """Reads the kinds of arguments of some types, by code that asks no more of each than it must.
+
+    As a loop it takes longer than all the rest of a launch.
+    """
+    parts: list[str] = []
+    for i, (kind, plain) in enumerate(zip(types, fixed, strict=True)):
+        if issubclass(kind, Tensor):
+            parts += f"a{i}.dtype", f"a{i}.data_ptr() % 16 == 0"
+        elif issubclass(kind, int):
+            parts.append(f"-{_LARGE} <= a{i} < {_LARGE}")
+            if not plain:
+                parts += f"a{i} == 1", f"a{i} % 16 == 0"
+        elif issubclass(kind, tuple):
+            parts.append(f"kinds(a{i}, ({plain},) * len(a{i}))")
+    names = ", ".join(f"a{i}" for i in range(len(types)))
+    found: Callable[..., tuple[Any, ...]] = eval(
+        f"lambda {names}: ({''.join(f'{part}, ' for part in parts)})", {"kinds": kinds}
+    )
     return found

@@ -76,8 +76,10 @@ class FromHeads(Stage):
         return sectors_from_heads(heads, self.width // 2)
 
 
-def linear_of_heads(mv_channels: int, linear: Linear) -> Fused:
-    """A linear map of heads that are joined, as one stage.
+class LinearOfHeads(Fused):
+    """A linear map of heads that are joined.
+
+    On CUDA it reads the heads, and writes their gradients, where they lie.
 
     Parameters
     ----------
@@ -86,7 +88,12 @@ def linear_of_heads(mv_channels: int, linear: Linear) -> Fused:
     linear
         The map, of channels ordered by head.
     """
-    return Fused(FromHeads(2 * mv_channels), linear, 1, "recomputed")
+
+    operation = Operation(__package__, "linear_of_heads", TRITON, otherwise="from_heads, linear")
+
+    def __init__(self, mv_channels: int, linear: Linear) -> None:
+        self.from_heads, self.linear = FromHeads(2 * mv_channels), linear
+        super().__init__(self.from_heads, linear, count=1, intermediate="recomputed")
 
 
 def of_rows(stage: Stage, x: Sectors, *inputs: Tensor | None) -> Tensors:
@@ -99,7 +106,7 @@ def of_rows(stage: Stage, x: Sectors, *inputs: Tensor | None) -> Tensors:
 
 
 def of_head_rows(stage: Stage, heads: Tensor, *inputs: Tensor | None) -> Tensors:
-    """A :func:`linear_of_heads` of heads ``(..., T, H, D)`` with any leading dimensions."""
+    """A :class:`LinearOfHeads` of heads ``(..., T, H, D)`` with any leading dimensions."""
     leading = heads.shape[:-2]
     z, v, b = stage(heads.flatten(0, -3), *inputs)
     return z.unflatten(0, leading), v.unflatten(1, leading), b.unflatten(1, leading)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors, flat
@@ -12,11 +13,17 @@ from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops.heads.parts import ROWS, joined
 from lgatr.ops.heads.triton_kernels import Heads
 from lgatr.ops.linear import triton as linear
-from lgatr.ops.linear.triton_products import product
+from lgatr.ops.linear.triton_products import Heads as HeadSizes
+from lgatr.ops.linear.triton_products import (
+    product,
+    product_of_heads,
+    product_to_heads,
+    rows_of_heads,
+)
 from lgatr.ops.norm.formula import SCALAR_EPSILON, floor_factor
 
 if TYPE_CHECKING:
-    from lgatr.ops.heads.stage import FromHeads, ToHeads
+    from lgatr.ops.heads.stage import FromHeads, LinearOfHeads, ToHeads
 
 
 def _kernels(settings: ToHeads, w: int) -> Heads:
@@ -59,7 +66,7 @@ def to_heads_gradients(
     of_z, of_v, of_b = (m.t() for m in matrices)
     x = Sectors(*inputs[:3])  # type: ignore[arg-type]
     gradients = product(d, (of_z, of_v, of_b), None)
-    return *gradients, *linear.of_parameters(settings.linear, given, d, x)
+    return *gradients, *linear.of_parameters(settings.linear, given, d, flat(x))
 
 
 def from_heads(settings: FromHeads, heads: Tensor) -> tuple[Tensors, Tensors]:
@@ -85,5 +92,35 @@ def from_heads_gradients(
     return (found,)
 
 
+def _sizes(settings: LinearOfHeads, heads: Tensor) -> HeadSizes:
+    width = settings.from_heads.width
+    return HeadSizes(width, heads.shape[-1] - ROWS * width)
+
+
+def linear_of_heads(
+    settings: LinearOfHeads, heads: Tensor, *given: Tensor | None
+) -> tuple[Tensors, Tensors]:
+    """Forward pass of :class:`~lgatr.ops.heads.stage.LinearOfHeads`: nothing is moved before."""
+    matrices, bias, kept = linear.placed_matrices(settings.linear, given)
+    return product_of_heads(heads.contiguous(), _sizes(settings, heads), matrices, bias), kept
+
+
+def linear_of_heads_gradients(
+    settings: LinearOfHeads, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
+) -> Optionals:
+    """Backward pass likewise."""
+    heads, *given = inputs
+    assert heads is not None
+    sizes, heads, grad = _sizes(settings, heads), heads.contiguous(), flat(Sectors(*grads))
+    matrices = given[:3] if settings.linear.formula is None else kept
+    of_z, of_v, of_b = (None if m is None else m.t() for m in matrices)
+    assert of_z is not None and of_v is not None and of_b is not None
+    found = torch.empty_like(heads)
+    product_to_heads(grad, (of_z, of_v, of_b), found, sizes)
+    x = rows_of_heads(heads, sizes)
+    return found, *linear.of_parameters(settings.linear, given, grad, x, sizes)
+
+
 TO_HEADS = Passes(to_heads, to_heads_gradients)
 FROM_HEADS = Passes(from_heads, from_heads_gradients)
+LINEAR_OF_HEADS = Passes(linear_of_heads, linear_of_heads_gradients)

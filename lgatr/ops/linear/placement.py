@@ -120,7 +120,7 @@ def place(
     """The matrices, and the bias if there is one; ``by`` looks entries up."""
     given = [x.flatten() for x in parameters if x is not None]
     (source, sign), _ = placement.tables(given[0].device, given[0].dtype)
-    parts = by(given, source[None], sign[None], 1).split(placement.out_sizes)
+    parts = by(given, source[None], sign[None], 1).split_with_sizes(placement.out_sizes)
     return [x.view(shape) for x, shape in zip(parts, placement.out_shapes, strict=True)]
 
 
@@ -156,7 +156,7 @@ def place_gradients(
     """The gradients of the parameters, from those of the matrices and the bias."""
     given = [g.flatten() for g in grads if g is not None]
     _, (target, sign) = placement.tables(given[0].device, given[0].dtype)
-    parts = by(given, target, sign, 0).split(placement.sizes)
+    parts = by(given, target, sign, 0).split_with_sizes(placement.sizes)
     return [
         None if x is None else part.view(x.shape) for x, part in zip(parameters, parts, strict=True)
     ]

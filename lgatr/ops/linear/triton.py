@@ -15,7 +15,13 @@ from lgatr.ops._runtime.choice import Passes
 from lgatr.ops._runtime.stage import Optionals, Tensors
 from lgatr.ops.linear.placement import matrices_of, place_gradients, placement_of
 from lgatr.ops.linear.triton_matrices import look_up
-from lgatr.ops.linear.triton_products import Matrices, product, weight_gradients
+from lgatr.ops.linear.triton_products import (
+    NO_HEADS,
+    Heads,
+    Matrices,
+    product,
+    weight_gradients,
+)
 
 if TYPE_CHECKING:
     from lgatr.ops.linear.stage import Linear
@@ -62,16 +68,22 @@ def linear_gradients(
     matrices = given[:3] if settings.formula is None else kept
     of_z, of_v, of_b = (None if m is None else m.t() for m in matrices)
     assert of_z is not None and of_v is not None and of_b is not None
-    grad = Sectors(*grads)
-    of_states = unflat(product(flat(grad), (of_z, of_v, of_b), None), grad)
-    return *of_states, *of_parameters(settings, given, grad, Sectors(*inputs[:3]))  # type: ignore[arg-type]
+    grad, x = Sectors(*grads), Sectors(*inputs[:3])  # type: ignore[arg-type]
+    rows = flat(grad)
+    of_states = unflat(product(rows, (of_z, of_v, of_b), None), grad)
+    return *of_states, *of_parameters(settings, given, rows, flat(x))
 
 
-def of_parameters(settings: Linear, given: Optionals, grad: Sectors, x: Sectors) -> Optionals:
-    """The gradients of ``given``, from that of the outputs and the state that was mapped."""
+def of_parameters(
+    settings: Linear, given: Optionals, grad: Sectors, x: Sectors, of_heads: Heads = NO_HEADS
+) -> Optionals:
+    """The gradients of ``given``, from that of the outputs and the state that was mapped.
+
+    Both are flat, or ``x`` are :func:`~lgatr.ops.linear.triton_products.rows_of_heads`.
+    """
     placement = placement_of(settings.formula, given)
     with_bias = given[3] is not None if placement is None else len(placement.out_shapes) > 3
-    found = weight_gradients(flat(grad), flat(x), with_bias)
+    found = weight_gradients(grad, x, with_bias, of_heads)
     if placement is None:
         return found if with_bias else [*found, None]
     return place_gradients(placement, given, found, _look_up)

@@ -43,6 +43,37 @@ def _added_turned(a, b, total, PRODUCTS: tl.constexpr):
         return add_halves(turned_halves(halves(a, PRODUCTS)), halves(b, PRODUCTS), total, PRODUCTS)
 
 
+@triton.jit
+def _place(i, row, W: tl.constexpr, S: tl.constexpr):
+    """Where channel i of a row lies: side by side; or in heads, which have W numbers of each row.
+
+    A head is W numbers of the row of scalars and S more, then W of each of seven rows.
+    """
+    if W == 0:
+        return i
+    else:
+        in_scalars = i // (W + S) * (8 * W + S) + i % (W + S)
+        return tl.where(row == 0, in_scalars, i // W * (8 * W + S) + i % W)
+
+
+@triton.jit
+def _gated(
+    x, x_t, z, z_t, gates, activated, t, k, in_t, in_k, channels, width, s_channels,
+    NUMBER: tl.constexpr, NUMBER_S: tl.constexpr,
+):  # fmt: skip
+    """Channels k of a gated row."""
+    # Both halves of a pair have one gate.
+    paired, alone = in_t & (k < width)[None, :], in_t & ((k >= width) & in_k)[None, :]
+    found = tl.load(x + t[:, None] * x_t + k[None, :], mask=paired, other=0.0)
+    c = (k % channels)[None, :]
+    gate = tl.load(z + t[:, None] * z_t + c, mask=paired, other=0.0)
+    found *= value_or_given(gate, gates, t[:, None] * channels + c, paired, NUMBER)
+    scalar = tl.load(z + t[:, None] * z_t + k[None, :], mask=alone, other=0.0)
+    place = t[:, None] * s_channels + (k - width)[None, :]
+    scalar = value_or_given(scalar, activated, place, alone, NUMBER_S)
+    return found + tl.where(alone, scalar, 0.0)
+
+
 @Kernel
 @triton.jit(do_not_specialize=["tokens"])
 def linear_kernel(
@@ -50,12 +81,14 @@ def linear_kernel(
     z_t, v_i, v_t, b_i, b_t, oz_t, ov_i, ov_t, ob_i, ob_t,
     tokens, channels, outputs, out_width, width, s_channels,
     HAS_BIAS: tl.constexpr, GATED: tl.constexpr, NUMBER: tl.constexpr, NUMBER_S: tl.constexpr,
+    W_IN: tl.constexpr, S_IN: tl.constexpr, W_OUT: tl.constexpr, S_OUT: tl.constexpr,
     TURNED: tl.constexpr, PARTS_Z: tl.constexpr, PRODUCTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
     """Some outputs of one row of some tokens.
 
     With ``GATED`` of the gated state, by the nonlinearities of these numbers, or by what is given.
+    With ``W_IN`` of channels in heads, with ``W_OUT`` to such: see :func:`_place`.
     """
     row = tl.program_id(1).to(tl.int64)
     if row == 0:
@@ -85,19 +118,12 @@ def linear_kernel(
             k = start + tl.arange(0, BLOCK_K)
             in_k = k < count
             if GATED:
-                # Both halves of a pair have one gate.
-                paired, alone = in_t & (k < width)[None, :], in_t & ((k >= width) & in_k)[None, :]
-                found = tl.load(x + t[:, None] * x_t + k[None, :], mask=paired, other=0.0)
-                c = (k % channels)[None, :]
-                gate = tl.load(z + t[:, None] * z_t + c, mask=paired, other=0.0)
-                place = t[:, None] * channels + c
-                part = found * value_or_given(gate, gates, place, paired, NUMBER)
-                scalar = tl.load(z + t[:, None] * z_t + k[None, :], mask=alone, other=0.0)
-                place = t[:, None] * s_channels + (k - width)[None, :]
-                scalar = value_or_given(scalar, activated, place, alone, NUMBER_S)
-                part += tl.where(alone, scalar, 0.0)
+                part = _gated(
+                    x, x_t, z, z_t, gates, activated, t, k, in_t, in_k, channels, width,
+                    s_channels, NUMBER, NUMBER_S,
+                )  # fmt: skip
             else:
-                place = t[:, None] * x_t + k[None, :]
+                place = t[:, None] * x_t + _place(k, row, W_IN, S_IN)[None, :]
                 part = tl.load(x + place, mask=in_t & in_k[None, :], other=0.0)
             if TURNED:
                 place = k[:, None] * wide + o[None, :]
@@ -115,7 +141,8 @@ def linear_kernel(
         if HAS_BIAS:
             if row == 0:
                 total += tl.load(bias + o, mask=o < wide, other=0.0)[None, :]
-        tl.store(out + t[:, None] * out_t + o[None, :], total, mask=in_t & in_o)
+        place = t[:, None] * out_t + _place(o, row, W_OUT, S_OUT)[None, :]
+        tl.store(out + place, total, mask=in_t & in_o)
 
 
 @Kernel
@@ -124,17 +151,19 @@ def weights_kernel(
     gz, gv, gb, z, v, b, of_z, of_v, of_b, of_bias,
     gz_t, gv_i, gv_t, gb_i, gb_t, z_t, v_i, v_t, b_i, b_t,
     tokens, chunk, z_out, z_in, v_out, v_in,
-    HAS_BIAS: tl.constexpr, PARTS_Z: tl.constexpr, PRODUCTS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, W_IN: tl.constexpr, S_IN: tl.constexpr,
+    PARTS_Z: tl.constexpr, PRODUCTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a tile of one matrix by one row of a chunk of tokens.
 
-    A matrix has one such gradient for each chunk, and for each row of its sector.
+    A matrix has one such gradient for each chunk, and for each row of its sector. ``W_IN`` and
+    ``S_IN`` are as for :func:`linear_kernel`.
     """
-    piece, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    piece, row = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     if row == 0:
         g, g_t, x, x_t, outputs, inputs = gz, gz_t, z, z_t, z_out, z_in
-        found = of_z + piece.to(tl.int64) * z_out * z_in
+        found = of_z + piece * z_out * z_in
     elif row < 5:
         g, g_t, x, x_t = gv + (row - 1) * gv_i, gv_t, v + (row - 1) * v_i, v_t
         outputs, inputs = v_out, v_in
@@ -148,15 +177,18 @@ def weights_kernel(
     if first_o < outputs:
         o = first_o + tl.arange(0, BLOCK_O)
         i = tl.program_id(2) % across * BLOCK_I + tl.arange(0, BLOCK_I)
+        t = tl.arange(0, BLOCK_T)
         total = tl.zeros([BLOCK_O, BLOCK_I], tl.float32)
         sums = tl.zeros([BLOCK_O], tl.float32)
-        end = tl.minimum((piece + 1) * chunk, tokens)
-        for start in range(piece * chunk, end, BLOCK_T):
-            t = (start + tl.arange(0, BLOCK_T)).to(tl.int64)
-            mask = (t < end)[:, None] & (o < outputs)[None, :]
-            grad = tl.load(g + t[:, None] * g_t + o[None, :], mask=mask, other=0.0)
-            mask = (t < end)[:, None] & (i < inputs)[None, :]
-            part = tl.load(x + t[:, None] * x_t + i[None, :], mask=mask, other=0.0)
+        end = tl.minimum(chunk, tokens - piece * chunk).to(tl.int32)
+        g, x = g + piece * chunk * g_t, x + piece * chunk * x_t
+        for start in range(0, end, BLOCK_T):
+            in_t = (t < end - start)[:, None]
+            place = t[:, None] * g_t + o[None, :]
+            grad = tl.load(g + place, mask=in_t & (o < outputs)[None, :], other=0.0)
+            place = t[:, None] * x_t + _place(i, row, W_IN, S_IN)[None, :]
+            part = tl.load(x + place, mask=in_t & (i < inputs)[None, :], other=0.0)
+            g, x = g + BLOCK_T * g_t, x + BLOCK_T * x_t
             if PARTS_Z == PRODUCTS:
                 total = _added_turned(grad, part, total, PRODUCTS)
             else:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lgatr.layout import NUM_VECTORS, Sectors
+from lgatr.layout import NUM_BIVECTORS, NUM_VECTORS, Sectors
 from lgatr.ops._runtime.products import products
 from lgatr.ops._runtime.triton import FUSED, ceil_div, power_of_two, strides
 from lgatr.ops._runtime.tuning import Options, Tuned
@@ -28,13 +28,19 @@ from lgatr.ops.linear.triton_kernels import (
 
 _LIBRARY: Options = {"BLOCK_T": 0}
 """Stands for the products of the library."""
-# Others were slower for all channels of the published networks on an H200: halves instead of
-# thirds, 128 tokens or outputs, all outputs at once. Each candidate costs seconds of compilation.
-# The first is taken where nothing can be measured.
-_CANDIDATES = ({"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4}, _LIBRARY)
+# How many programs share a multiprocessor decides: stages take its memory, numbers in flight its
+# registers. Others were slower for all channels of the published networks on an H200: halves
+# instead of thirds, three TF32 products, 128 tokens or outputs, all outputs at once, a program for
+# many tiles of tokens. Each candidate costs seconds of compilation. The first is taken where
+# nothing can be measured.
+_TILE: Options = {"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4}
+_BEST: Options = {**_TILE, "num_stages": 2, "maxnreg": 96}
+_CANDIDATES = (_BEST, _LIBRARY)
 _PLAIN, _GATED = Tuned("linear", _CANDIDATES), Tuned("gated linear", _CANDIDATES)
-_WEIGHTS = Tuned("linear weights", ({"BLOCK_T": 64, "BLOCK_O": 64, "num_warps": 4},))
-_CHUNK = 512
+_WEIGHTS = Tuned(
+    "linear weights", ({**_TILE, "num_stages": 1, "maxnreg": 128}, {**_TILE, "num_stages": 3})
+)
+_CHUNK = 1024
 """Tokens of one partial gradient of the matrices."""
 _BLOCK_K, _SUM_BLOCK = 32, 64
 
@@ -74,6 +80,33 @@ class Gates(NamedTuple):
     scalars: Tensor | None
 
 
+class Heads(NamedTuple):
+    """How many numbers of each row, and how many scalars, a head has; zeros if there are none."""
+
+    width: int = 0
+    scalars: int = 0
+
+
+NO_HEADS = Heads()
+
+
+def rows_of_heads(heads: Tensor, sizes: Heads) -> Sectors:
+    """Heads ``(T, N, D)``, side by side, as a state for the kernels here.
+
+    Its shapes are those of the state, and its strides lead to the channels of the first head; with
+    ``sizes`` the kernels find the others.
+    """
+    (t, n, d), (w, s), start = heads.shape, sizes, heads.storage_offset()
+    if not heads.is_contiguous():
+        raise ValueError("heads must lie side by side")
+
+    def rows(count: int, before: int) -> Tensor:
+        return heads.as_strided((count, t, n * w), (w, n * d, 1), start + before)
+
+    z = heads.as_strided((t, n * (w + s)), (n * d, 1))
+    return Sectors(z, rows(NUM_VECTORS, w + s), rows(NUM_BIVECTORS, w + s + NUM_VECTORS * w))
+
+
 def _launch(
     x: Sectors,
     gates: Gates | None,
@@ -81,6 +114,8 @@ def _launch(
     bias: Tensor | None,
     out: Sectors,
     options: Options,
+    of_heads: Heads = NO_HEADS,
+    to_heads: Heads = NO_HEADS,
 ) -> None:
     tokens, width, outputs = len(x.z), x.v.shape[-1], out.z.shape[-1]
     tiles = ceil_div(outputs, options["BLOCK_O"])
@@ -89,8 +124,9 @@ def _launch(
         *x, *given, *matrices, bias, *out, *strides(x, out),
         tokens, max(width // 2, 1), outputs, out.v.shape[-1], width, x.z.shape[-1] - width,
         HAS_BIAS=bias is not None, GATED=gates is not None, NUMBER=numbers[0],
-        NUMBER_S=numbers[1], TURNED=_is_turned(matrices), **_parts(), BLOCK_K=_BLOCK_K, **options,
-        **FUSED,
+        NUMBER_S=numbers[1], W_IN=of_heads.width, S_IN=of_heads.scalars, W_OUT=to_heads.width,
+        S_OUT=to_heads.scalars, TURNED=_is_turned(matrices), **_parts(), BLOCK_K=_BLOCK_K,
+        **options, **FUSED,
     )  # fmt: skip
 
 
@@ -181,7 +217,27 @@ def gated_product(
     return out
 
 
-def weight_gradients(grad: Sectors, x: Sectors, with_bias: bool) -> list[Tensor]:
+def product_of_heads(
+    heads: Tensor, sizes: Heads, matrices: Matrices, bias: Tensor | None
+) -> Sectors:
+    """The linear map of a state in heads ``(T, N, D)``."""
+    x = rows_of_heads(heads, sizes)
+    out = _empty(x, matrices)
+    if len(heads):
+        _launch(x, None, matrices, bias, out, _BEST, of_heads=sizes)
+    return out
+
+
+def product_to_heads(x: Sectors, matrices: Matrices, heads: Tensor, sizes: Heads) -> None:
+    """The linear map of a state, into heads ``(T, N, D)``."""
+    if len(heads):
+        out = rows_of_heads(heads, sizes)
+        _launch(x, None, matrices, None, out, _BEST, to_heads=sizes)
+
+
+def weight_gradients(
+    grad: Sectors, x: Sectors, with_bias: bool, of_heads: Heads = NO_HEADS
+) -> list[Tensor]:
     """The gradients of the three matrices, and of the bias if there is one.
 
     Parameters
@@ -189,7 +245,9 @@ def weight_gradients(grad: Sectors, x: Sectors, with_bias: bool) -> list[Tensor]
     grad
         Of the outputs, flat as for :func:`product`.
     x
-        The state that was mapped, likewise.
+        The state that was mapped, likewise; or :func:`rows_of_heads`.
+    of_heads
+        Their sizes.
 
     Returns
     -------
@@ -202,7 +260,7 @@ def weight_gradients(grad: Sectors, x: Sectors, with_bias: bool) -> list[Tensor]
     of_z, of_v, of_bias = z_out * z_in, v_out * v_in, z_out if with_bias else 0
     sizes = of_z, NUM_VECTORS * of_v, b_rows * of_v, of_bias
     partial = grad.z.new_empty(pieces * sum(sizes))
-    parts = partial.split([pieces * size for size in sizes])
+    parts = partial.split_with_sizes([pieces * size for size in sizes])
     out = grad.z.new_empty(of_z + 2 * of_v + of_bias)
     block_i = min(64, max(16, power_of_two(max(z_in, v_in))))
 
@@ -213,7 +271,8 @@ def weight_gradients(grad: Sectors, x: Sectors, with_bias: bool) -> list[Tensor]
         ]
         weights_kernel[(pieces, _rows(x), max(tiles))](
             *grad, *x, *parts, *strides(grad, x), tokens, _CHUNK, z_out, z_in, v_out, v_in,
-            HAS_BIAS=with_bias, **_parts(), BLOCK_I=block_i, **options, **FUSED,
+            HAS_BIAS=with_bias, W_IN=of_heads.width, S_IN=of_heads.scalars, **_parts(),
+            BLOCK_I=block_i, **options, **FUSED,
         )  # fmt: skip
 
     _WEIGHTS(grad.z, (z_out, z_in, v_out, v_in, b_rows), launch)
@@ -221,7 +280,7 @@ def weight_gradients(grad: Sectors, x: Sectors, with_bias: bool) -> list[Tensor]
     sum_kernel[(blocks, 4 if with_bias else 3)](
         partial, out, pieces, b_rows, of_z, of_v, of_bias, BLOCK=_SUM_BLOCK, STEP=64, **FUSED
     )
-    found = out.split([of_z, of_v, of_v, of_bias])
+    found = out.split_with_sizes([of_z, of_v, of_v, of_bias])
     shapes = (z_out, z_in), (v_out, v_in), (v_out, v_in)
     matrices = [part.view(shape) for part, shape in zip(found, shapes, strict=False)]
     return [*matrices, found[3]] if with_bias else matrices

@@ -181,6 +181,13 @@ def test_tuples_of_numbers(launches):
     assert [launches(*arguments(n=n)) for n in ((5, 1), (7, 1), (5, 2), (5, 1, 1))] == [1, 1, 2, 3]
 
 
+def test_a_tuple_of_tensors_first(launches):
+    """A GPU that is looked for in the first argument alone, so that nothing is remembered."""
+    several = tensor(), tensor()
+    assert [launches(*arguments(x=x)) for x in (several, several, several[:1])] == [1, 1, 2]
+    assert launches.compiled[0].launched[0][3] == STREAM + GPU
+
+
 def test_kinds_are_those_of_triton():
     """Something that Triton compiles for, and that is not looked at here."""
     specialize = getattr(triton.runtime.jit, "native_specialize_impl", None)
@@ -193,7 +200,7 @@ def test_kinds_are_those_of_triton():
     for plain in (False, True):
         ours, theirs = [], []
         for x in values:
-            ours.append(launch._kinds((x,), (plain,))[0])
+            ours.append(launch.kinds((x,), (plain,)))
             given = x.as_subclass(torch.Tensor) if isinstance(x, torch.Tensor) else x
             theirs.append(specialize(backend, given, False, not plain, True))
         for i, x in enumerate(values):

@@ -10,7 +10,7 @@ from lgatr.layout import Sectors
 from lgatr.ops._runtime.cpu import has_native_kernels
 from lgatr.ops._runtime.stage import Fused, OfSum, Stage
 from lgatr.ops.gate.stage import Gate, GatedLinear
-from lgatr.ops.heads.stage import FromHeads, ToHeads
+from lgatr.ops.heads.stage import FromHeads, LinearOfHeads, ToHeads
 from lgatr.ops.linear.matrices import Assembly, SideBySide
 from lgatr.ops.linear.placement import Placement, place, place_gradients
 from lgatr.ops.linear.stage import LINEAR_STAGE, Linear
@@ -136,8 +136,7 @@ CASES = {
     ),
     "from heads": lambda: (from_heads(), [head_tensor()]),
     "from heads, linear": lambda: (
-        Fused(from_heads(), LINEAR_STAGE, 1, "recomputed"),
-        [head_tensor(), *matrices(4, 12, 8, 27)],
+        LinearOfHeads(2, LINEAR_STAGE), [head_tensor(), *matrices(4, 12, 8, 27)],
     ),
     "linear, norm": lambda: (
         Fused(LINEAR_STAGE, norm(NormByOutputs), 7, "unused"),

@@ -28,6 +28,7 @@ from lgatr.attention.backends.native.triton_tiles import (
     band_from_last,
     changed,
     event_of,
+    finite_size,
     key_range,
     scaled_weights,
     scales,
@@ -67,10 +68,8 @@ def _largest(x, stride, ptr, width: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D
     for first in range(start, end, BLOCK_T):
         t = (first + tl.arange(0, BLOCK_T)).to(tl.int64)
         mask = (t < end)[:, None] & (d < width)[None, :]
-        size = tl.abs(tl.load(x + t[:, None] * stride + d[None, :], mask=mask, other=0.0))
-        size = size.to(tl.float32)
-        # Infinite numbers, and those that are none, do not spoil the scale of others.
-        most = tl.maximum(most, tl.where(size < float("inf"), size, 0.0))
+        values = tl.load(x + t[:, None] * stride + d[None, :], mask=mask, other=0.0)
+        most = tl.maximum(most, finite_size(values.to(tl.float32)))
     return tl.max(tl.max(most, 1), 0)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lgatr.attention.backends.native.layout import places_of_gradients
 from lgatr.attention.backends.native.score_terms import ScoreTerms
-from lgatr.attention.backends.native.triton_event_gradients import gradient_kernel
+from lgatr.attention.backends.native.triton_event_gradients import gradient_kernel, sums_kernel
 from lgatr.attention.backends.native.triton_events import forward_kernel, largest_kernel
 from lgatr.attention.pattern.masks import Band
 from lgatr.attention.pattern.packing import Packing
@@ -54,8 +54,9 @@ _FORWARD = Tuned(
 _BACKWARD = Tuned(
     "attention of events, gradient",
     (
-        {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 1},
-        {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 2, "num_stages": 1},
+        {"BLOCK_M": 64, "BLOCK_N": 64, "SERIAL": True, "num_warps": 4, "num_stages": 1},
+        {"BLOCK_M": 64, "BLOCK_N": 64, "SERIAL": False, "num_warps": 4, "num_stages": 1},
+        {"BLOCK_M": 32, "BLOCK_N": 32, "SERIAL": True, "num_warps": 2, "num_stages": 1},
     ),
 )
 _LARGEST: Options = {"BLOCK_T": 32, "num_warps": 4}
@@ -109,21 +110,33 @@ def _sizes(settings: Problem, constants: dict[str, Any], q: Tensor) -> tuple[int
     return q.shape[1], q.shape[2], constants["PRODUCTS"], q.element_size(), min(longest, 1024)
 
 
-def _largest(settings: Problem, parts: int, *tensors: Tensor) -> Tensor:
+def _largest(settings: Problem, parts: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The largest finite sizes in each head of each event, for kernels that scale by them.
 
-    Of one tensor like the queries, or of queries, keys and values: ``(1 or 3, B H)``.
+    Of queries, keys and values: ``(3, B H)``.
     """
-    q, k, v = tensors if len(tensors) == 3 else tensors * 3
     (_, heads, width), events = q.shape, settings.queries.num_events
-    found = torch.empty(len(tensors), events * heads, device=q.device, dtype=torch.float32)
+    found = torch.empty(3, events * heads, device=q.device, dtype=torch.float32)
     if parts == SPLIT:
         q_ptr, k_ptr, _ = _events(settings, q)
-        largest_kernel[(events * heads, len(tensors))](
+        largest_kernel[(events * heads, 3)](
             q, k, v, found, q_ptr, k_ptr, *_tokens(q, k, v), **_heads("qkv", q, k, v),
             heads=heads, width=width, BLOCK_D=power_of_two(width), **_LARGEST, **FUSED,
         )  # fmt: skip
     return found
+
+
+def _sums(settings: Problem, parts: int, grad: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over a head of gradient times output ``(T, H)``; largest gradients ``(B H)``."""
+    (_, heads, width), events = grad.shape, settings.queries.num_events
+    delta = torch.empty(grad.shape[:2], device=grad.device, dtype=torch.float32)
+    largest = torch.empty(events * heads, device=grad.device, dtype=torch.float32)
+    q_ptr, _, _ = _events(settings, grad)
+    sums_kernel[(events * heads,)](
+        grad, out, delta, largest, q_ptr, *_tokens(grad, out), **_heads("go", grad, out),
+        heads=heads, width=width, PRODUCTS=parts, BLOCK_D=power_of_two(width), **_LARGEST, **FUSED,
+    )  # fmt: skip
+    return delta, largest
 
 
 def attention(settings: Problem, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,20 +171,22 @@ def attention_gradients(
     q, k, v = inputs
     gradients = places_of_gradients(q, k, v)
     numbers, constants = _shared(settings, q)
-    of_grad = _largest(settings, constants["PRODUCTS"], grad)
+    delta, of_grad = _sums(settings, constants["PRODUCTS"], grad, out)
     q_ptr, k_ptr, slopes = _events(settings, q)
     events, heads = settings.queries.num_events, q.shape[1]
-    names, tensors = ("q", "k", "v", "o", "g", "oq", "ok", "ov"), (q, k, v, out, grad, *gradients)
+    names, tensors = ("q", "k", "v", "g", "oq", "ok", "ov"), (q, k, v, grad, *gradients)
     longest_q, longest_k = settings.queries.max_length, settings.keys.max_length
 
     def launch(options: Options) -> None:
-        key_tiles = ceil_div(longest_k, options["BLOCK_N"])
+        # Sums of several tiles are kept in the output, which must not round them.
+        serial = bool(options["SERIAL"]) and q.dtype == torch.float32
+        key_tiles = 1 if serial else ceil_div(longest_k, options["BLOCK_N"])
         # Where all keys of every event are in one tile, no program is for queries alone.
         query_tiles = ceil_div(longest_q, options["BLOCK_M"]) if key_tiles > 1 else 0
         gradient_kernel[(events * heads, key_tiles + query_tiles)](
-            q, k, v, out, grad, lse, *gradients, largest, of_grad, q_ptr, k_ptr, slopes,
+            q, k, v, grad, lse, delta, *gradients, largest, of_grad, q_ptr, k_ptr, slopes,
             *_tokens(*tensors), *numbers, key_tiles,
-            **_heads(names, *tensors), **constants, **options, **FUSED,
+            **_heads(names, *tensors), **constants, **{**options, "SERIAL": serial}, **FUSED,
         )  # fmt: skip
 
     _BACKWARD(q, _sizes(settings, constants, q), launch)

@@ -63,6 +63,13 @@ def changed(s, distance, slope, cap, CAP: tl.constexpr, ALIBI: tl.constexpr):
 
 
 @triton.jit
+def finite_size(x):
+    """Sizes of numbers for a scale, zero for infinite ones, and those that are none."""
+    size = tl.abs(x)
+    return tl.where(size < float("inf"), size, 0.0)
+
+
+@triton.jit
 def scales(largest, part: tl.constexpr, PRODUCTS: tl.constexpr):
     """Factor on a tensor in the head and event of this program, and its inverse.
 
