@@ -40,8 +40,10 @@ _PLAIN, _GATED = Tuned("linear", _CANDIDATES), Tuned("gated linear", _CANDIDATES
 _WEIGHTS = Tuned(
     "linear weights", ({**_TILE, "num_stages": 1, "maxnreg": 128}, {**_TILE, "num_stages": 3})
 )
-_CHUNK = 1024
-"""Tokens of one partial gradient of the matrices."""
+_PROGRAMS = 800
+"""For gradients of matrices: fewer leave multiprocessors idle, more leave more to add up."""
+_LEAST, _MOST = 128, 1024
+"""Tokens of one partial gradient."""
 _BLOCK_K, _SUM_BLOCK = 32, 64
 
 Matrices = tuple[Tensor, Tensor, Tensor]
@@ -235,6 +237,12 @@ def product_to_heads(x: Sectors, matrices: Matrices, heads: Tensor, sizes: Heads
         _launch(x, None, matrices, None, out, _BEST, to_heads=sizes)
 
 
+def _chunk(tokens: int, tiles: int) -> int:
+    """Tokens of one partial gradient, for so many tiles of matrices and rows."""
+    tokens_each = ceil_div(tokens, ceil_div(_PROGRAMS, max(tiles, 1)))
+    return min(max(64 * ceil_div(tokens_each, 64), _LEAST), _MOST)
+
+
 def weight_gradients(
     grad: Sectors, x: Sectors, with_bias: bool, of_heads: Heads = NO_HEADS
 ) -> list[Tensor]:
@@ -256,21 +264,22 @@ def weight_gradients(
     """
     tokens, (z_out, z_in) = len(x.z), (grad.z.shape[-1], x.z.shape[-1])
     v_out, v_in = grad.v.shape[-1], x.v.shape[-1]
-    pieces, b_rows = max(ceil_div(tokens, _CHUNK), 1), len(x.b)
+    block_o, b_rows = _TILE["BLOCK_O"], len(x.b)
+    block_i = min(64, max(16, power_of_two(max(z_in, v_in))))
+    z_tiles, v_tiles = (
+        ceil_div(o, block_o) * ceil_div(i, block_i) for o, i in ((z_out, z_in), (v_out, v_in))
+    )
+    chunk = _chunk(tokens, z_tiles + (NUM_VECTORS + b_rows) * v_tiles)
+    pieces = max(ceil_div(tokens, chunk), 1)
     of_z, of_v, of_bias = z_out * z_in, v_out * v_in, z_out if with_bias else 0
     sizes = of_z, NUM_VECTORS * of_v, b_rows * of_v, of_bias
     partial = grad.z.new_empty(pieces * sum(sizes))
     parts = partial.split_with_sizes([pieces * size for size in sizes])
     out = grad.z.new_empty(of_z + 2 * of_v + of_bias)
-    block_i = min(64, max(16, power_of_two(max(z_in, v_in))))
 
     def launch(options: Options) -> None:
-        tiles = [
-            ceil_div(o, options["BLOCK_O"]) * ceil_div(i, block_i)
-            for o, i in ((z_out, z_in), (v_out, v_in))
-        ]
-        weights_kernel[(pieces, _rows(x), max(tiles))](
-            *grad, *x, *parts, *strides(grad, x), tokens, _CHUNK, z_out, z_in, v_out, v_in,
+        weights_kernel[(pieces, _rows(x), max(z_tiles, v_tiles))](
+            *grad, *x, *parts, *strides(grad, x), tokens, chunk, z_out, z_in, v_out, v_in,
             HAS_BIAS=with_bias, W_IN=of_heads.width, S_IN=of_heads.scalars, **_parts(),
             BLOCK_I=block_i, **options, **FUSED,
         )  # fmt: skip

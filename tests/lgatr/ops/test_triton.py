@@ -11,7 +11,10 @@ import torch
 
 from support import ROOT
 
-CHECKS = ("triton_checks", "triton_slim_checks", "triton_attention_checks", "triton_split_checks")
+CHECKS = (
+    "triton_checks", "triton_linear_checks", "triton_slim_checks", "triton_attention_checks",
+    "triton_split_checks",
+)  # fmt: skip
 
 
 def run(*checks: str, slow: bool, **environment: str) -> None:

@@ -61,6 +61,7 @@ _BACKWARD = Tuned(
 )
 _LARGEST: Options = {"BLOCK_T": 32, "num_warps": 4}
 _UNLIMITED = 1 << 30
+_MANY = 2048  # heads of events; some hundred programs fit on a card at once
 _SMALLEST = 16  # what tensor cores multiply at least
 
 
@@ -107,7 +108,10 @@ def _events(settings: Problem, q: Tensor) -> tuple[Tensor, Tensor, Tensor | None
 def _sizes(settings: Problem, constants: dict[str, Any], q: Tensor) -> tuple[int, ...]:
     """What the best launch options depend on."""
     longest = power_of_two(settings.keys.max_length)
-    return q.shape[1], q.shape[2], constants["PRODUCTS"], q.element_size(), min(longest, 1024)
+    # Heads of few events leave multiprocessors idle, unless each has several programs.
+    many = int(settings.queries.num_events * q.shape[1] >= _MANY)
+    sizes = q.shape[1], q.shape[2], constants["PRODUCTS"], q.element_size(), min(longest, 1024)
+    return *sizes, many
 
 
 def _largest(settings: Problem, parts: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
