@@ -23,7 +23,10 @@ SMALL = {"BLOCK_M": 16, "BLOCK_N": 16, "num_warps": 2, "num_stages": 1}
 SLOPES = torch.tensor([0.5, 0.1])
 
 
-@pytest.fixture(autouse=True, params=[False, True], ids=["at once", "serial"])
+SERIAL = pytest.param(True, marks=pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True, params=[False, SERIAL], ids=["at once", "serial"])
 def in_small_tiles(request, monkeypatch):
     """Everything by the kernels, and events longer than a tile."""
     torch.manual_seed(0)
@@ -77,6 +80,13 @@ def test_changed_scores(changed, keys):
     """Distances from the wrong corner, a tangent that cancels near zero, a wrong derivative."""
     case = Case(keys=keys, mask=MASKS[changed[1]], score=SCORES[changed[0]])
     check(case, *case.tensors())
+
+
+def test_keys_one_tile_after_the_other(monkeypatch):
+    """What earlier tiles gave the queries is lost, or what was in memory before is added."""
+    set_options(monkeypatch, SMALL, serial=True)
+    case = Case((1, 18, 33), (3, 1, 40), MASKS["window"], SCORES["both"])
+    check(case, *case.tensors(2, 24))
 
 
 @pytest.mark.parametrize("scale", slow_but_for([-0.7], [0.0, -0.7, 2.0]))
