@@ -41,7 +41,10 @@ LINEAR = [
 ]
 
 
-@pytest.mark.parametrize("candidates", [FUSED_LINEAR, BY_LIBRARY], ids=["", "library"])
+LIBRARY = pytest.param(BY_LIBRARY, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("candidates", [FUSED_LINEAR, LIBRARY], ids=["", "library"])
 @pytest.mark.parametrize(("tokens", "c", "s", "out_c", "out_s"), LINEAR)
 class TestLinear:
     @pytest.fixture(autouse=True)
@@ -99,7 +102,7 @@ def test_gradients_of_matrices_from_several_chunks(sizes):
     agree(found, [*expected, exact(grad)[0].sum(0)], 2e-5)
 
 
-@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("with_bias", slow_but_for([True], [True, False]))
 @pytest.mark.parametrize(
     ("tokens", "heads", "c", "s"),
     [
