@@ -99,7 +99,8 @@ def test_gradients_of_matrices_from_several_chunks(sizes):
         (a.transpose(-1, -2) @ b).view(-1, a.shape[-1], b.shape[-1]).sum(0)
         for a, b in zip(exact(grad), exact(x), strict=True)
     ]
-    agree(found, [*expected, exact(grad)[0].sum(0)], 2e-5)
+    for a, b in zip(found, [*expected, exact(grad)[0].sum(0)], strict=True):
+        assert float((a.double().cpu() - b).abs().max()) <= 2e-6 * float(b.abs().max())
 
 
 @pytest.mark.parametrize("with_bias", slow_but_for([True], [True, False]))
