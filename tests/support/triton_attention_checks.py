@@ -23,15 +23,12 @@ SMALL = {"BLOCK_M": 16, "BLOCK_N": 16, "num_warps": 2, "num_stages": 1}
 SLOPES = torch.tensor([0.5, 0.1])
 
 
-SERIAL = pytest.param(True, marks=pytest.mark.slow)
-
-
-@pytest.fixture(autouse=True, params=[False, SERIAL], ids=["at once", "serial"])
-def in_small_tiles(request, monkeypatch):
+@pytest.fixture(autouse=True)
+def in_small_tiles(monkeypatch):
     """Everything by the kernels, and events longer than a tile."""
     torch.manual_seed(0)
     monkeypatch.setattr(PackedEvents, "runs_on", lambda self, x: True)
-    set_options(monkeypatch, SMALL, serial=request.param)
+    set_options(monkeypatch, SMALL, serial=False)
 
 
 def set_options(monkeypatch, options, **backward):
@@ -66,10 +63,17 @@ CHANGED = [(score, mask) for score in SCORES for mask in ("none", "causal", "win
 BY_DEFAULT = [("both", "window")]
 
 
+SERIAL = pytest.mark.parametrize(
+    "serial", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["at once", "serial"]
+)
+
+
+@SERIAL
 @cross()
 @pytest.mark.parametrize("mask", slow_but_for(["causal, last corner"], MASKS))
-def test_masks(mask, keys):
+def test_masks(mask, keys, serial, monkeypatch):
     """A band seen from the wrong corner, or a tile of keys or queries left out at its edge."""
+    set_options(monkeypatch, SMALL, serial=serial)
     case = Case(keys=keys, mask=MASKS[mask])
     check(case, *case.tensors())
 
@@ -99,9 +103,11 @@ def test_scales(scale):
 SHAPES = [(8, 1), (1, 16), (2, 24), (3, 40), (2, 72), (1, 100), (5, 100), (1, 128)]
 
 
+@SERIAL
 @pytest.mark.parametrize("shape", slow_but_for([(1, 100)], SHAPES), ids=str)
-def test_heads_and_widths(shape):
+def test_heads_and_widths(shape, serial, monkeypatch):
     """Columns beyond the head that are not zero, and a second tile of columns left out."""
+    set_options(monkeypatch, SMALL, serial=serial)
     case = Case((1, 18) if shape[0] < 8 else (1, 5))
     check(case, *case.tensors(*shape))
 
