@@ -23,8 +23,9 @@ def start(cfg: Any, resumption: Any = None) -> float | None:
         best: float | None = run(cfg, resumption).get("best_val_auc")
         if best is None and is_search():
             raise UserError(
-                "this run validated nothing, and a search maximises the validation AUC; give it a "
-                "model that is trained by steps, and validations"
+                "this run validated nothing by its AUC, and a search maximises the validation AUC; "
+                "give it a model that is trained by steps, validations, and "
+                "callbacks.best.monitor=val/auc"
             )
     return best
 

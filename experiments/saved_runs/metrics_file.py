@@ -39,14 +39,14 @@ _KINDS: dict[str, _Kind] = {
     **dict.fromkeys(("steps", "seed", "parameters"), _COUNT),
     **dict.fromkeys(("data", "device", "date"), _TEXT),
     "jets": (_are_counts, "numbers of jets by split"),
-    **dict.fromkeys(("accuracy", "auc", "loss", "calibration_error", "best_val_auc"), _FIGURE),
+    **dict.fromkeys(("accuracy", "auc", "loss", "calibration_error"), _FIGURE),
     **dict.fromkeys(("training_seconds", "jets_per_second", "waiting_for_data"), _FIGURE),
 }
 _SUFFIXES = ("_error", "_lower_limit_95")
 
 
 def _kind_of(name: str) -> _Kind | None:
-    is_figure = name.startswith("rejection_") or name.endswith(_SUFFIXES)
+    is_figure = name.startswith(("rejection_", "best_val_")) or name.endswith(_SUFFIXES)
     return _FIGURE if is_figure else _KINDS.get(name)
 
 

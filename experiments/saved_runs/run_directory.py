@@ -79,7 +79,8 @@ def tested_checkpoint(run: Path) -> Path:
     best, last = run / BEST, run / LAST
     if best.is_file():
         return best
-    if (run / METRICS).is_file() and read_metrics(run / METRICS).get("best_val_auc"):
+    figures = read_metrics(run / METRICS) if (run / METRICS).is_file() else {}
+    if any(value for name, value in figures.items() if name.startswith("best_val_")):
         raise UserError(f"{run}: no trained run; it lacks {BEST}")
     if not last.is_file():
         raise UserError(f"{run}: no checkpoint yet; train it first")

@@ -66,6 +66,12 @@ def _inspected(
     return {**found, "symmetry": None if symmetries is None else symmetries.symmetry}
 
 
+def _name_of_best(best: ModelCheckpoint | None) -> str:
+    """Name of the best validation, by what chose the weights; a search maximises the AUC alone."""
+    monitor = "val/auc" if best is None or best.monitor is None else best.monitor
+    return "best_" + monitor.replace("/", "_")
+
+
 def _attempt(what: str, measure: Callable[[], _Measured]) -> _Measured | None:
     """Call ``measure``; return None with a warning if it fails.
 
@@ -107,7 +113,7 @@ def gather(
     score = None if best is None else best.best_model_score
     return {
         **task.test_metrics,
-        "best_val_auc": None if score is None else float(score),
+        _name_of_best(best): None if score is None else float(score),
         **_inspected(task, datamodule, directory, trainer.strategy.root_device),
         "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
         "jets_per_second": measured and measured.rate,

@@ -31,7 +31,10 @@ H = TypeVar("H", Sectors, SlimState)
 
 
 def added(x: H, y: H) -> H:
-    """The sum of two hidden states."""
+    """The sum of two hidden states.
+
+    Where a norm follows, blocks take both from :class:`~lgatr.ops._runtime.stage.OfSum` instead.
+    """
     return type(x)(*[a + b for a, b in zip(x, y, strict=True)])
 
 

@@ -47,7 +47,7 @@ def _needs_plain_formula() -> bool:
     return getattr(forward_ad, "_current_level", -1) >= 0
 
 
-def as_rows(inputs: Optionals) -> list[Tensor]:
+def with_dense_rows(inputs: Optionals) -> list[Tensor]:
     """The tensors among ``inputs``, copied where the numbers of a row do not lie side by side."""
     return [x if x.stride(-1) == 1 else x.contiguous() for x in inputs if x is not None]
 

@@ -93,6 +93,15 @@ def test_other_models_run(model, tmp_path):
     assert (folder / "report.html").is_file()
 
 
+def test_the_best_validation_is_named_by_what_chose_it(tmp_path):
+    """A loss that metrics.json calls an AUC, and that a search maximises."""
+    options = ("callbacks.best.monitor=val/loss", "callbacks.best.mode=min")
+    done = run("debug=fast", "model=lgatr_slim_small", *options, f"run_dir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert results["best_val_loss"] > 0 and "best_val_auc" not in results
+
+
 def assert_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]

@@ -30,7 +30,7 @@ from lgatr.ops._runtime.arguments import (
 )
 from lgatr.ops._runtime.choice import CPP, Operation, Passes
 from lgatr.ops._runtime.cpu import kernel
-from lgatr.ops._runtime.stage import Optionals, Stage, Tensors, as_rows
+from lgatr.ops._runtime.stage import Optionals, Stage, Tensors, with_dense_rows
 
 _OFFSETS: dict[str, Argument] = {
     "queries": Array(("B + 1",), dtype=torch.int64),
@@ -162,7 +162,7 @@ def _passes(attention: Callable[..., None], gradients: Callable[..., None]) -> P
     """Forward and backward pass by two kernels; the log-sum-exp is kept between them."""
 
     def forward(settings: Problem, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        q, k, v = as_rows(inputs)
+        q, k, v = with_dense_rows(inputs)
         problem = settings.problem(q, k, v)
         out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2])
         attention(q, q, k, v, out, lse, *problem)
@@ -171,7 +171,7 @@ def _passes(attention: Callable[..., None], gradients: Callable[..., None]) -> P
     def backward(
         settings: Problem, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        q, k, v, out, grad = as_rows((*inputs, *outputs, *grads))
+        q, k, v, out, grad = with_dense_rows((*inputs, *outputs, *grads))
         places = places_of_gradients(q, k, v)
         problem = settings.problem(q, k, v)
         gradients(q, q, k, v, out, grad, kept[0], *places, *problem)

@@ -19,7 +19,7 @@ from lgatr.attention.pattern.masks import Band
 from lgatr.attention.pattern.packing import Packing
 from lgatr.attention.pattern.spec import AttentionSpec
 from lgatr.ops._runtime.choice import TRITON
-from lgatr.ops._runtime.stage import Optionals, Stage, Tensors, as_rows
+from lgatr.ops._runtime.stage import Optionals, Stage, Tensors, with_dense_rows
 
 FORMATS = (torch.float32, torch.bfloat16, torch.float16)
 WIDEST = 128
@@ -81,14 +81,14 @@ class PackedEvents(Stage):
         return 1.0 / math.sqrt(q.shape[-1]) if self.scale is None else float(self.scale)
 
     def forward(self, *inputs: Tensor | None) -> tuple[Tensors, Tensors]:
-        q, k, v = as_rows(inputs)
+        q, k, v = with_dense_rows(inputs)
         out, *kept = _launches().attention(self, q, k, v)
         return (out,), (*kept, *self.terms.tensors)
 
     def backward(
         self, inputs: Optionals, outputs: Tensors, kept: Tensors, grads: Tensors
     ) -> Optionals:
-        q, k, v, out, grad = as_rows((*inputs, *outputs, *grads))
+        q, k, v, out, grad = with_dense_rows((*inputs, *outputs, *grads))
         lse, largest, *_ = kept
         found: Tensors = _launches().attention_gradients(self, (q, k, v), out, grad, lse, largest)
         return found

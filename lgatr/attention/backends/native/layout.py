@@ -11,8 +11,8 @@ from torch import Tensor
 def places_of_gradients(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
     """Memory for the gradients of ``(T, H, D)`` and twice ``(U, H, D)``.
 
-    In self-attention they lie token by token side by side, as the three came from one projection,
-    whose gradient then needs no copy.
+    Where there are as many queries as keys they lie token by token side by side: in self-attention
+    the three came from one projection, whose gradient then needs no copy.
     """
     if len(q) == len(k):
         return q.new_empty(len(q), 3, *q.shape[1:]).unbind(1)
