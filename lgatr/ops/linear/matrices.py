@@ -181,18 +181,19 @@ def _assembled(
         z.flatten(2).flatten(0, 1),
         v.reshape(2 * o, 2 * i),
         b.reshape(2 * o, 2 * i),
-        _sector_bias(mv_bias, s_bias, o, go),
+        _sector_bias(mv_bias, s_bias, o, 0 if mvs2s is None else mvs2s.shape[0], go),
     )
 
 
 def _sector_bias(
-    mv_bias: Tensor | None, s_bias: Tensor | None, channels: int, groups: int
+    mv_bias: Tensor | None, s_bias: Tensor | None, channels: int, scalars: int, groups: int
 ) -> Tensor | None:
-    parts = []
-    if mv_bias is not None:
-        bias = _with_pseudoscalar(mv_bias.flatten(), channels, 0)
-        bias = bias.view(groups, channels // groups, 2)
-        parts.append(bias.transpose(1, 2).flatten(1))
-    if s_bias is not None:
-        parts.append(s_bias.view(groups, -1))
-    return torch.cat(parts, dim=-1).flatten() if parts else None
+    """The bias of the scalar sector, group by group; None if neither part has one."""
+    given = mv_bias if s_bias is None else s_bias
+    if given is None:
+        return None
+    # What stands for an inner linear map may have a bias where others have none.
+    mv = given.new_zeros(channels) if mv_bias is None else mv_bias.flatten()
+    s = given.new_zeros(scalars) if s_bias is None else s_bias
+    bias = _with_pseudoscalar(mv, channels, 0).view(groups, channels // groups, 2)
+    return torch.cat([bias.transpose(1, 2).flatten(1), s.view(groups, -1)], dim=-1).flatten()

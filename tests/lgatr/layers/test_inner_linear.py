@@ -148,3 +148,19 @@ def test_compiled(net, values):
     fast = torch.compile(adapted, backend="eager")
     for a, b in zip(fast(*values, **EVENTS), adapted(*values, **EVENTS), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_a_hook_on_each_of_them_alone_changes_nothing(kind):
+    """A bias of one part of the scalars where the other has none: of another size than both."""
+    net = networks.build(kind, torch.float64, num_blocks=1)
+    inputs = networks.inputs(kind, 9, dtype=torch.float64)
+    expected = net(*inputs, **EVENTS)
+    grads = torch.autograd.grad(sum(x.square().sum() for x in expected), inputs)
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Linear):
+            hook = module.register_forward_hook(lambda *_: None)
+            found = net(*inputs, **EVENTS)
+            again = torch.autograd.grad(sum(x.square().sum() for x in found), inputs)
+            for a, b in zip((*found, *again), (*expected, *grads), strict=True):
+                assert torch.allclose(a, b, rtol=1e-10, atol=1e-10), name
+            hook.remove()
