@@ -11,7 +11,8 @@ products of the decay within Delta R < 0.8 of the axis. ``quarkgluon``: jets bes
 decays to neutrinos; R = 0.4, 500 < pT < 550 GeV, |eta| < 1.7. Particles have identities and
 displacements; see :mod:`data.simulation` for what is not simulated.
 
-``python -m data.generate amplitudes --help`` tells of events with exact amplitudes.
+``python -m data.generate amplitudes --help`` tells of events with exact amplitudes, and
+``python -m data.generate ttbar --help`` of whole events with top quarks or Z bosons.
 
 The sample depends on ``--jets`` and ``--seed`` alone, not on the number of processes.
 """
@@ -20,23 +21,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.amplitudes import command as amplitudes
 from data.atomic import remove_leftovers
 from data.command import Parser, program
 from data.errors import DataError, describe, install_hint
+from data.events import command as events
+from data.events.processes import PROCESSES
 from data.formats import jetclass, packed, quark_gluon
 from data.jets import BINARY, FloatArray, Jets
+from data.parallel import simulated
 from data.simulation import COLUMNS, Process, Selection, Table, make_jets
 
 _QUARKS = "1 2 3 4 5"
@@ -134,24 +134,10 @@ def generate(name: str, jets: int, seed: int, processes: int) -> tuple[list[int]
         for label, total in enumerate(each)
         for number in range(-(-total // chunk_size))
     ]
-    made: dict[tuple[int, int], list[Table]] = {}
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    context = multiprocessing.get_context("spawn")
-    with Progress(*columns) as progress, ProcessPoolExecutor(processes, context) as pool:
-        bar = progress.add_task("Simulating jets", total=jets)
-        try:
-            for done in as_completed([pool.submit(make_chunk, job) for job in jobs]):
-                label, number, chunk = done.result()
-                made[label, number] = chunk
-                progress.advance(bar, len(chunk))
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "a process that simulates was killed (out of memory?); lower --processes"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    done = simulated(
+        make_chunk, jobs, lambda chunk: len(chunk[2]), processes, "Simulating jets", jets
+    )
+    made = {(label, number): chunk for label, number, chunk in done}
     sample = [(label, jet) for (label, _), chunk in sorted(made.items()) for jet in chunk]
     order = np.random.default_rng([seed, jets]).permutation(len(sample))
     return [sample[i][0] for i in order], [sample[i][1] for i in order]
@@ -233,6 +219,9 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["amplitudes"]:
         amplitudes.main(arguments[1:])
+        return
+    if arguments[:1] and arguments[0] in PROCESSES:
+        events.main(arguments)
         return
     options = _options(arguments)
     kind = KINDS[options.kind]

@@ -7,7 +7,7 @@ resolve; the same number is the stored uncertainty.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,22 +68,26 @@ class Selection:
     pt_hat: tuple[float, float] | None = None
 
 
-def start_pythia(process: Process, selection: Selection, seed: int) -> Any:
-    """A generator ready for events."""
+def initialised(settings: Sequence[str], seed: int) -> Any:
+    """A generator of proton-proton collisions, ready for events.
+
+    Parameters
+    ----------
+    settings
+        Lines for Pythia, beside beams and random numbers.
+    seed
+        From 1 to 900,000,000.
+    """
     import pythia8mc
 
-    low, high = selection.pt_hat or (0.87 * selection.pt[0], 1.3 * selection.pt[1])
     pythia = pythia8mc.Pythia("", False)
     for line in (
         "Beams:idA = 2212",
         "Beams:idB = 2212",
-        f"Beams:eCM = {selection.energy}",
         "PartonLevel:MPI = off",
-        f"PhaseSpace:pTHatMin = {low}",
-        f"PhaseSpace:pTHatMax = {high}",
         "Print:quiet = on",
         "Random:setSeed = on",
-        *process.settings,
+        *settings,
         f"Random:seed = {seed}",
     ):
         pythia.readString(line)
@@ -93,6 +97,18 @@ def start_pythia(process: Process, selection: Selection, seed: int) -> Any:
             "PYTHIA8DATA to their folder xmldoc"
         )
     return pythia
+
+
+def start_pythia(process: Process, selection: Selection, seed: int) -> Any:
+    """A generator of events with such jets."""
+    low, high = selection.pt_hat or (0.87 * selection.pt[0], 1.3 * selection.pt[1])
+    settings = (
+        f"Beams:eCM = {selection.energy}",
+        f"PhaseSpace:pTHatMin = {low}",
+        f"PhaseSpace:pTHatMax = {high}",
+        *process.settings,
+    )
+    return initialised(settings, seed)
 
 
 def _daughters(event: Any, index: int) -> Iterator[int]:

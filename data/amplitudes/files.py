@@ -12,18 +12,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
 from data.amplitudes.arrays import BoolArray, FloatArray
 from data.amplitudes.processes import Events
-from data.atomic import as_utf8, atomic_path
-from data.checksums import Checksums, checksums_of
 from data.errors import DataError
-from data.hdf5 import extents, get_dataset, get_group, is_hdf5, open_hdf5
+from data.hdf5 import get_group, open_hdf5
 from data.reading import reading
+from data.tables import has_mark, read_list, read_rows, read_table, write_tables
 
 MARK = "lgatr-amplitudes"
 _NOT_CONSERVED = 1e-5
@@ -75,32 +72,15 @@ def write(
     attributes
         What else to note on the file.
     """
-    # Built in memory: HDF5 cannot close a file on a full disk, and ends the process over it.
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
-        file.attrs.update({"format": MARK, "version": 1, "process": process})
-        file.attrs.update({"types": json.dumps(list(types)), "masses": json.dumps(list(masses))})
-        for name, value in attributes.items():
-            file.attrs[name] = as_utf8(value) if isinstance(value, str) else value
-        datasets = []
-        for name, events in splits.items():
-            group = file.create_group(name)
-            momenta = group.create_dataset("momenta", data=events.momenta)
-            momenta.attrs.update({"columns": "E,px,py,pz", "unit": "GeV"})
-            datasets += [momenta, group.create_dataset("amplitudes", data=events.amplitudes)]
-        file.flush()
-        numbers = [place for data in datasets for place in extents(data, 0, len(data))]
-        content = file.id.get_file_image()
-    with atomic_path(path) as temporary, open(temporary, "wb") as target:
-        target.write(content)
-        target.write(checksums_of(content, numbers))
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file carries our mark."""
-    if not is_hdf5(path):
-        return False
-    with open_hdf5(path) as (file, _):
-        return bool(file.attrs.get("format") == MARK)
+    arrays = {
+        name: {"momenta": events.momenta, "amplitudes": events.amplitudes}
+        for name, events in splits.items()
+    }
+    marks: dict[str, str | int | float] = {
+        "format": MARK, "version": 1, "process": process,
+        "types": json.dumps(list(types)), "masses": json.dumps(list(masses)),
+    }  # fmt: skip
+    write_tables(path, arrays, {**marks, **attributes})
 
 
 def read(
@@ -142,7 +122,7 @@ def _read(
     types: Sequence[int] | None,
     masses: Sequence[float] | None,
 ) -> Sample:
-    if is_ours(path):
+    if has_mark(path, MARK):
         return _read_ours(path, split, limit)
     if path.suffix != ".npy":
         raise DataError(
@@ -151,62 +131,25 @@ def _read(
         )
     if types is None or masses is None:
         raise DataError(f"{path}: does not tell what scatters; give data.types and data.masses")
-    rows = _rows(path, 4 * len(types) + 1, limit)
+    what = "four for each particle, and the amplitude"
+    rows = read_rows(path, 4 * len(types) + 1, what, limit)
     momenta = rows[:, :-1].reshape(len(rows), len(types), 4)
     return checked(path, Sample(momenta, rows[:, -1].copy(), tuple(types), tuple(masses)))
 
 
 def _read_ours(path: Path, split: str, limit: int | None) -> Sample:
     with open_hdf5(path) as (file, checksums):
-        types, masses = _list(path, file, "types", int), _list(path, file, "masses", (int, float))
+        types = read_list(path, file, "types", int, "numbers")
+        masses = read_list(path, file, "masses", (int, float), "numbers")
         group = get_group(path, file, split)
-        momenta = _numbers(path, group, "momenta", limit, checksums)
-        amplitudes = _numbers(path, group, "amplitudes", limit, checksums)
+        momenta = read_table(path, group, "momenta", limit, checksums)
+        amplitudes = read_table(path, group, "amplitudes", limit, checksums)
     if momenta.shape[1:] != (len(types), 4) or amplitudes.ndim != 1:
         raise DataError(
             f"{path}: momenta {momenta.shape} and amplitudes {amplitudes.shape}, where "
             f"(events, {len(types)}, 4) and (events,) belong to {len(types)} types"
         )
     return checked(path, Sample(momenta, amplitudes, tuple(types), tuple(map(float, masses))))
-
-
-def _list(path: Path, file: h5py.File, name: str, kind: Any) -> list[Any]:
-    try:
-        found = json.loads(file.attrs.get(name, ""))
-    except (TypeError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, list) or not all(
-        isinstance(x, kind) and not isinstance(x, bool) for x in found
-    ):
-        raise DataError(f"{path}: attribute {name} must be a JSON list of numbers")
-    return found
-
-
-def _numbers(
-    path: Path, group: h5py.Group, name: str, limit: int | None, checksums: Checksums
-) -> FloatArray:
-    dataset = get_dataset(path, group, name)
-    if dataset.dtype.kind != "f" or not dataset.ndim:
-        raise DataError(f"{path}: {dataset.name} holds {dataset.dtype}, not floating-point numbers")
-    count = len(dataset) if limit is None else min(limit, len(dataset))
-    if checksums.present:
-        for start, length in extents(dataset, 0, count):
-            checksums.verify(start, length)
-    return np.asarray(dataset[:count], dtype=np.float64)
-
-
-def _rows(path: Path, columns: int, limit: int | None) -> FloatArray:
-    """Rows of a ``.npy`` file, of which only those that are wanted are read."""
-    try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path}: {' '.join(str(error).split())}") from error
-    if found.dtype.kind != "f" or found.ndim != 2 or found.shape[1] != columns:
-        raise DataError(
-            f"{path}: holds {found.dtype} {found.shape}, where rows of {columns} floating-point "
-            "numbers are wanted: four for each particle, and the amplitude"
-        )
-    return np.array(found[: len(found) if limit is None else limit], dtype=np.float64)
 
 
 def checked(path: Path, sample: Sample) -> Sample:
