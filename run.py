@@ -9,7 +9,7 @@ from data.command import program
 
 
 def start(cfg: Any, resumption: Any = None) -> float | None:
-    """One run; returns the best validation AUC, what a search for hyperparameters maximises."""
+    """One run; returns the best validation, which a search for hyperparameters improves."""
     from experiments import cli
 
     cli.quiet_libraries()
@@ -17,15 +17,15 @@ def start(cfg: Any, resumption: Any = None) -> float | None:
     with cli.one_line_errors():
         # Imported here, so that a mistake on the command line is answered at once.
         from experiments.errors import UserError
-        from experiments.options.search import is_search
+        from experiments.options.search import figure, is_search
         from experiments.training.runner import run
 
-        best: float | None = run(cfg, resumption).get("best_val_auc")
+        how, metric = figure()
+        best: float | None = run(cfg, resumption).get(f"best_val_{metric}")
         if best is None and is_search():
             raise UserError(
-                "this run validated nothing by its AUC, and a search maximises the validation AUC; "
-                "give it a model that is trained by steps, validations, and "
-                "callbacks.best.monitor=val/auc"
+                f"this run validated nothing by val/{metric}, and a search {how}; give it a model "
+                f"that is trained by steps, validations, and callbacks.best.monitor=val/{metric}"
             )
     return best
 

@@ -65,7 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
         runs = [Run.read(run) for run in _folders(options.runs)]
         header, body = table(runs, not options.no_published, options.ensemble)
         if options.curve is not None:
-            plot_data_efficiency(data_efficiency(runs), "AUC", options.curve)
+            figure, curves = data_efficiency(runs)
+            plot_data_efficiency(curves, figure.label, figure.logarithmic, options.curve)
     print((latex if options.latex else markdown)(header, body))
     for note in _notes(body, runs, options.ensemble):
         print(f"note: {note}", file=sys.stderr)

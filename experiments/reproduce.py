@@ -5,8 +5,8 @@
 Published rows are those of ``experiments/report/published.json``; our figures are the
 ``metrics.json`` of runs kept as ``benchmarks/results/trainings/<task>/<network>/<seed>.json``. A
 row without such a run says what it needs. Runs of unpublished tasks, on simulated jets, have tables
-of their own. ``--curves`` draws ``learning_<task>.png`` from their validation curves
-(:mod:`experiments.archive_run`).
+of their own. ``--curves`` draws ``learning_<task>.png`` from their validation curves, by step and
+time (:mod:`experiments.archive_run`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from data.command import Parser, program
 from experiments.cli import one_line_errors
 from experiments.options.output_paths import check_folder
 from experiments.plots.curves import plot_learning
-from experiments.report.archive import ARCHIVE, archived_runs, learning_curves
+from experiments.report.archive import ARCHIVE, archived_runs, in_minutes, learning_curves
 from experiments.report.comparison import Run, heading, markdown, rows
-from experiments.report.published import COLUMNS, all_published
+from experiments.report.headline import headline
+from experiments.report.published import all_published
 
 
 def _how(runs: list[Run]) -> str:
@@ -54,13 +55,21 @@ def unpublished(task: str) -> str:
     """The table of archived runs of an unpublished task in Markdown."""
     names = [folder.name for folder in sorted((ARCHIVE / task).iterdir()) if folder.is_dir()]
     groups = [archived_runs(task, name) for name in names]
+    figure = headline(groups[0][0].results)
+    sign = 1 if figure.small else -1
     body = [
-        [*rows(group, COLUMNS)[0], f"{parameters:,}" if parameters else "", _how(group)]
-        for group in sorted(groups, key=lambda g: -max(run.results["auc"] for run in g))
+        [*rows(group, figure.columns)[0], f"{parameters:,}" if parameters else "", _how(group)]
+        for group in sorted(groups, key=lambda g: min(sign * run.results[figure.name] for run in g))
         for parameters in [group[0].results.get("parameters")]
     ]
-    header = ["network", "runs", *(heading(column) for column in COLUMNS), "parameters", "how"]
-    return f"### `experiment={task}`, simulated jets\n\n{markdown(header, body)}\n"
+    header = [
+        "network",
+        "runs",
+        *(heading(column) for column in figure.columns),
+        "parameters",
+        "how",
+    ]
+    return f"### `experiment={task}`, simulated events\n\n{markdown(header, body)}\n"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -76,11 +85,16 @@ def main(arguments: list[str] | None = None) -> None:
     for folder in sorted(ARCHIVE.iterdir()):
         if folder.is_dir() and folder.name not in known:
             print(f"\n{unpublished(folder.name)}")
-        curves = learning_curves(folder.name) if options.curves else {}
-        if curves:
+        figure, curves = learning_curves(folder.name)
+        if options.curves and curves:
             file = options.curves / f"learning_{folder.name}.png"
-            plot_learning(curves, "AUC of the validation", file)
+            how = f"{figure.label} of the validation", figure.logarithmic, figure.span
+            plot_learning(curves, "step", *how, file)
             print(f"\n```{{image}} {options.curves.name}/{file.name}\n:alt: learning curves\n```\n")
+            if timed := in_minutes(folder.name, curves):
+                file = options.curves / f"learning_{folder.name}_time.png"
+                plot_learning(timed, "minutes of training", *how, file)
+                print(f"```{{image}} {options.curves.name}/{file.name}\n:alt: by time\n```\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from data.events.final_state import FinalState
 from lgatr import Packing
 
 
@@ -28,20 +29,29 @@ class EventBatch:
     packing
         Offsets of the events.
     target
-        ``(B,)`` class labels.
+        ``(B,)`` class labels, or the float64 values of a quantity.
+    condition
+        ``(B, U, 4)`` four-momenta of U particles that each event belongs to, in GeV, or None.
     """
 
-    __slots__ = ("fourmomenta", "packing", "scalars", "target")
+    __slots__ = ("condition", "fourmomenta", "packing", "scalars", "target")
     fourmomenta: Tensor
     scalars: Tensor
     packing: Packing
     target: Tensor
+    condition: Tensor | None
 
     def __init__(
-        self, fourmomenta: Tensor, scalars: Tensor, packing: Packing, target: Tensor
+        self,
+        fourmomenta: Tensor,
+        scalars: Tensor,
+        packing: Packing,
+        target: Tensor,
+        condition: Tensor | None = None,
     ) -> None:
         values = {
             "fourmomenta": fourmomenta, "scalars": scalars, "packing": packing, "target": target,
+            "condition": condition,
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -50,7 +60,8 @@ class EventBatch:
         raise AttributeError(f"a batch is never changed: make a new one with another {name}")
 
     def __reduce__(self) -> tuple[type[EventBatch], tuple[object, ...]]:
-        return EventBatch, (self.fourmomenta, self.scalars, self.packing, self.target)
+        parts = self.fourmomenta, self.scalars, self.packing, self.target, self.condition
+        return EventBatch, parts
 
     def __len__(self) -> int:
         return self.packing.num_events
@@ -62,6 +73,7 @@ class EventBatch:
             self.scalars.to(device, non_blocking=True),
             self.packing.to(device),
             self.target.to(device, non_blocking=True),
+            None if self.condition is None else self.condition.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> EventBatch:
@@ -71,6 +83,7 @@ class EventBatch:
             self.scalars.pin_memory(),
             self.packing.pin_memory(),
             self.target.pin_memory(),
+            None if self.condition is None else self.condition.pin_memory(),
         )
 
 
@@ -83,16 +96,37 @@ class DataSpec:
     num_scalars
         Scalar features per particle.
     classes
-        Names of the classes, in the order of their labels.
+        Names of the classes, in the order of their labels; none for a quantity.
+    quantity
+        What is to be predicted of each event, if not its class.
+    uncertain
+        Whether the uncertainty of the quantity is predicted, too.
+    final_state
+        What every event consists of, if events are generated.
+    conditional
+        Whether each is generated from another event.
     """
 
     num_scalars: int
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    quantity: str | None = None
+    uncertain: bool = False
+    final_state: FinalState | None = None
+    conditional: bool = False
+
+    @property
+    def described(self) -> str:
+        """What is predicted, for messages."""
+        if self.final_state is not None:
+            return f"events of {', '.join(self.final_state.names)}"
+        return f"classes {', '.join(self.classes)}" if self.quantity is None else self.quantity
 
     @property
     def num_outputs(self) -> int:
-        """Outputs per event: 1 for two classes, else one per class."""
-        return 1 if len(self.classes) == 2 else len(self.classes)
+        """Outputs per event: one per class, but 1 for two classes; 1 or 2 for a quantity."""
+        if self.quantity is not None:
+            return 2 if self.uncertain else 1
+        return len(self.classes) if len(self.classes) > 2 else 1
 
 
 def absent_classes(target: Tensor, classes: tuple[str, ...]) -> list[str]:

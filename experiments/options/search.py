@@ -8,7 +8,18 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-_NEEDS = "a search maximises the validation AUC"
+_FIGURES = {
+    "maximize": ("maximises the validation AUC", "auc"),
+    "minimize": ("minimises the validation MSE", "mse"),
+}
+
+
+def figure() -> tuple[str, str]:
+    """What a search does, and with which validation metric: AUC or, of regressions, the MSE."""
+    direction = "maximize"
+    if HydraConfig.initialized():
+        direction = str(HydraConfig.get().sweeper.get("direction", direction))
+    return _FIGURES.get(direction, _FIGURES["maximize"])
 
 
 def is_search() -> bool:
@@ -29,12 +40,13 @@ def problems(plain: dict[str, Any]) -> Iterator[str]:
     """
     if not is_search():
         return
-    trainer = plain["trainer"]
+    how, _ = figure()
+    needs, trainer = f"a search {how}", plain["trainer"]
     interval, steps = trainer.get("val_check_interval"), trainer.get("max_steps")
     if isinstance(interval, int) and isinstance(steps, int) and interval > steps > 0:
         yield (
             f"trainer.val_check_interval={interval} is more than trainer.max_steps={steps}, and "
-            f"{_NEEDS}; validate at least once"
+            f"{needs}; validate at least once"
         )
     if plain["callbacks"].get("best") is None:
-        yield f"callbacks.best is null, and {_NEEDS}, which it keeps; leave it on"
+        yield f"callbacks.best is null, and {needs}, which it keeps; leave it on"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.plots.style import new_figure, save, save_as
 from experiments.saved_runs.curves import Curve
@@ -17,7 +18,7 @@ def plot_loss(curves: dict[str, Curve], directory: Path) -> None:
     for name, label, style in (("loss", "training", "-"), ("val/loss", "validation", "o-")):
         if name in curves:
             axes.plot(list(curves[name]), list(curves[name].values()), style, ms=4, label=label)
-    axes.set(xlabel="step", ylabel="cross entropy", yscale="log")
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.legend()
     save(figure, directory, "loss")
 
@@ -32,15 +33,26 @@ def plot_learning_rate(curves: dict[str, Curve], directory: Path) -> None:
     save(figure, directory, "learning_rate")
 
 
-def plot_learning(curves: Mapping[str, list[Curve]], label: str, file: Path) -> None:
-    """Plot a validation metric by step: one colour per network, one line per seed.
+def plot_learning(
+    curves: Mapping[str, Sequence[Mapping[Any, float]]],
+    horizontal: str,
+    label: str,
+    logarithmic: bool,
+    span: float | None,
+    file: Path,
+) -> None:
+    """Plot a validation metric by step or time: one colour per network, one line per seed.
 
     Parameters
     ----------
     curves
         Curves of all seeds, by network.
-    label
-        Label of the vertical axis.
+    horizontal, label
+        Labels of the axes.
+    logarithmic
+        Whether the vertical axis is.
+    span
+        How far below the largest value it reaches; None for all values.
     file
         Image to write; its suffix chooses the format.
     """
@@ -50,7 +62,10 @@ def plot_learning(curves: Mapping[str, list[Curve]], label: str, file: Path) -> 
         for turn, curve in enumerate(seeds):
             steps, values = list(curve), list(curve.values())
             axes.plot(steps, values, color=f"C{number}", label=None if turn else name)
-    # Early validations would hide the differences between networks.
-    axes.set(xlabel="step", ylabel=label, ylim=(best - 0.025, best + 0.002))
+    axes.set(xlabel=horizontal, ylabel=label)
+    if logarithmic:
+        axes.set_yscale("log")
+    if span is not None:  # early validations would hide the differences between networks
+        axes.set_ylim(best - span, best + span / 12)
     axes.legend(fontsize=12)
     save_as(figure, file)

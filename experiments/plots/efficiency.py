@@ -12,7 +12,9 @@ Points = Mapping[int, list[float]]
 """Values of all seeds, by number of training jets."""
 
 
-def plot_data_efficiency(curves: Mapping[str, Points], label: str, file: Path) -> None:
+def plot_data_efficiency(
+    curves: Mapping[str, Points], label: str, logarithmic: bool, file: Path
+) -> None:
     """Plot the mean and standard deviation of the seeds, one line per network.
 
     Parameters
@@ -21,6 +23,8 @@ def plot_data_efficiency(curves: Mapping[str, Points], label: str, file: Path) -
         Points by network.
     label
         Label of the vertical axis.
+    logarithmic
+        Whether it is logarithmic.
     file
         Image to write; its suffix chooses the format.
     """
@@ -30,6 +34,7 @@ def plot_data_efficiency(curves: Mapping[str, Points], label: str, file: Path) -
         means = [statistics.mean(points[n]) for n in sizes]
         spreads = [statistics.stdev(points[n]) if len(points[n]) > 1 else 0.0 for n in sizes]
         axes.errorbar(sizes, means, yerr=spreads, marker="o", ms=5, capsize=3, label=name)
-    axes.set(xlabel="training jets", ylabel=label, xscale="log")
+    axes.set(xlabel="training events", ylabel=label, xscale="log")
+    axes.set_yscale("log" if logarithmic else "linear")
     axes.legend(fontsize=12)
     save_as(figure, file)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from data.atomic import write_text
 from experiments.errors import UserError
 from experiments.options.markers import FolderName
 from experiments.report.comparison import Run
+from experiments.report.headline import AUC, HEADLINES, Headline
 from experiments.saved_runs.curves import Curve, read_curves
 from experiments.saved_runs.metrics_file import read_metrics
 from experiments.saved_runs.run_directory import CONFIG, METRICS
@@ -22,7 +24,8 @@ from experiments.saved_runs.saved_config import load_config
 
 ARCHIVE = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "trainings"
 _FOLDER = FolderName()
-CURVES = ("auc", "loss", "accuracy")
+TimedCurve = dict[float, float]
+CURVES = ("auc", "loss", "accuracy", "mse", "median_relative_error", "nll")
 """Validation metrics whose curves are kept."""
 
 
@@ -73,7 +76,7 @@ def archive(run: Path, name: str, data: str, task: str | None = None) -> Path:
 
 def _write_curves(run: Path, target: Path) -> None:
     found = read_curves(run / "logs" / "csv")
-    curves = {f"val_{name}": found.get(f"val/{name}", {}) for name in CURVES}
+    curves = {f"val_{n}": found[f"val/{n}"] for n in CURVES if found.get(f"val/{n}")}
     steps = sorted(set().union(*curves.values()))
     if not steps:  # models that are not trained by steps
         return
@@ -82,7 +85,7 @@ def _write_curves(run: Path, target: Path) -> None:
     writer.writerow(["step", *curves])
     for step in steps:  # loggers count from 0
         values = (curve.get(step) for curve in curves.values())
-        writer.writerow([step + 1, *("" if v is None else f"{v:.6f}" for v in values)])
+        writer.writerow([step + 1, *("" if v is None else f"{v:.6g}" for v in values)])
     write_text(target, lines.getvalue())
 
 
@@ -97,12 +100,30 @@ def archived_runs(task: str, network: str) -> list[Run]:
     return found
 
 
-def learning_curves(task: str) -> dict[str, list[Curve]]:
-    """Validation AUC by step of every archived run, by network."""
+def in_minutes(task: str, curves: Mapping[str, list[Curve]]) -> dict[str, list[TimedCurve]]:
+    """Curves of :func:`learning_curves` by minutes of training, of runs whose time is known."""
+    found: dict[str, list[TimedCurve]] = {}
+    for name, seeds in curves.items():
+        files = sorted((ARCHIVE / task / name).glob("*_curve.csv"))
+        for file, curve in zip(files, seeds, strict=True):
+            results = file.with_name(file.name.replace("_curve.csv", ".json"))
+            noted = read_metrics(results) if results.is_file() else {}
+            if noted.get("training_seconds") and noted.get("steps"):
+                minutes = noted["training_seconds"] / noted["steps"] / 60
+                timed = {minutes * step: value for step, value in curve.items()}
+                found.setdefault(name, []).append(timed)
+    return found
+
+
+def learning_curves(task: str) -> tuple[Headline, dict[str, list[Curve]]]:
+    """Validations of the figure of merit by step of every archived run, by network."""
     found: dict[str, list[Curve]] = {}
+    figure = AUC
     for file in sorted((ARCHIVE / task).glob("*/*_curve.csv")):
         with file.open(newline="") as handle:
-            rows = [row for row in csv.DictReader(handle) if row["val_auc"]]
-        curve = {int(row["step"]): float(row["val_auc"]) for row in rows}
+            rows = list(csv.DictReader(handle))
+        figure = next((h for h in HEADLINES if rows and f"val_{h.logged}" in rows[0]), figure)
+        column = f"val_{figure.logged}"
+        curve = {int(row["step"]): float(row[column]) for row in rows if row.get(column)}
         found.setdefault(file.parent.name, []).append(curve)
-    return found
+    return figure, found

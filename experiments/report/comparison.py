@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from experiments.errors import UserError
 from experiments.metrics.ensemble import ensemble_metrics
-from experiments.report.published import COLUMNS, published, value_with_error
+from experiments.report.headline import Headline, headline
+from experiments.report.published import published, value_with_error
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.metrics_file import read_metrics
 from experiments.saved_runs.same_data import Identity, read_identity
@@ -174,22 +175,27 @@ def _depth(option: str) -> tuple[int, str]:
     return option.count("."), option
 
 
-def data_efficiency(runs: list[Run]) -> dict[str, dict[int, list[float]]]:
-    """AUC of all seeds, by network and number of training jets."""
+def data_efficiency(runs: list[Run]) -> tuple[Headline, dict[str, dict[int, list[float]]]]:
+    """The figure of merit of all seeds, by network and number of training jets."""
     curves: dict[str, dict[int, list[float]]] = {}
+    figure = headline(runs[0].results)
     for run in runs:
         points = curves.setdefault(run.name, {})
-        jets, auc = run.results.get("jets", {}).get("train"), run.results.get("auc")
-        if not jets or auc is None:
-            raise UserError(f"{run.folder}: lacks auc or jets.train, which a curve is made of")
-        points.setdefault(jets, []).append(auc)
-    return curves
+        jets, value = run.results.get("jets", {}).get("train"), run.results.get(figure.name)
+        if not jets or value is None:
+            raise UserError(
+                f"{run.folder}: lacks {figure.name} or jets.train, which a curve is made of"
+            )
+        points.setdefault(jets, []).append(value)
+    return figure, curves
 
 
 def heading(column: str) -> str:
     """Heading of a metric as plain text."""
     if not column.startswith("rejection_"):
-        return {"auc": "AUC"}.get(column, column.replace("_", " "))
+        return {"auc": "AUC", "mse_times_1e5": "MSE × 1e5", "nll": "NLL"}.get(
+            column, column.replace("_", " ")
+        )
     name, _, efficiency = column.removeprefix("rejection_").rpartition("at_")
     return f"1/ε_B {name.rstrip('_')} ({efficiency})".replace("  ", " ")
 
@@ -233,7 +239,7 @@ def table(
     if len(tasks) > 1:
         raise UserError(f"runs of different tasks ({', '.join(tasks)}) have no common table")
     entry = published(tasks[0])
-    columns = entry.get("columns", COLUMNS)
+    columns = entry.get("columns", headline(runs[0].results).columns)
     header = ["network", "runs", *(heading(column) for column in columns)]
     body = rows(runs, columns, ensembles)
     if with_published:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from data.atomic import write_text
-from experiments.report.published import COLUMNS, published, value_with_error
+from experiments.report.headline import headline
+from experiments.report.published import published, value_with_error
 from experiments.saved_runs import run_directory
 
 _STYLE = """
@@ -24,7 +25,9 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px }
 def heading(column: str) -> str:
     """HTML heading of a metric: ``rejection_Hbb_at_0.5`` is 1/ε_B of Hbb at ε_S = 0.5."""
     if not column.startswith("rejection_"):
-        return {"auc": "AUC"}.get(column, html.escape(column))
+        return {"auc": "AUC", "mse_times_1e5": "MSE × 10<sup>5</sup>"}.get(
+            column, html.escape(column)
+        )
     name, _, efficiency = column.removeprefix("rejection_").rpartition("at_")
     name = f" {html.escape(name.rstrip('_'))}" if name else ""
     return f"1/ε<sub>B</sub>{name} (ε<sub>S</sub> = {efficiency})"
@@ -37,7 +40,7 @@ def _row(cells: list[str], tag: str = "td", css: str = "") -> str:
 
 def _comparison(task: str, results: dict[str, Any]) -> str:
     table = published(task)
-    columns = table.get("columns", COLUMNS)
+    columns = table.get("columns", headline(results).columns)
     rows = [_row(["network", *(heading(c) for c in columns)], "th")]
     ours = [value_with_error(results, column) for column in columns]
     rows.append(_row(["this run", *ours], css="ours"))

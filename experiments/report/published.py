@@ -6,9 +6,6 @@ import json
 from importlib import resources
 from typing import Any
 
-COLUMNS = ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3")
-"""Metrics in a table of a task without published figures."""
-
 
 def all_published() -> dict[str, Any]:
     """All published tables by task."""

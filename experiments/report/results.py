@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from data.atomic import write_text
-from experiments.metrics.scores import Scores
-from experiments.plots import curves, tagging
+from experiments.plots import curves
 from experiments.report.html import write_report
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.curves import read_curves
+from experiments.tasks.base import R, Task
 
 
 def save_results(
-    directory: Path,
-    cfg: DictConfig,
-    results: Mapping[str, Any],
-    scores: Scores,
-    classes: Sequence[str],
-    background: str | None,
+    directory: Path, cfg: DictConfig, results: Mapping[str, Any], task: Task[R], kept: R
 ) -> None:
-    """Write scores, plots, the report, and ``metrics.json``.
+    """Write what was kept of the test, plots, the report, and ``metrics.json``.
 
     Parameters
     ----------
@@ -33,14 +28,12 @@ def save_results(
         Directory and configuration of the run.
     results
         Content of ``metrics.json``.
-    scores
-        Scores of the test.
-    classes, background
-        Names of the classes, and of the one that others are discriminated from, if any.
+    task, kept
+        The task, and what it kept of the test.
     """
-    scores.save(directory / run_directory.SCORES, classes)
+    task.save(kept, directory)
     plots = directory / "plots"
-    tagging.plot_all(scores, classes, background, plots)
+    task.draw(kept, plots)
     history = read_curves(directory / "logs" / "csv")
     curves.plot_loss(history, plots)
     curves.plot_learning_rate(history, plots)

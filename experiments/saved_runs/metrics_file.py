@@ -40,6 +40,8 @@ _KINDS: dict[str, _Kind] = {
     **dict.fromkeys(("data", "device", "date"), _TEXT),
     "jets": (_are_counts, "numbers of jets by split"),
     **dict.fromkeys(("accuracy", "auc", "loss", "calibration_error"), _FIGURE),
+    **dict.fromkeys(("mse", "mse_times_1e5", "median_relative_error", "nll"), _FIGURE),
+    **dict.fromkeys(("classifier_auc", "largest_distance", "cuts_passed"), _FIGURE),
     **dict.fromkeys(("training_seconds", "jets_per_second", "waiting_for_data"), _FIGURE),
 }
 _SUFFIXES = ("_error", "_lower_limit_95")

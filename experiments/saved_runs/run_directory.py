@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data.atomic import write_text
+from data.events.final_state import FinalState
 from experiments.data.batch import DataSpec
 from experiments.errors import UserError
 from experiments.saved_runs import saved_config
@@ -26,6 +27,8 @@ from experiments.saved_runs.saved_config import read_json
 CONFIG = saved_config.CONFIG
 SPEC = "data_spec.json"
 SCORES = "test_scores.h5"
+PREDICTIONS = "test_predictions.h5"
+EVENTS = "test_events.h5"
 SYMMETRY = "symmetry.txt"
 METRICS = "metrics.json"
 RESUMES = saved_config.RESUMES
@@ -113,19 +116,31 @@ def read_spec(directory: Path) -> DataSpec:
     classes: Any = found.get("classes")
     if not (isinstance(scalars, int) and not isinstance(scalars, bool) and 0 <= scalars < 10_000):
         raise UserError(f"{file}: num_scalars must be a number of features, not {scalars!r}")
+    quantity: Any = found.get("quantity")  # which earlier versions did not know
+    if not (quantity is None or isinstance(quantity, str) and quantity):
+        raise UserError(f"{file}: quantity must be a name, not {quantity!r}")
+    flags: list[Any] = [found.get(name, False) for name in ("uncertain", "conditional")]
+    if not all(isinstance(flag, bool) for flag in flags):
+        raise UserError(f"{file}: uncertain and conditional must be true or false, not {flags}")
     names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    if not (names and len(classes) > 1 and len(set(classes)) == len(classes)):
+    state: Any = found.get("final_state")
+    try:
+        final_state = None if state is None else FinalState.from_plain(state)
+    except ValueError as error:
+        raise UserError(f"{file}: final_state: {error}") from error
+    least = 2 if quantity is None and final_state is None else 0
+    if not (names and len(classes) >= least and len(set(classes)) == len(classes)):
         raise UserError(f"{file}: classes must be two or more different names, not {classes!r}")
-    return DataSpec(scalars, tuple(classes))
+    return DataSpec(scalars, tuple(classes), quantity, flags[0], final_state, flags[1])
 
 
 def check_spec(directory: Path, spec: DataSpec) -> None:
     """Raise :class:`UserError` if a run was started with data of another specification."""
     if (directory / SPEC).is_file() and (noted := read_spec(directory)) != spec:
         raise UserError(
-            f"{directory / SPEC}: says {noted.num_scalars} features and classes "
-            f"{', '.join(noted.classes)}, and the sample has {spec.num_scalars} and "
-            f"{', '.join(spec.classes)}; go on with the sample that the run began with"
+            f"{directory / SPEC}: says {noted.num_scalars} features and {noted.described}, and the "
+            f"sample has {spec.num_scalars} and {spec.described}; go on with the sample that the "
+            "run began with"
         )
 
 
@@ -160,7 +175,20 @@ def check_places(directory: Path) -> None:
     UserError
         If a directory, or anything else, is in the place of a file, or the reverse.
     """
-    files = (LAST, BEST, CONFIG, SPEC, IDENTITY, SCORES, SYMMETRY, METRICS, COMMAND, RESUMES)
+    files = (
+        LAST,
+        BEST,
+        CONFIG,
+        SPEC,
+        IDENTITY,
+        SCORES,
+        PREDICTIONS,
+        EVENTS,
+        SYMMETRY,
+        METRICS,
+        COMMAND,
+        RESUMES,
+    )
     for name in (*files, "report.html"):
         place = directory / name
         if place.is_symlink() or place.exists():

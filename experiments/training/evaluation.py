@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 from lightning import Trainer
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.cli import ROOT
 from experiments.errors import UserError
@@ -22,7 +22,8 @@ from experiments.saved_runs import run_directory
 from experiments.saved_runs.checkpoints import check_fits, load_best
 from experiments.saved_runs.same_data import check_identity, identity_of, read_identity
 from experiments.saved_runs.saved_config import load_config
-from experiments.tasks.classification import Classification
+from experiments.tasks.base import Task
+from experiments.tasks.building import build_task, spec_for_model
 
 _LIMITS = ("limit", "eval_limit")
 
@@ -52,20 +53,16 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     trained = load_config(run, needs, trust)
     changes = {"path": data, **{name: 0 for name in _LIMITS if name in trained.data}}
     cfg = OmegaConf.merge(trained, {"data": changes})
+    assert isinstance(cfg, DictConfig)
     datamodule = instantiate(cfg.data)
     datamodule.setup("test")
     spec = run_directory.read_spec(run)
-    if datamodule.spec != spec:
+    if spec_for_model(cfg, datamodule.spec) != spec:
         raise UserError(
-            f"{data}: classes {', '.join(datamodule.spec.classes)}; the run knows "
-            f"{', '.join(spec.classes)}"
+            f"{data}: {datamodule.spec.described}; the run knows "
+            f"{spec.described.removeprefix('classes ')}"
         )
-    task = instantiate(cfg.task)(
-        spec=spec,
-        model=instantiate(cfg.model)(spec=spec),
-        optimizer=instantiate(cfg.optimizer),
-        scheduler=instantiate(cfg.scheduler),
-    )
+    task, _ = build_task(cfg, spec)
     weights: dict[str, Any] = {}
     if hasattr(task.model, "fit"):
         own = instantiate(trained.data)
@@ -88,7 +85,7 @@ def evaluate(run: Path, data: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def _load_weights(run: Path, task: Classification) -> dict[str, Any]:
+def _load_weights(run: Path, task: Task[Any]) -> dict[str, Any]:
     """Load the weights that the run tested; returns name and step of the checkpoint."""
     path, checkpoint = load_best(run)
     check_fits(task, {**checkpoint, "optimizer_states": []}, path)

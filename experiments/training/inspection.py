@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,8 +25,9 @@ def last_events(batch: EventBatch, count: int) -> EventBatch:
     lengths = batch.packing.lengths[-count:]
     rows = sum(lengths)
     packing = Packing.from_lengths(lengths).to(batch.fourmomenta.device)
+    condition = None if batch.condition is None else batch.condition[-count:]
     return EventBatch(
-        batch.fourmomenta[-rows:], batch.scalars[-rows:], packing, batch.target[-count:]
+        batch.fourmomenta[-rows:], batch.scalars[-rows:], packing, batch.target[-count:], condition
     )
 
 
@@ -97,22 +98,34 @@ class _TotalOnly(ModuleTracker):
         pass
 
 
-def flops_per_event(model: nn.Module, batch: EventBatch) -> float:
+def flops_per_event(
+    model: nn.Module, given: Any, call: Callable[[Any], Any] | None = None
+) -> float:
     """Count floating-point operations of matrix products and attention per event, forward.
 
     As is customary, elementwise operations are left out, and a multiply-add counts as two. What is
     counted are the formulas in plain torch: inside of the counter, they run in place of kernels.
+
+    Parameters
+    ----------
+    model
+        Is counted.
+    given
+        A batch, or what else ``call`` takes, whose length is the number of events.
+    call
+        Calls the model; None for the model itself.
     """
+    call = model if call is None else call
     training = model.training
     model.eval()
     counter = FlopCounterMode(display=False, custom_mapping=_UNKNOWN)
     counter.mod_tracker = _TotalOnly()
     with torch.no_grad():
-        model(batch)  # what is built once, on first use, does not count
+        call(given)  # what is built once, on first use, does not count
         with counter:
-            model(batch)
+            call(given)
     model.train(training)
-    return counter.get_total_flops() / len(batch)
+    return counter.get_total_flops() / len(given)
 
 
 def peak_memory(device: torch.device) -> float:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from data.atomic import write_text
 from experiments.data.batch import EventBatch
 from experiments.saved_runs import run_directory
-from experiments.tasks.classification import Classification
+from experiments.tasks.base import Task
 from experiments.training.callbacks.throughput import JetsPerSecond
 from experiments.training.inspection import flops_per_event, last_events, peak_memory, symmetry
 
@@ -48,7 +48,7 @@ def _typical(loader: Any) -> EventBatch:
 
 
 def _inspected(
-    task: Classification, datamodule: Any, directory: Path, device: torch.device
+    task: Task[Any], datamodule: Any, directory: Path, device: torch.device
 ) -> dict[str, Any]:
     """Symmetry, operations and memory; writes the table of symmetries to ``symmetry.txt``."""
     found: dict[str, Any] = {"peak_memory_gb": peak_memory(device)}
@@ -58,17 +58,23 @@ def _inspected(
     model = task.model.to(device)
     found["flops_at_particles"] = batch.packing.num_tokens / len(batch)
     # Before the symmetry test, which copies the model to float64.
-    found["flops_per_jet"] = _attempt("operations", lambda: flops_per_event(model, batch))
-    features, few = datamodule.prepare.features, last_events(batch, 4)
+    given = task.presented(batch)
+    found["flops_per_jet"] = _attempt(
+        "operations", lambda: flops_per_event(model, given, task.raw_outputs)
+    )
+    if not task.has_invariant_outputs:
+        return {**found, "symmetry": None}
+    prepare: Any = getattr(datamodule, "prepare", None)
+    features, few = getattr(prepare, "features", ()), last_events(batch, 4)
     symmetries = _attempt("symmetry", lambda: symmetry(model, few, features))
     if symmetries is not None:
         write_text(directory / run_directory.SYMMETRY, f"{symmetries}\n")
     return {**found, "symmetry": None if symmetries is None else symmetries.symmetry}
 
 
-def _name_of_best(best: ModelCheckpoint | None) -> str:
+def _name_of_best(best: ModelCheckpoint | None, task: Task[Any]) -> str:
     """Name of the best validation, by what chose the weights; a search maximises the AUC alone."""
-    monitor = "val/auc" if best is None or best.monitor is None else best.monitor
+    monitor = f"val/{task.shown}" if best is None or best.monitor is None else best.monitor
     return "best_" + monitor.replace("/", "_")
 
 
@@ -87,7 +93,7 @@ def _attempt(what: str, measure: Callable[[], _Measured]) -> _Measured | None:
 
 def gather(
     cfg: DictConfig,
-    task: Classification,
+    task: Task[Any],
     trainer: Trainer,
     datamodule: Any,
     directory: Path,
@@ -113,7 +119,7 @@ def gather(
     score = None if best is None else best.best_model_score
     return {
         **task.test_metrics,
-        _name_of_best(best): None if score is None else float(score),
+        _name_of_best(best, task): None if score is None else float(score),
         **_inspected(task, datamodule, directory, trainer.strategy.root_device),
         "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
         "jets_per_second": measured and measured.rate,
@@ -122,7 +128,7 @@ def gather(
         "steps": trainer.global_step,
         "jets": datamodule.num_jets(),
         **({"skipped": datamodule.skipped()} if hasattr(datamodule, "skipped") else {}),
-        "data": str(cfg.data.path),
+        "data": getattr(datamodule, "source", str(cfg.data.path)),
         "attention_requested": cfg.attention.name,
         "attention_executed": getattr(task.model, "executed_attention", "none"),
         "device": str(trainer.strategy.root_device),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from data import signals
 from experiments.cli import ROOT
@@ -35,7 +33,8 @@ from experiments.saved_runs.same_data import (
     identity_of,
     read_identity,
 )
-from experiments.tasks.classification import Classification
+from experiments.tasks.base import Task
+from experiments.tasks.building import build_task, spec_for_model
 from experiments.training import resume
 from experiments.training.checks.run import check_run
 from experiments.training.failures import explained_after_training, explained_failures, restoring
@@ -76,11 +75,11 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     datamodule = instantiate(cfg.data)
     datamodule.setup()
-    spec = datamodule.spec
+    spec = spec_for_model(cfg, datamodule.spec)
     if resumption is not None:
         run_directory.check_spec(directory, spec)
     identity = _compared_jets(cfg, directory, datamodule, resumption) if first else None
-    task, make_model = _task(cfg, spec)
+    task, make_model = build_task(cfg, spec)
     trainer = _trainer(cfg)
     step = 0
     if checkpoint is not None:
@@ -105,18 +104,6 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
             return _test_and_report(
                 cfg, trainer, task, datamodule, make_model, seconds, revision, checkpoint
             )
-
-
-def _task(cfg: DictConfig, spec: DataSpec) -> tuple[Classification, Callable[[], nn.Module]]:
-    """Build the task and its model; returns also the function that makes a model."""
-    make_model = partial(instantiate(cfg.model), spec=spec)
-    task = instantiate(cfg.task)(
-        spec=spec,
-        model=make_model(),
-        optimizer=instantiate(cfg.optimizer),
-        scheduler=instantiate(cfg.scheduler),
-    )
-    return task, make_model
 
 
 def _begin(
@@ -214,7 +201,7 @@ def _children_end_too(trainer: Trainer) -> Iterator[None]:
         raise
 
 
-def _fit(trainer: Trainer, task: Classification, datamodule: Any, checkpoint: Path | None) -> float:
+def _fit(trainer: Trainer, task: Task[Any], datamodule: Any, checkpoint: Path | None) -> float:
     """Train; returns the seconds it took."""
     start = time.perf_counter()
     # Our checkpoints contain only tensors and plain types.
@@ -233,7 +220,7 @@ def _fit(trainer: Trainer, task: Classification, datamodule: Any, checkpoint: Pa
 def _test_and_report(
     cfg: DictConfig,
     trainer: Trainer,
-    task: Classification,
+    task: Task[Any],
     datamodule: Any,
     make_model: Any,
     seconds: float,
@@ -255,8 +242,8 @@ def _test_and_report(
     results: dict[str, Any] = dict(task.test_metrics)
     if trainer.is_global_zero:
         results = gather(cfg, task, trainer, datamodule, directory, seconds, revision)
-        assert task.test_scores is not None
-        save_results(directory, cfg, results, task.test_scores, task.spec.classes, task.background)
+        assert task.test_results is not None
+        save_results(directory, cfg, results, task, task.test_results)
         _print_summary(directory, results)
     return results
 
@@ -264,7 +251,11 @@ def _test_and_report(
 def _print_summary(directory: Path, results: dict[str, Any]) -> None:
     rejections = [n for n in results if n.startswith("rejection") and "_at_" in n]
     plain = [n for n in rejections if not n.endswith(("_error", "_lower_limit_95"))]
-    for name in ("auc", "accuracy", *plain, "loss"):
+    wanted = (
+        "auc", "accuracy", *plain, "loss", "mse_times_1e5", "median_relative_error", "nll",
+        "classifier_auc", "cuts_passed",
+    )  # fmt: skip
+    for name in (name for name in wanted if name in results):
         print(f"{name:>24}  {value_with_error(results, name)}")
     rate = results["jets_per_second"]
     print(f"{'jets per second':>24}  {'–' if rate is None else format(rate, '.0f')}")

@@ -24,7 +24,7 @@ from lgatr.nets.base import Network
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-    from experiments.tasks.classification import Classification
+    from experiments.tasks.base import Task
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -65,7 +65,7 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(model, mesh=mesh)
 
 
-def load_weights(task: Classification, weights: Mapping[str, Tensor]) -> None:
+def load_weights(task: Task[Any], weights: Mapping[str, Tensor]) -> None:
     """Load full weights into a task, sharded or not."""
     if isinstance(task.model, FSDPModule):
         options = StateDictOptions(full_state_dict=True)
@@ -74,7 +74,7 @@ def load_weights(task: Classification, weights: Mapping[str, Tensor]) -> None:
         task.load_state_dict(weights)
 
 
-def assemble(task: Classification, make: Callable[[], nn.Module]) -> None:
+def assemble(task: Task[Any], make: Callable[[], nn.Module]) -> None:
     """Replace the sharded model of a task by a full one, on the first process.
 
     All processes must call this.

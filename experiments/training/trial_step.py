@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from experiments.data.batch import EventBatch
-from experiments.tasks.classification import Classification
+from experiments.tasks.base import Task
 
 _OF_THE_RUN = (
     "accumulate_grad_batches", "accelerator", "callbacks", "check_val_every_n_epoch", "devices",
@@ -31,7 +31,7 @@ _OF_THE_RUN = (
 class _Trial(lightning.LightningModule):
     """Loss and optimizer of a task, without its logging and its recorded steps."""
 
-    def __init__(self, task: Classification, max_steps: int) -> None:
+    def __init__(self, task: Task[Any], max_steps: int) -> None:
         super().__init__()
         self.model, self.max_steps = task.model, max_steps
         # In a tuple, so that the task is not registered as a submodule.
@@ -39,21 +39,21 @@ class _Trial(lightning.LightningModule):
 
     def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor:
         (task,) = self._task
-        return task.loss_of(task.checked(self.model(batch), batch), batch)
+        given = task.presented(batch)
+        return task.loss_of(task.checked(task.raw_outputs(given), given), given)
 
     def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
         (task,) = self._task
         with torch.autocast(self.device.type, enabled=False):
-            task.checked(self.model(batch), batch)
+            given = task.presented(batch)
+            task.checked(task.raw_outputs(given), given)
 
     def configure_optimizers(self) -> Any:
         (task,) = self._task
         return task.optimizer_and_schedule(self.max_steps)
 
 
-def try_step(
-    cfg: DictConfig, task: Classification, batch: EventBatch, device: torch.device
-) -> None:
+def try_step(cfg: DictConfig, task: Task[Any], batch: EventBatch, device: torch.device) -> None:
     """Train and validate on one batch, with the precision, clipping and optimizer of a run.
 
     Weights, buffers and random-number generators are restored.
@@ -69,6 +69,9 @@ def try_step(
     device
         Device of the training; other processes are not involved.
     """
+    for name, part in task.named_children():
+        if name != "model":  # which Lightning moves
+            part.to(device)
     with _restored(task.model), _uncompiled(task.model), tempfile.TemporaryDirectory() as folder:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run itself gives them

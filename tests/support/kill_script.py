@@ -27,10 +27,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import hydra  # noqa: F401
 
 import run as program
+from data.events import files
+from data.events.final_state import Cuts, FinalState
 from data.signals import one_line_interrupts
 from experiments.saved_runs.curves import read_rows
-from experiments.tasks.classification import Classification
+from experiments.tasks.base import Task
+from experiments.tasks.generation import Generation
 from experiments.training import resume, runner  # noqa: F401
+from support.flows import flow_events
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PHASES = {"training": 0.03, "validation": 0.02, "test": 0.05, "report": 2.0, "start": 3.0}
@@ -40,24 +44,45 @@ OF_THIS_MACHINE = (
     "git_revision", "versions",
 )  # fmt: skip
 COMMON = (
-    "model=transformer_small", "model.num_blocks=1", "model.dropout=0.1",
     "trainer.max_steps=64", "trainer.val_check_interval=10", "trainer.log_every_n_steps=3",
     "callbacks.progress=null", "optimizer.lr=3e-3",
 )  # fmt: skip
+TAGGER = ("model=transformer_small", "model.num_blocks=1", "model.dropout=0.1")
+EVENTS = "events.h5"
 SETUPS = {
     "in memory": (
-        "experiment=toptagging", "data.limit=500", "data.eval_limit=300", "data.batch_size=32",
+        *TAGGER, "experiment=toptagging", "data.limit=500", "data.eval_limit=300",
+        "data.batch_size=32",
         "data.eval_token_budget=1000",
     ),
     "workers": (
-        "experiment=toptagging", "data.limit=200", "data.eval_limit=200", "data.batch_size=16",
+        *TAGGER, "experiment=toptagging", "data.limit=200", "data.eval_limit=200",
+        "data.batch_size=16",
         "data.num_workers=1", "callbacks.early_stopping.patience=1",
     ),
     "streamed": (
-        "experiment=quarkgluon", "data.limit=400", "data.eval_limit=200", "data.batch_size=16",
+        *TAGGER, "experiment=quarkgluon", "data.limit=400", "data.eval_limit=200",
+        "data.batch_size=16",
         "data.chunk_size=50", "data.mix=2",
     ),
+    "amplitudes": (
+        "experiment=amplitudes", "data.process=zg", "data.events=500", "data.eval_events=200",
+        "data.batch_size=32", "data.eval_batch_size=50", "model=transformer_amplitudes",
+        "model.num_blocks=1", "model.dropout=0.1", "task.uncertainty=true", "scheduler=plateau",
+        "scheduler.patience=1",
+    ),
+    "generation": (
+        "experiment=ttbar", f"data.path={EVENTS}", "data.batch_size=32", "data.eval_batch_size=10",
+        "model=mlp_flow", "model.hidden_channels=16", "task.solver.step=0.25",
+        "task.nll_events=15", "task.test_nll_events=15", "task.classifier.epochs=2",
+    ),
 }  # fmt: skip
+
+
+RESULTS = {
+    "test_scores.h5": "logits", "test_predictions.h5": "predicted", "test_events.h5": "generated",
+}  # fmt: skip
+"""What a test leaves of each event, by the kind of task."""
 
 
 def arm(phase: str, count: int, delay: float, signum: int) -> None:
@@ -83,11 +108,12 @@ def arm(phase: str, count: int, delay: float, signum: int) -> None:
         setattr(owner, name, outer)
 
     if phase == "training":
-        before(Classification, "training_step")
+        before(Task, "training_step")
     elif phase == "validation":
-        before(Classification, "validation_step", lambda task, *_: task.trainer.validating)
+        before(Task, "validation_step", lambda task, *_: task.trainer.validating)
     elif phase == "test":
-        before(Classification, "test_step")
+        before(Task, "test_step")
+        before(Generation, "test_step")
     elif phase == "report":
         before(runner, "gather")
     else:
@@ -133,8 +159,10 @@ def outcome(folder: Path) -> dict:
         saved = torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True)
         found[name] = {k: v.double().sum().item() for k, v in saved["state_dict"].items()}
         found[name]["step"] = saved["global_step"]
-    with h5py.File(folder / "test_scores.h5") as file:
-        found["scores"] = file["logits"][:].tolist()
+    for name in RESULTS:
+        if (folder / name).is_file():
+            with h5py.File(folder / name) as file:
+                found["results"] = file[RESULTS[name]][:].tolist()
     return found
 
 
@@ -148,7 +176,8 @@ def differences(ours: dict, theirs: dict) -> list[str]:
 
 def trial(number: int, folder: Path, whole: dict, draw: random.Random) -> dict:
     """Kill a run once or twice, let it end, and compare."""
-    name = list(SETUPS)[number % len(SETUPS)]
+    # Each setup meets each phase in turn.
+    name = list(SETUPS)[(number + number // len(PHASES)) % len(SETUPS)]
     phase = list(PHASES)[number % len(PHASES)]
     killed, log = folder / f"killed_{number}", folder / f"log_{number}"
     kills, problems, statuses = [], [], []
@@ -181,11 +210,22 @@ def trial(number: int, folder: Path, whole: dict, draw: random.Random) -> dict:
             "problems": problems}  # fmt: skip
 
 
+def write_events(path: Path) -> None:
+    """Whole events of independent particles."""
+    state = FinalState(("b1", "q1", "q2", "b2", "q3", "q4"), (None,) * 6, Cuts(20.0, 0.2, 5.0))
+    torch.manual_seed(0)
+    p = flow_events(state, 300).numpy()
+    parts = {"train": p[:240], "val": p[240:270], "test": p[270:]}
+    files.write(path, {name: files.Sample(x, None, state) for name, x in parts.items()}, {})
+
+
 def main(folder: Path, trials: int, seed: int) -> None:
     torch.set_num_threads(1)
     for signum in SIGNALS[1:]:  # under nohup, or in the background, some would be ignored
         signal.signal(signum, signal.SIG_DFL)
     whole = {}
+    write_events(folder / EVENTS)
+    os.chdir(folder)
     for name, options in SETUPS.items():
         target = folder / name.replace(" ", "_")
         log = folder / "log"

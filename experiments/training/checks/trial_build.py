@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,18 +15,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.data.batch import DataSpec
 from experiments.errors import UserError
+from experiments.options.signatures import find
+from experiments.tasks.building import build_task, spec_for_model
+from experiments.tasks.classification import Classification
 
 _COPIES = 4  # weights, gradients, two moments
 
 
 def _specification(cfg: DictConfig, features: int) -> DataSpec:
-    """Specification of a data set with the classes that the task names, at least two."""
-    named = [cfg.task.get("background"), *(cfg.task.get("efficiencies") or {})]
-    classes = dict.fromkeys(str(name) for name in named if name is not None)
-    for name in ("background", "signal"):
-        if len(classes) < 2:
-            classes[name] = None
-    return DataSpec(features, tuple(classes))
+    """Specification of a data set that the task fits."""
+    task: Any = find(cfg.task._target_)
+    of_task = getattr(task, "spec_on_trial", Classification.spec_on_trial)
+    spec = spec_for_model(cfg, of_task(features, cfg.task))
+    return replace(spec, conditional=bool(cfg.data.get("conditional", False)))
 
 
 def _memory() -> int:
@@ -72,12 +74,7 @@ def build(cfg: DictConfig) -> None:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _check_size(copy, spec)
-        task = instantiate(cfg.task)(
-            spec=spec,
-            model=instantiate(copy.model)(spec=spec),
-            optimizer=instantiate(cfg.optimizer),
-            scheduler=instantiate(cfg.scheduler),
-        )
+        task, _ = build_task(copy, spec)
         if not hasattr(task.model, "fit") and hasattr(task, "make_optimizer"):
             instantiate(cfg.scheduler)(task.make_optimizer(), total_steps=cfg.trainer.max_steps)
         _build_trainer(cfg)

@@ -50,6 +50,20 @@ def runs(tmp_path):
     ]
 
 
+def test_runs_of_a_regression(tmp_path, capsys):
+    """Tables and curves that look for an AUC."""
+    runs = [make_run(tmp_path / str(n), n, 0.9, task="amplitudes_z4g") for n in (1, 2)]
+    for number, run in enumerate(runs):
+        mse = {"mse_times_1e5": 20.0 + number, "mse_times_1e5_error": 1.0}
+        results = {**mse, "jets": {"train": 1000}, "seed": number}
+        (Path(run) / "metrics.json").write_text(json.dumps(results))
+    main([*runs, "--curve", str(tmp_path / "curve.png")])
+    out = capsys.readouterr().out
+    assert "MSE × 1e5" in out and "20.50±0.71" in out and "| 137±2 |" in out
+    figure, curves = data_efficiency([Run.read(Path(run)) for run in runs])
+    assert figure.small and list(curves.values()) == [{1000: [20.0, 21.0]}]
+
+
 def test_seeds_are_one_row(runs, capsys):
     main([*runs, "--no-published"])
     lines = capsys.readouterr().out.splitlines()
@@ -196,8 +210,9 @@ def test_data_efficiency(tmp_path, runs):
         file = Path(run) / "metrics.json"
         results = json.loads(file.read_text()) | {"jets": {"train": 1000 * (1 + k % 2)}}
         file.write_text(json.dumps(results))
-    curves = data_efficiency([Run.read(Path(run)) for run in runs])
+    figure, curves = data_efficiency([Run.read(Path(run)) for run in runs])
     assert curves["toptagging, LGATrTagger"] == {1000: [0.985, 0.987], 2000: [0.986]}
+    assert figure.name == "auc"
     main([*runs, "--curve", str(tmp_path / "curve.png")])
     assert (tmp_path / "curve.png").stat().st_size > 5000
 
@@ -265,11 +280,11 @@ class TestKeep:
         assert json.loads((kept / "own" / "Mine" / "1.json").read_text())["data"] == "some jets"
         text = (kept / "own" / "Mine" / "1_curve.csv").read_text()
         assert text.splitlines() == [
-            "step,val_auc,val_loss,val_accuracy",
-            "10,0.950000,0.200000,",
-            "20,0.970000,0.100000,",
+            "step,val_auc,val_loss",
+            "10,0.95,0.2",
+            "20,0.97,0.1",
         ]
-        assert archive.learning_curves("own") == {"Mine": [{10: 0.95, 20: 0.97}]}
+        assert archive.learning_curves("own")[1] == {"Mine": [{10: 0.95, 20: 0.97}]}
         reproduce.main(["--curves", str(tmp_path / "plots")])
         printed = capsys.readouterr().out
         assert "| Mine | 1 |" in printed and "plots/learning_own.png" in printed

@@ -16,6 +16,8 @@ from support.commands import python, run
 from support.slow import slow_but_for
 
 EXPERIMENTS = sorted(p.stem for p in (CONFIG_DIR / "experiment").glob("*.yaml"))
+OTHER_TASKS = ("amplitudes",)
+"""Experiments without classes, which have tests of their own beside their task."""
 MINI = {
     name: f"data.path={ROOT / 'data' / file}"
     for name, file in [
@@ -40,7 +42,7 @@ def test_experiment_files_are_short():
 
 def experiments():
     """By default that of the README."""
-    return slow_but_for(["toptagging"], EXPERIMENTS)
+    return slow_but_for(["toptagging"], [e for e in EXPERIMENTS if e not in OTHER_TASKS])
 
 
 @pytest.mark.parametrize("experiment", experiments())

@@ -1,0 +1,1 @@
+"""Normalizing flows of events: coordinates, base distributions, velocity fields, likelihoods."""
