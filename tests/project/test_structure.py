@@ -94,8 +94,8 @@ def test_nobody_writes_to_a_config():
 
 # Rooms of the experiments, in the order in which they may import each other; commands come last.
 ROOMS = [
-    "errors", "options", "cli", "data", "saved_runs", "models", "metrics", "tasks", "plots",
-    "report", "training",
+    "errors", "options", "cli", "data", "flows", "saved_runs", "models", "metrics", "plots",
+    "tasks", "report", "training",
 ]  # fmt: skip
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 

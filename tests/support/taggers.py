@@ -10,6 +10,14 @@ from experiments.cli import CONFIG_DIR
 from experiments.data.batch import DataSpec, EventBatch
 from lgatr import Packing
 
+OTHERS = ("autoregressive", "dsi", "mlp")
+_OTHER_TASKS = ("_amplitudes", "_flow", "_unfolding")
+TAGGERS = sorted(
+    path.stem
+    for path in (CONFIG_DIR / "model").glob("*.yaml")
+    if path.stem not in OTHERS and not any(task in path.stem for task in _OTHER_TASKS)
+)
+"""Models of the configuration that tag jets; those of other tasks are the same, or no taggers."""
 SPEC = DataSpec(2, ("a", "b", "c"))
 LENGTHS = (3, 1, 7, 2)
 

@@ -18,10 +18,14 @@ from experiments.errors import UserError
 from experiments.models import onnx_export as command
 from experiments.models.onnx_padded_tagger import PaddedTagger
 from lgatr import Packing
+from support.taggers import TAGGERS
 
 WITHOUT = {"bdt": "skl2onnx", "lloca": "at random", "pelican": "whose length ONNX cannot know"}
-MODELS = sorted({path.stem for path in (CONFIG_DIR / "model").glob("*.yaml")} - set(WITHOUT))
-EXPERIMENTS = sorted(path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml"))
+MODELS = sorted(set(TAGGERS) - set(WITHOUT))
+OF_OTHER_TASKS = {"amplitudes", "amplitudes_paper", "ttbar", "ttbar_paper", "unfolding", "zmumu"}
+EXPERIMENTS = sorted(
+    {path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml")} - OF_OTHER_TASKS
+)
 FEATURES = ("log_pt", "delta_r", "charge", "d0")
 
 

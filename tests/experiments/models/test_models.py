@@ -18,10 +18,10 @@ from experiments.models.baselines.layout import pad_events, pairs, with_referenc
 from experiments.models.observables import NAMES, observables
 from lgatr import Packing
 from support import lorentz
-from support.taggers import LENGTHS, SPEC, batch, build
+from support.taggers import LENGTHS, SPEC, TAGGERS, batch, build
 
 # Trees have nothing to say before they are trained.
-MODELS = sorted({p.stem for p in (CONFIG_DIR / "model").glob("*.yaml")} - {"bdt"})
+MODELS = sorted(set(TAGGERS) - {"bdt"})
 
 
 @pytest.mark.parametrize("name", MODELS)

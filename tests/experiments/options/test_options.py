@@ -31,7 +31,9 @@ CHOICES = [
     for folder in sorted(CONFIG_DIR.iterdir())
     if folder.is_dir()
     for file in sorted(folder.glob("*.yaml"))
-    if file.stem not in ("optuna", "slurm")  # of plugins; they change Hydra alone
+    # Plugins change Hydra alone; data of other tasks go with experiments of their own.
+    if file.stem not in ("optuna", "optuna_mse", "slurm", "amplitudes", "events")
+    or folder.name == "experiment"
 ]
 UNFIT: list[Any] = [
     None, True, "abc", "", "1", -1, 0, 1.5, 10**30, math.inf, -math.inf, math.nan, [], [1, "a"],

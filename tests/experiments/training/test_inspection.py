@@ -113,7 +113,10 @@ def test_each_is_measured_if_the_other_fails(fails, tmp_path, monkeypatch):
         raise AssertionError("no")
 
     monkeypatch.setattr(results, fails, refuse)
-    task = SimpleNamespace(model=Tagger(1))
+    model = Tagger(1)
+    task = SimpleNamespace(
+        model=model, presented=lambda b: b, raw_outputs=model, has_invariant_outputs=True
+    )
     data = SimpleNamespace(test_dataloader=lambda: [batch()], prepare=SimpleNamespace(features=()))
     what = "operations" if fails == "flops_per_event" else "symmetry"
     with pytest.warns(UserWarning, match=f"{what} could not be measured .AssertionError: no"):

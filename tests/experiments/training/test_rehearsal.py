@@ -56,7 +56,7 @@ def test_odd_names_of_classes(cfg):
 
 def test_models_that_do_not_fit(cfg):
     data, classes = make_data([0, 1] * 10), ("background", "signal")
-    with pytest.raises(UserError, match=r"logits of shape \(4, 1\), not \(4, 3\)"):
+    with pytest.raises(UserError, match=r"outputs of shape \(4, 1\), not \(4, 3\)"):
         rehearse(cfg, make_task(classes, Sums(3)), data, CPU)
 
     class Broken(Sums):
@@ -77,7 +77,7 @@ def test_classes_without_jets(cfg, tmp_path):
         task.metrics_of(scores)
     found = task.metrics_of(scores, allow_absent=True)
     assert found["auc"] is None and "no jets of background" in found["undefined"]
-    save_results(tmp_path / "run", cfg, found, scores, task.spec.classes, None)
+    save_results(tmp_path / "run", cfg, found, task, scores)
     kept = json.loads((tmp_path / "run/metrics.json").read_text())
     assert kept["accuracy"] == found["accuracy"] and kept["auc"] is None
 
