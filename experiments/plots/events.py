@@ -12,7 +12,7 @@ import numpy as np
 from data.events.final_state import FinalState, FloatArray
 from experiments.metrics.event_observables import Resonances, observables
 from experiments.metrics.generated import Generated
-from experiments.plots.style import new_figure, save
+from experiments.plots.style import new_panels, save
 
 _BINS = 40
 _RATIO = 0.5
@@ -70,20 +70,14 @@ def plot_panels(pairs: Mapping[str, Pair], name: str, directory: Path) -> None:
         Directory of the plot.
     """
     columns = min(_COLUMNS, len(pairs))
-    rows = math.ceil(len(pairs) / columns)
-    figure, axes = new_figure(
-        nrows=2 * rows, ncols=columns, squeeze=False, height_ratios=(3, 1) * rows
-    )
-    figure.set_size_inches(5 * columns, 4.5 * rows)
-    for place in range(rows * columns):
-        row, column = divmod(place, columns)
-        above, below = axes[2 * row, column], axes[2 * row + 1, column]
+    figure, panels = new_panels(columns, math.ceil(len(pairs) / columns))
+    for place, (above, below) in enumerate(panels):
         if place < len(pairs):
             _draw(list(pairs.values())[place], above, below)
         else:
             above.axis("off")
             below.axis("off")
-    axes[0, 0].legend(fontsize=12)
+    panels[0][0].legend(fontsize=12)
     save(figure, directory, name)
 
 

@@ -20,10 +20,37 @@ from data.atomic import atomic_path
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 
+_PANEL = 5.0, 5.0
+"""Inches."""
+
+
 def new_figure(**options: Any) -> tuple[Figure, Any]:
     """Make a figure with one set of axes in the style of the LHC experiments."""
     with plt.style.context([mplhep.style.CMS, {"figure.figsize": (7, 6), "font.size": 15}]):
         return plt.subplots(layout="constrained", **options)
+
+
+def new_panels(columns: int, rows: int) -> tuple[Figure, list[tuple[Any, Any]]]:
+    """Make a figure of panels, each a pair of axes, a low one below another.
+
+    Without the constrained layout, which takes seconds for many panels, in each format.
+    """
+    width, height = _PANEL[0] * columns, _PANEL[1] * rows
+    with plt.style.context([mplhep.style.CMS, {"font.size": 15}]):
+        figure = plt.figure(figsize=(width, height))
+        grid = figure.add_gridspec(
+            rows, columns, left=1.0 / width, right=1 - 0.2 / width, bottom=0.8 / height,
+            top=1 - 0.3 / height, wspace=0.3, hspace=0.25,
+        )  # fmt: skip
+        pairs = []
+        for place in range(rows * columns):
+            cell = grid[divmod(place, columns)]
+            inner = cell.subgridspec(2, 1, height_ratios=(3, 1), hspace=0.06)
+            above, below = figure.add_subplot(inner[0]), figure.add_subplot(inner[1])
+            above.minorticks_off()
+            below.minorticks_off()
+            pairs.append((above, below))
+    return figure, pairs
 
 
 def save(figure: Figure, directory: Path, name: str) -> None:
