@@ -22,14 +22,18 @@ _GROUPS = {
     "delta_r": "distances",
 }  # fmt: skip
 """Files, by what names of observables begin with."""
-_MOST_PANELS = 12
+MOST_PANELS = 12
 
 Pair = tuple[FloatArray, FloatArray, str]
 """Values of the data and of generated events, and the label of the axis."""
 
 
 def plot_all(
-    results: Generated, state: FinalState, resonances: Resonances, directory: Path
+    results: Generated,
+    state: FinalState,
+    resonances: Resonances,
+    directory: Path,
+    most_panels: int = MOST_PANELS,
 ) -> None:
     """Draw every observable: transverse momenta, angles, masses, distances, resonances.
 
@@ -41,6 +45,8 @@ def plot_all(
         See :func:`.generation_metrics`.
     directory
         Directory of the plots.
+    most_panels
+        Of each figure; further observables are left out.
     """
     truth = observables(results.truth.numpy(), state, resonances)
     made = observables(results.made.numpy(), state, resonances)
@@ -50,7 +56,7 @@ def plot_all(
         file = "resonances" if name in decayed else _file_of(name)
         groups.setdefault(file, {})[name] = values, made[name][0], label
     for file, pairs in groups.items():
-        plot_panels(dict(list(pairs.items())[:_MOST_PANELS]), file, directory)
+        plot_panels(dict(list(pairs.items())[:most_panels]), file, directory)
 
 
 def _file_of(name: str) -> str:

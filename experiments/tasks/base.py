@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -252,10 +252,15 @@ class Task(lightning.LightningModule, Generic[R]):
         metrics = self.metrics_of(self._joined())
         values = {name: _number(metrics[name]) for name in self.validation_metrics}
         self.log_dict({f"val/{name}": value for name, value in values.items()})
-        self.log(f"val_{self.shown}", values[self.shown], prog_bar=True, logger=False)
+        name, value = self.on_bar(values)
+        self.log(name, value, prog_bar=True, logger=False)
         for config in self.trainer.lr_scheduler_configs:
             if hasattr(config.scheduler, "observe"):
                 config.scheduler.observe(values[self.followed])
+
+    def on_bar(self, values: Mapping[str, float]) -> tuple[str, float]:
+        """Name and value of what progress bars show, of the metrics of a validation."""
+        return f"val_{self.shown}", values[self.shown]
 
     def test_step(self, batch: EventBatch, batch_idx: int) -> None:
         """Keep results."""

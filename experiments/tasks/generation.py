@@ -195,4 +195,6 @@ class Generation(Task[Generated]):
 
     def draw(self, results: Generated, plots_directory: Path) -> None:
         """Observables of generated events over those of the data."""
-        plots.plot_all(results, self.state, self.resonances, plots_directory)
+        # On trial, one panel of each figure, because all of them take seconds.
+        most = 1 if results.truth is self._examples else plots.MOST_PANELS
+        plots.plot_all(results, self.state, self.resonances, plots_directory, most)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Regression(Task[Predictions]):
     results = Predictions
     logged = (
         *(f"val/{name}" for name in VALIDATION_METRICS),
-        *("val_mse", "loss", "loss_step", "loss_epoch"),
+        *("val_mse_times_1e5", "loss", "loss_step", "loss_epoch"),
     )
     """Metrics that callbacks can monitor."""
 
@@ -124,6 +124,10 @@ class Regression(Task[Predictions]):
     def metrics_of(self, results: Predictions, allow_absent: bool = False) -> dict[str, Any]:
         """Metrics of a whole sample, by :func:`.regression_metrics`."""
         return regression_metrics(results, float(self.std))
+
+    def on_bar(self, values: Mapping[str, float]) -> tuple[str, float]:
+        """The error in the units of the papers: bars show three digits."""
+        return "val_mse_times_1e5", 1e5 * values["mse"]
 
     def made_up(self) -> Predictions:
         """Random predictions of a few events."""

@@ -258,5 +258,6 @@ def _print_summary(directory: Path, results: dict[str, Any]) -> None:
     for name in (name for name in wanted if name in results):
         print(f"{name:>24}  {value_with_error(results, name)}")
     rate = results["jets_per_second"]
-    print(f"{'jets per second':>24}  {'–' if rate is None else format(rate, '.0f')}")
+    what = f"{'jets' if 'auc' in results else 'events'} per second"
+    print(f"{what:>24}  {'–' if rate is None else format(rate, '.0f')}")
     print(f"Report: {directory / 'report.html'}")
