@@ -127,9 +127,9 @@ class FlowMatching(Generation):
         squares = (outputs - given.target.to(outputs.dtype)).square().flatten(1).sum(1)
         return squares / self.flow.dimensions
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin with the same random numbers as in all validations."""
-        super().on_validation_epoch_start()
+    def begin_again(self) -> None:
+        """Begin with the same random numbers as in all validations, and in the test."""
+        super().begin_again()
         self._drawn = 0
 
     def log_density(self, momenta: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:

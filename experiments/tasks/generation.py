@@ -136,13 +136,17 @@ class Generation(Task[Generated]):
         """Mean loss of a batch."""
         return self.losses(outputs, given).mean()
 
-    def on_validation_epoch_start(self) -> None:
-        """Count events from the first."""
+    def begin_again(self) -> None:
+        """Count events from the first: before every validation, and the test."""
         self._first = 0
 
+    def on_validation_epoch_start(self) -> None:
+        """Before every validation."""
+        self.begin_again()
+
     def on_test_epoch_start(self) -> None:
-        """Count events from the first."""
-        self._first = 0
+        """Before the test."""
+        self.begin_again()
 
     def events_of(self, given: Any) -> EventBatch:
         """The events that were presented."""

@@ -37,9 +37,10 @@ def flow_events(state, count):
     return found[torch.from_numpy(state.passed(found.numpy()))][:count]
 
 
-def field(model, *options, state=PAIRS):
+def field(model, *options, state=PAIRS, conditional=False):
     """A velocity field of the configuration, in float64."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         overrides = [f"model={model}", *(f"model.{option}" for option in options)]
         cfg = compose("run", ["experiment=ttbar", *overrides, "attention=native"])
-    return instantiate(cfg.model)(spec=DataSpec(0, final_state=state)).double()
+    spec = DataSpec(0, final_state=state, conditional=conditional)
+    return instantiate(cfg.model)(spec=spec).double()

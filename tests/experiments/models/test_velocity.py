@@ -82,6 +82,30 @@ def test_fixed_masses_do_not_move(name):
     assert (found[:, :2, 3] == 0).all() and (found[:, 2, 3] != 0).all()
 
 
+@pytest.mark.parametrize("name", ["lgatr_unfolding", "lgatr_slim_unfolding"])
+def test_fields_with_a_condition(name):
+    """Each event its own condition, which is turned with the event around the beam."""
+    net, given = field(name, conditional=True), start()
+    given = given._replace(condition=flow_events(PAIRS, 5))
+    found = net(given)
+    assert found.shape == (5, 3, 4)
+    alone = FlowState(*(x[2:3] for x in given[:3]), given.coordinates, given.condition[2:3])
+    torch.testing.assert_close(net(alone), found[2:3])
+    other = given._replace(condition=given.condition.flip(1))
+    assert not torch.allclose(net(other), found, rtol=1e-4)
+    x, (c, s) = given.x.clone(), (math.cos(0.7), math.sin(0.7))
+    x[..., PHI] += 0.7
+    turn = torch.eye(4, dtype=torch.float64)
+    turn[1:3, 1:3] = torch.tensor([[c, -s], [s, c]])
+    turned = given.condition @ turn.T
+    moved = FlowState.at(given.time, x, given.coordinates, turned)
+    torch.testing.assert_close(net(moved), found, rtol=1e-6, atol=1e-8)
+    still = moved._replace(condition=given.condition)
+    assert not torch.allclose(net(still), found, rtol=1e-4)
+    with pytest.raises(UserError, match=r"set data\.conditional=true"):
+        field(name)
+
+
 def test_data_that_are_not_generated():
     with pytest.raises(UserError, match="generates events, and these data have classes a, b"):
         MLPField(DataSpec(0, ("a", "b")), 8, 2)
