@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -24,11 +24,44 @@ _FEWEST = 20
 """Events, for a classifier."""
 
 
-def generation_metrics(
+class Told(NamedTuple):
+    """What a classifier says of events.
+
+    Parameters
+    ----------
+    logits
+        ``(2 N,)``, above zero for the data.
+    labels
+        ``(2 N,)``, 1 for the data and 0 for generated events.
+    """
+
+    logits: Tensor
+    labels: Tensor
+
+    def weights(self, of_data: bool) -> Tensor:
+        """p(data) / p(generated) of the events of one kind: 1 for a perfect generator."""
+        return self.logits[self.labels == float(of_data)].double().exp()
+
+
+def tell_apart(
     results: Generated,
     state: FinalState,
     resonances: Resonances,
     classifier: ClassifierTest | None,
+) -> Told | None:
+    """Train a classifier on generated events and those of the data; None if there are too few."""
+    if classifier is None or min(len(results.truth), len(results.made)) < _FEWEST:
+        return None
+    pair = results.truth.numpy(), results.made.numpy()
+    of_truth, of_made = (features(events, state, resonances) for events in pair)
+    return Told(*classifier.logits(of_truth, of_made))
+
+
+def generation_metrics(
+    results: Generated,
+    state: FinalState,
+    resonances: Resonances,
+    told: Told | None,
 ) -> dict[str, Any]:
     """Metrics of a sample.
 
@@ -48,8 +81,8 @@ def generation_metrics(
         What an event is.
     resonances
         Names of what decayed, and of the particles that it decayed to.
-    classifier
-        Tells generated events from those of the data; None leaves it out.
+    told
+        Of :func:`tell_apart`.
     """
     loss, loss_error = _mean(results.loss)
     nll, nll_error = _mean(results.nll)
@@ -61,11 +94,9 @@ def generation_metrics(
         return found
     truth, made = results.truth.numpy(), results.made.numpy()
     found["cuts_passed"] = float(state.passed(made).mean())
-    if classifier is not None and len(truth) >= _FEWEST:
-        of_truth, of_made = (features(events, state, resonances) for events in (truth, made))
-        logits, labels = classifier.logits(of_truth, of_made)
-        found["classifier_auc"], found["classifier_auc_error"] = auc_with_error(logits, labels)
-        found["weights_std"] = float(logits[labels == 0].double().exp().std())
+    if told is not None:
+        found["classifier_auc"], found["classifier_auc_error"] = auc_with_error(*told)
+        found["weights_std"] = float(told.weights(of_data=False).std())
     for name, parts in members(state, resonances).items():
         for kind, events in (("data", truth), ("generated", made)):
             masses = mass(resonance_momenta(events, parts))

@@ -12,11 +12,12 @@ import numpy as np
 from data.events.final_state import FinalState, FloatArray
 from experiments.metrics.event_observables import Resonances, observables
 from experiments.metrics.generated import Generated
-from experiments.plots.style import new_panels, save
+from experiments.plots.style import new_figure, new_panels, save
 
 _BINS = 40
 _RATIO = 0.5
 _COLUMNS = 3
+_WEIGHTS = 1e-2, 1e2
 _GROUPS = {
     "pt": "transverse_momenta", "eta": "pseudorapidities", "phi": "azimuths", "mass": "masses",
     "delta_r": "distances",
@@ -112,3 +113,21 @@ def _draw(pair: Pair, above: Any, below: Any) -> None:
     limits = edges[0], edges[-1]
     above.set(ylabel="density", ylim=(0, None), xlim=limits, xticklabels=[])
     below.set(xlabel=label, ylabel="ratio", ylim=(1 - _RATIO, 1 + _RATIO), xlim=limits)
+
+
+def plot_weights(of_data: FloatArray, of_generated: FloatArray, directory: Path) -> None:
+    """Plot the weights that a classifier gives, which are all 1 for a perfect generator.
+
+    Tails to the right are of regions that the generator leaves too empty, tails to the left of
+    those that it fills too much (arXiv:2305.16774).
+    """
+    figure, axes = new_figure()
+    bins = np.geomspace(*_WEIGHTS, 81)
+    for weights, label in ((of_data, "data"), (of_generated, "generated")):
+        axes.hist(weights.clip(*_WEIGHTS), bins=bins, histtype="step", lw=2, label=label)
+    axes.axvline(1, ls=":", c="grey")
+    axes.set(
+        xlabel="weight p(data) / p(generated)", ylabel="events", xscale="log", yscale="log"
+    )  # fmt: skip
+    axes.legend()
+    save(figure, directory, "classifier_weights")

@@ -22,7 +22,7 @@ from experiments.errors import UserError
 from experiments.metrics.classifier_test import ClassifierTest
 from experiments.metrics.event_observables import members
 from experiments.metrics.generated import Generated
-from experiments.metrics.generation_metrics import generation_metrics
+from experiments.metrics.generation_metrics import Told, generation_metrics, tell_apart
 from experiments.options.markers import Limit
 from experiments.plots import events as plots
 from experiments.saved_runs import run_directory
@@ -88,6 +88,7 @@ class Generation(Task[Generated]):
         self.nll_events, self.test_nll_events = nll_events, test_nll_events
         self._first = 0
         self._examples: Tensor | None = None
+        self._told: Told | None = None
 
     @abstractmethod
     def fit(self, momenta: Tensor) -> None:
@@ -185,7 +186,8 @@ class Generation(Task[Generated]):
     def metrics_of(self, results: Generated, allow_absent: bool = False) -> dict[str, Any]:
         """Metrics of a whole sample, by :func:`.generation_metrics`."""
         with torch.inference_mode(False), torch.enable_grad():
-            return generation_metrics(results, self.state, self.resonances, self.classifier)
+            self._told = tell_apart(results, self.state, self.resonances, self.classifier)
+        return generation_metrics(results, self.state, self.resonances, self._told)
 
     def made_up(self) -> Generated:
         """Events of the data, in place of generated ones as well, in another order."""
@@ -198,7 +200,10 @@ class Generation(Task[Generated]):
         results.save(directory / run_directory.EVENTS, self.state.names)
 
     def draw(self, results: Generated, plots_directory: Path) -> None:
-        """Observables of generated events over those of the data."""
+        """Observables of generated events over those of the data, and a classifier's weights."""
         # On trial, one panel of each figure, because all of them take seconds.
         most = 1 if results.truth is self._examples else plots.MOST_PANELS
         plots.plot_all(results, self.state, self.resonances, plots_directory, most)
+        if self._told is not None:
+            of_data, of_generated = (self._told.weights(x).numpy() for x in (True, False))
+            plots.plot_weights(of_data, of_generated, plots_directory)

@@ -12,7 +12,7 @@ from scipy.stats import ks_2samp, norm
 from experiments.metrics.classifier_test import ClassifierTest, auc_with_error
 from experiments.metrics.event_observables import features, members, observables
 from experiments.metrics.generated import Generated
-from experiments.metrics.generation_metrics import generation_metrics
+from experiments.metrics.generation_metrics import generation_metrics, tell_apart
 from support.flows import PAIRS, flow_events
 
 RESONANCES = {"W": ["q1", "q2"], "t": ["b1", "q1", "q2"]}
@@ -35,7 +35,10 @@ def test_metrics():
     made[:100, 0] *= 1.3
     ones = torch.ones(400, dtype=torch.float64)
     results = Generated(2 * ones, torch.tensor([1.0, 3.0]).double(), ones[:2], truth, made)
-    found = generation_metrics(results, PAIRS, RESONANCES, QUICK)
+    told = tell_apart(results, PAIRS, RESONANCES, QUICK)
+    found = generation_metrics(results, PAIRS, RESONANCES, told)
+    assert len(told.weights(True)) == len(told.weights(False)) == 400
+    assert found["weights_std"] == pytest.approx(float(told.logits[400:].double().exp().std()))
     assert found["loss"] == 2 and found["nll"] == 2 and found["nll_error"] == pytest.approx(1.0)
     assert found["cuts_passed"] == PAIRS.passed(made.numpy()).mean()
     assert 0.4 < found["classifier_auc"] < 1 and found["classifier_auc_error"] < 0.03
@@ -48,7 +51,8 @@ def test_metrics():
     assert found["largest_distance"] == pytest.approx(max(distances.values()))
     assert distances[name] == max(distances.values())
     alone = Generated(2 * ones, ones[:0], ones[:0], truth[:0], made[:0])
-    assert generation_metrics(alone, PAIRS, RESONANCES, QUICK)["nll"] is None
+    assert tell_apart(alone, PAIRS, RESONANCES, QUICK) is None
+    assert generation_metrics(alone, PAIRS, RESONANCES, None)["nll"] is None
 
 
 def test_features_are_symmetric_around_the_beam_where_they_should_be():

@@ -57,7 +57,14 @@ def check_run(trained):
     assert results["steps"] == 4 and np.isfinite(results["nll"])
     assert results["best_val_loss"] > 0 and 0 <= results["classifier_auc"] <= 1
     assert results["mass_t1_data"] > 0 and results["flops_per_jet"] > 0
-    for name in ("transverse_momenta", "masses", "resonances", "distances", "loss"):
+    for name in (
+        "transverse_momenta",
+        "masses",
+        "resonances",
+        "distances",
+        "loss",
+        "classifier_weights",
+    ):
         assert (trained / "plots" / f"{name}.png").stat().st_size > 1000
     with h5py.File(trained / "test_events.h5") as file:
         assert file["generated"].shape == file["truth"].shape == (30, 6, 4)
