@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
         figure, curves = learning_curves(folder.name)
         if options.curves and curves:
             file = options.curves / f"learning_{folder.name}.png"
-            how = f"{figure.label} of the validation", figure.logarithmic, figure.span
+            how = f"{figure.logged_label} of the validation", figure.logarithmic, figure.span
             plot_learning(curves, "step", *how, file)
             print(f"\n```{{image}} {options.curves.name}/{file.name}\n:alt: learning curves\n```\n")
             if timed := in_minutes(folder.name, curves):

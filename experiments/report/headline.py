@@ -13,8 +13,8 @@ class Headline(NamedTuple):
     ----------
     name
         In ``metrics.json``.
-    logged
-        Of validations, in the logs.
+    logged, logged_label
+        Of validations, in the logs; and for axes.
     label
         For axes.
     small
@@ -29,6 +29,7 @@ class Headline(NamedTuple):
 
     name: str
     logged: str
+    logged_label: str
     label: str
     small: bool
     logarithmic: bool
@@ -37,15 +38,16 @@ class Headline(NamedTuple):
 
 
 AUC = Headline(
-    "auc", "auc", "AUC", small=False, logarithmic=False, span=0.025,
+    "auc", "auc", "AUC", "AUC", small=False, logarithmic=False, span=0.025,
     columns=("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3"),
 )  # fmt: skip
 MSE = Headline(
-    "mse_times_1e5", "mse", "MSE \u00d7 $10^5$", small=True, logarithmic=True, span=None,
+    "mse_times_1e5", "mse", "MSE", "MSE \u00d7 $10^5$", small=True, logarithmic=True, span=None,
     columns=("mse_times_1e5", "median_relative_error", "within_1_percent", "within_10_percent"),
 )  # fmt: skip
 NLL = Headline(
-    "nll", "nll", "negative log-likelihood", small=True, logarithmic=False, span=None,
+    "nll", "nll", "negative log-likelihood", "negative log-likelihood", small=True,
+    logarithmic=False, span=None,
     columns=("nll", "classifier_auc", "largest_distance"),
 )  # fmt: skip
 HEADLINES = (AUC, MSE, NLL)
