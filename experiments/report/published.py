@@ -26,5 +26,6 @@ def value_with_error(results: dict[str, Any], name: str) -> str:
     if value is None:
         limit = results.get(f"{name}_lower_limit_95")
         return f"> {limit:.0f} (95 %)" if limit is not None else "–"
-    digits = 4 if value < 10 else 0
+    is_coarse = error is None or error >= 1
+    digits = 4 if abs(value) < 10 else (0 if is_coarse else 2)
     return f"{value:.{digits}f}" + (f"±{error:.{digits}f}" if error is not None else "")

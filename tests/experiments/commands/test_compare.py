@@ -21,6 +21,7 @@ from experiments.metrics.scores import Scores
 from experiments.report import archive
 from experiments.report.comparison import Run, data_efficiency, mean_and_spread
 from experiments.report.published import published
+from experiments.report.published import value_with_error
 from experiments.saved_runs.same_data import write_identity
 
 
@@ -138,6 +139,17 @@ def test_latex(runs, capsys):
 )
 def test_digits(values, text):
     assert mean_and_spread(values) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.98765, 0.00021, "0.9877±0.0002"), (540.4, 19.6, "540±20"), (31.362, 0.284, "31.36±0.28"),
+        (-32.65, 0.04, "-32.65±0.04"), (540.4, None, "540"), (None, None, "–"),
+    ],
+)  # fmt: skip
+def test_digits_of_one_run(value, error, text):
+    assert value_with_error({"x": value, "x_error": error}, "x") == text
 
 
 def test_errors(tmp_path, runs, capsys):
