@@ -20,8 +20,7 @@ from experiments.metrics.ensemble import ensemble_scores
 from experiments.metrics.scores import Scores
 from experiments.report import archive
 from experiments.report.comparison import Run, data_efficiency, mean_and_spread
-from experiments.report.published import published
-from experiments.report.published import value_with_error
+from experiments.report.published import published, value_with_error
 from experiments.saved_runs.same_data import write_identity
 
 
