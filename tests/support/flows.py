@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -25,7 +27,10 @@ def momenta(state, count, size=60.0):
     return torch.cat([(m2 + (p**2).sum(-1, keepdim=True)).sqrt(), p], -1)
 
 
+@cache
 def fitted_flow(state) -> Flow:
+    """Made once: the share of events that pass the cuts takes seconds to measure."""
+    torch.manual_seed(0)
     flow = Flow(state)
     flow.fit(flow_events(state, 4000))
     return flow
