@@ -7,17 +7,27 @@ import shutil
 import subprocess
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+from data.amplitudes import phase_space
+from data.events import files
 from experiments.cli import CONFIG_DIR, ROOT
 from support.commands import python, run
 from support.slow import slow_but_for
 
 EXPERIMENTS = sorted(p.stem for p in (CONFIG_DIR / "experiment").glob("*.yaml"))
-OTHER_TASKS = ("amplitudes",)
-"""Experiments without classes, which have tests of their own beside their task."""
+OTHER_TASKS = {
+    "amplitudes": ("mse", "median_relative_error"),
+    "amplitudes_paper": ("mse", "median_relative_error"),
+    "ttbar": ("nll", "classifier_auc", "mass_t1_generated"),
+    "ttbar_paper": ("nll", "classifier_auc", "mass_t1_generated"),
+    "unfolding": ("nll", "classifier_auc", "mass_W2_data"),
+    "zmumu": ("nll", "classifier_auc", "mass_Z_generated"),
+}
+"""Figures of experiments without classes."""
 MINI = {
     name: f"data.path={ROOT / 'data' / file}"
     for name, file in [
@@ -33,6 +43,39 @@ MINI = {
 RESULTS = ("accuracy", "auc", "loss", "calibration_error")
 SINGLE = ("rejection_at_0.5", "rejection_at_0.3")
 TEN = ("rejection_Hbb_at_0.5", "rejection_Hqql_at_0.99", "rejection_Tbl_at_0.995")
+
+
+def write_rows(folder):
+    """Rows of numbers as in the public data sets: momenta and amplitudes, and whole events."""
+    random = np.random.default_rng(0)
+    energy = random.uniform(500.0, 1500.0, 200)
+    masses = (91.188, 0.0, 0.0, 0.0, 0.0)
+    flat = phase_space.massless(energy, len(masses), random)
+    outgoing = phase_space.massive(flat, energy, masses)
+    momenta = np.concatenate([phase_space.beams(energy), outgoing], axis=1).reshape(200, -1)
+    amplitudes = np.exp(random.normal(size=(200, 1)))
+    np.save(folder / "amplitudes_paper.npy", np.concatenate([momenta, amplitudes], axis=1))
+    events = files.read(ROOT / "data" / "ttbar_mini.h5", "train", 1000).momenta
+    np.save(folder / "ttbar_paper.npy", events.reshape(1000, -1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", OTHER_TASKS)
+def test_experiments_of_other_tasks_take_a_step(experiment, tmp_path):
+    folder, options = tmp_path / "run", []
+    if experiment.endswith("_paper"):
+        write_rows(tmp_path)
+        options = [f"data.path={tmp_path / experiment}.npy", "data.shares=[0.5,0.2,0.3]"]
+    if "amplitudes" not in experiment:
+        options += ["task.solver.step=0.25", "task.test_nll_events=8"]
+    given = (f"experiment={experiment}", *options, "attention=native", "debug=fast")
+    done = run(*given, f"run_dir={folder}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    results = json.loads((folder / "metrics.json").read_text())
+    assert results["steps"] == 2 and results.keys() >= {*OTHER_TASKS[experiment]}
+    for name in ("config.yaml", "report.html", "checkpoints/last.ckpt"):
+        assert (folder / name).is_file()
 
 
 def test_experiment_files_are_short():
