@@ -90,6 +90,27 @@ def read_table(
     return np.asarray(dataset[:count], dtype=np.float64)
 
 
+def require_file(path: Path) -> None:
+    """Raise :class:`DataError` unless there is a file."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file in it")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+
+
+def require_all(
+    path: Path,
+    right: npt.NDArray[np.bool_],
+    what: str,
+    advice: str = "leave such events out of the file",
+) -> None:
+    """Raise :class:`DataError` about the first event that is not right, and how many others."""
+    if not right.all():
+        first, count = int(np.argmin(right)), int((~right).sum())
+        others = f" (and {count - 1:,} others)" if count > 1 else ""
+        raise DataError(f"{path}: event {first}{others} {what}; {advice}")
+
+
 def read_rows(path: Path, columns: int, what: str, limit: int | None) -> npt.NDArray[np.float64]:
     """Rows of a ``.npy`` file as float64, of which only those that are wanted are read.
 
@@ -103,7 +124,10 @@ def read_rows(path: Path, columns: int, what: str, limit: int | None) -> npt.NDA
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{path}: damaged, cut short or no rows of numbers ({reason}); fetch or write it again"
+        ) from error
     if found.dtype.kind != "f" or found.ndim != 2 or found.shape[1] != columns:
         raise DataError(
             f"{path}: holds {found.dtype} {found.shape}, where rows of {columns} floating-point "

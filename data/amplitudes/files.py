@@ -15,12 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-from data.amplitudes.arrays import BoolArray, FloatArray
+from data.amplitudes.arrays import FloatArray
 from data.amplitudes.processes import Events
 from data.errors import DataError
 from data.hdf5 import get_group, open_hdf5
 from data.reading import reading
-from data.tables import has_mark, read_list, read_rows, read_table, write_tables
+from data.tables import (
+    has_mark,
+    read_list,
+    read_rows,
+    read_table,
+    require_all,
+    require_file,
+    write_tables,
+)
 
 MARK = "lgatr-amplitudes"
 _NOT_CONSERVED = 1e-5
@@ -109,8 +117,7 @@ def read(
         If the file is damaged or of another kind, or an event is none: energies, masses or the
         amplitude are not positive, momentum is not conserved, or numbers are missing.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
+    require_file(path)
     with reading(path):
         return _read(path, split, limit, types, masses)
 
@@ -167,20 +174,20 @@ def checked(path: Path, sample: Sample) -> Sample:
     energy = momenta[..., 0]
     scale = energy[:, :2].sum(axis=1)
     finite = np.all(np.isfinite(momenta), axis=(1, 2)) & np.isfinite(amplitudes)
-    _all(path, finite, "holds numbers that are not finite")
-    _all(path, np.all(energy >= 0, axis=1), "has a negative energy")
-    _all(path, amplitudes > 0, "has an amplitude that is not positive")
+    require_all(path, finite, "holds numbers that are not finite")
+    require_all(path, np.all(energy >= 0, axis=1), "has a negative energy")
+    require_all(path, amplitudes > 0, "has an amplitude that is not positive")
     missing = momenta[:, :2].sum(axis=1) - momenta[:, 2:].sum(axis=1)
     conserved = (np.abs(missing) <= _NOT_CONSERVED * scale[:, None]).all(axis=1)
-    _all(path, conserved, "does not conserve momentum (are the first two particles incoming?)")
+    require_all(
+        path, conserved, "does not conserve momentum (are the first two particles incoming?)"
+    )
     m2 = energy**2 - (momenta[..., 1:] ** 2).sum(axis=-1)
     on_shell = np.abs(m2 - np.square(sample.masses)) <= _OFF_SHELL * scale[:, None] ** 2
-    _all(path, np.all(on_shell, axis=1), "has particles that are not on shell; check the masses")
+    require_all(
+        path,
+        np.all(on_shell, axis=1),
+        "has particles that are not on shell",
+        "check the masses",
+    )
     return sample
-
-
-def _all(path: Path, right: BoolArray, what: str) -> None:
-    if not right.all():
-        first, count = int(np.argmin(right)), int((~right).sum())
-        others = f"; so do {count - 1:,} others" if count > 1 else ""
-        raise DataError(f"{path}: event {first} {what}{others}")

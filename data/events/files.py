@@ -18,10 +18,18 @@ import h5py
 import numpy as np
 
 from data.errors import DataError
-from data.events.final_state import BoolArray, FinalState, FloatArray, mass_squared
+from data.events.final_state import FinalState, FloatArray, mass_squared
 from data.hdf5 import get_group, open_hdf5
 from data.reading import reading
-from data.tables import has_mark, read_list, read_rows, read_table, write_tables
+from data.tables import (
+    has_mark,
+    read_list,
+    read_rows,
+    read_table,
+    require_all,
+    require_file,
+    write_tables,
+)
 
 MARK = "lgatr-events"
 _OFF_SHELL = 1e-5
@@ -99,8 +107,7 @@ def read(
         If the file is damaged or of another kind, or an event is none: energies or masses are
         negative, cuts are not passed, or numbers are missing.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
+    require_file(path)
     with reading(path):
         if has_mark(path, MARK):
             return _read_ours(path, split, limit)
@@ -157,21 +164,24 @@ def checked(path: Path, sample: Sample) -> Sample:
         if not len(momenta):
             raise DataError(f"{path}: holds no events")
         finite = np.all(np.isfinite(momenta), axis=(1, 2))
-        _all(path, finite, f"{name} are not finite")
+        require_all(path, finite, f"has {name} that are not finite")
         energy = momenta[..., 0]
-        _all(path, np.all(energy > 0, axis=1), f"{name} have an energy that is not positive")
+        require_all(
+            path, np.all(energy > 0, axis=1), f"has {name} with an energy that is not positive"
+        )
         m2, scale = mass_squared(momenta), energy**2
-        _all(path, np.all(m2 > -_OFF_SHELL * scale, axis=1), f"{name} have a negative squared mass")
+        require_all(
+            path,
+            np.all(m2 > -_OFF_SHELL * scale, axis=1),
+            f"has {name} with a negative squared mass",
+        )
         masses = np.array([np.nan if mass is None else mass for mass in state.masses])
         with np.errstate(invalid="ignore"):
             off = np.abs(m2 - masses**2) > _OFF_SHELL * scale
-        _all(path, ~np.any(off, axis=1), f"{name} have particles off shell; check the masses")
-    _all(path, state.passed(sample.momenta), "fails the cuts")
+        require_all(
+            path, ~np.any(off, axis=1), f"has {name} of particles off shell", "check the masses"
+        )
+    require_all(
+        path, state.passed(sample.momenta), "fails the cuts", "leave such events out, or check them"
+    )
     return sample
-
-
-def _all(path: Path, right: BoolArray, what: str) -> None:
-    if not right.all():
-        first, count = int(np.argmin(right)), int((~right).sum())
-        others = f" (and of {count - 1:,} others)" if count > 1 else ""
-        raise DataError(f"{path}: event {first}{others}: {what}")

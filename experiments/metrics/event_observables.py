@@ -33,6 +33,8 @@ def members(state: FinalState, resonances: Resonances) -> dict[str, list[int]]:
     """
     found = {}
     for name, parts in resonances.items():
+        if not parts:
+            raise ValueError(f"task.resonances.{name}: name the particles that it decays to")
         if unknown := [part for part in parts if part not in state.names]:
             raise ValueError(
                 f"task.resonances.{name}: no particle {', '.join(unknown)}; events have "

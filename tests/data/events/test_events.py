@@ -143,17 +143,24 @@ def test_what_is_written_is_read(tmp_path):
         files.read(tmp_path / "rows.npy", "train", None, STATE)
     with pytest.raises(DataError, match="no such file"):
         files.read(tmp_path / "none.h5", "train")
+    with pytest.raises(DataError, match="is a folder; name a file"):
+        files.read(tmp_path, "train")
+    content = (tmp_path / "rows.npy").read_bytes()
+    for size in (0, 5, 100, len(content) - 1):
+        (tmp_path / "rows.npy").write_bytes(content[:size])
+        with pytest.raises(DataError, match="(damaged|empty).*again"):
+            files.read(tmp_path / "rows.npy", "train", None, STATE)
 
 
 @pytest.mark.parametrize("what", ["nan", "negative", "tachyon", "cuts", "mass"])
 def test_events_that_are_none(tmp_path, what):
     events, state = sample(), STATE
     if what == "nan":
-        events[3, 1, 2], words = np.nan, "event 3: momenta are not finite"
+        events[3, 1, 2], words = np.nan, "event 3 has momenta that are not finite; leave"
     elif what == "negative":
-        events[3, 1, 0], words = -events[3, 1, 0], "event 3: momenta have an energy that is not"
+        events[3, 1, 0], words = -events[3, 1, 0], "event 3 has momenta with an energy that is not"
     elif what == "tachyon":
-        events[3, 1, 0], words = events[3, 1, 0] / 2, "event 3: momenta have a negative squared"
+        events[3, 1, 0], words = events[3, 1, 0] / 2, "event 3 has momenta with a negative squared"
     elif what == "cuts":
         state = FinalState(STATE.names, STATE.masses, Cuts(80.0, 0.5, 4.0))
         words = "fails the cuts"

@@ -66,3 +66,5 @@ def test_features_are_symmetric_around_the_beam_where_they_should_be():
     assert (~same).sum() == 6 and len(same) == 5 * 3 + 3 + 2 * 3
     with pytest.raises(ValueError, match=r"task\.resonances\.W: no particle x"):
         members(PAIRS, {"W": ["x"]})
+    with pytest.raises(ValueError, match=r"task\.resonances\.W: name the particles"):
+        members(PAIRS, {"W": []})
