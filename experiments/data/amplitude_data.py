@@ -17,7 +17,13 @@ from data.amplitudes import files, frames
 from data.amplitudes.phase_space import Cuts
 from data.amplitudes.processes import PROCESSES, generate
 from experiments.data.batch import DataSpec
-from experiments.data.fixed_data import SPLITS, FixedData, bounds_of_shares, rows_of
+from experiments.data.fixed_data import (
+    SPLITS,
+    FixedData,
+    bounds_of_shares,
+    check_described,
+    rows_of,
+)
 from experiments.data.fixed_loader import FixedEvents
 from experiments.options.markers import Count, Limit, OneOf, Range, Seed, Text
 
@@ -80,6 +86,7 @@ class AmplitudeData(FixedData):
         eval_limit: Limit = 0,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, seed)
+        check_described(path, {"types": types, "masses": masses})
         self.path, self.process = path, process
         self.numbers = {"train": events, "val": eval_events, "test": eval_events}
         self.limits = {"train": limit, "val": eval_limit, "test": eval_limit}

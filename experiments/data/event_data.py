@@ -16,7 +16,7 @@ from data.errors import DataError
 from data.events import files
 from data.events.final_state import FinalState
 from experiments.data.batch import DataSpec
-from experiments.data.fixed_data import FixedData, bounds_of_shares, rows_of
+from experiments.data.fixed_data import FixedData, bounds_of_shares, check_described, rows_of
 from experiments.data.fixed_loader import FixedEvents
 from experiments.errors import UserError
 from experiments.options.markers import Count, Limit, Range, Seed, Text
@@ -64,6 +64,7 @@ class EventData(FixedData):
         eval_limit: Limit = 0,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, seed)
+        check_described(path, {"names": names, "masses": masses, "cuts": cuts})
         self.path, self.conditional = path, conditional
         self.limits = {"train": limit, "val": eval_limit, "test": eval_limit}
         self.bounds = bounds_of_shares(shares)

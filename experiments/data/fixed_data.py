@@ -59,6 +59,24 @@ def rows_of(
     return slice(first, last)
 
 
+def check_described(path: str | None, given: Mapping[str, object]) -> None:
+    """Refuse options that describe rows of numbers, if the data are none.
+
+    Raises
+    ------
+    UserError
+        With the first such option.
+    """
+    if path is not None and Path(path).suffix == ".npy":
+        return
+    for name, value in given.items():
+        if value is not None:
+            raise UserError(
+                f"data.{name}: describes rows of numbers (.npy), and these data tell it "
+                "themselves; leave it out"
+            )
+
+
 class FixedData(lightning.LightningDataModule):
     """Base of such data modules.
 

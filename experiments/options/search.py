@@ -40,7 +40,7 @@ def problems(plain: dict[str, Any]) -> Iterator[str]:
     """
     if not is_search():
         return
-    how, _ = figure()
+    how, metric = figure()
     needs, trainer = f"a search {how}", plain["trainer"]
     interval, steps = trainer.get("val_check_interval"), trainer.get("max_steps")
     if isinstance(interval, int) and isinstance(steps, int) and interval > steps > 0:
@@ -50,3 +50,8 @@ def problems(plain: dict[str, Any]) -> Iterator[str]:
         )
     if plain["callbacks"].get("best") is None:
         yield f"callbacks.best is null, and {needs}, which it keeps; leave it on"
+    elif plain["callbacks"]["best"].get("monitor") != f"val/{metric}":
+        yield (
+            f"callbacks.best.monitor must be val/{metric}, because {needs}; regressions take "
+            "search=optuna_mse, classifications search=optuna, and generators have no search"
+        )

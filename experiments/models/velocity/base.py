@@ -24,16 +24,28 @@ SCALARS = 2
 """Scalar outputs of networks: velocities of what coordinates call ``scalar_components``."""
 
 
-def particles_of(spec: DataSpec) -> int:
+def particles_of(spec: DataSpec, conditional: bool = False) -> int:
     """How many particles the events of a specification have.
+
+    Parameters
+    ----------
+    spec
+        Specification of the data set.
+    conditional
+        Whether the model takes conditions.
 
     Raises
     ------
     UserError
-        If it is of data that are not generated.
+        If it is of data that are not generated, or with conditions that the model does not take.
     """
     if spec.final_state is None:
         raise UserError(f"model: it generates events, and these data have {spec.described}")
+    if spec.conditional and not conditional:
+        raise UserError(
+            "model: it takes no conditions; set data.conditional=false, or choose one that ends in "
+            "_unfolding"
+        )
     return len(spec.final_state.names)
 
 

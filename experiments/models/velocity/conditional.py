@@ -51,7 +51,7 @@ class ConditionalField(NetworkField):
     ) -> None:
         if not spec.conditional:
             raise UserError("model: it needs a condition of every event; set data.conditional=true")
-        super().__init__(particles_of(spec), attention, references, momentum_unit)
+        super().__init__(particles_of(spec, conditional=True), attention, references, momentum_unit)
 
     def forward(self, state: FlowState) -> Tensor:
         """Velocity ``(B, P, 4)`` of standardised coordinates."""

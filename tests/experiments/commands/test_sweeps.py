@@ -50,7 +50,10 @@ def test_search(tmp_path):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("options", ["trainer.val_check_interval=9", "callbacks.best=null"])
+@pytest.mark.parametrize(
+    "options",
+    ["trainer.val_check_interval=9", "callbacks.best=null", "callbacks.best.monitor=val/loss"],
+)
 def test_a_search_without_validation_is_refused(tmp_path, options):
     """Before the first trial, instead of 20 failed ones."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")

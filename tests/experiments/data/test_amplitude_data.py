@@ -49,6 +49,12 @@ def test_batches():
         np.testing.assert_allclose(batch.target.numpy(), np.log(exact), rtol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["types", "masses"])
+def test_what_is_known_is_not_given(name):
+    with pytest.raises(UserError, match=rf"data\.{name}: describes rows of numbers"):
+        module(**{name: [0, 0, 1, 2]})
+
+
 def test_frames():
     still, moving = module(frame_velocity=0.0), module()
     for data, many in ((still, False), (moving, True)):

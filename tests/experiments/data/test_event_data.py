@@ -62,6 +62,15 @@ def test_rows_of_numbers(tmp_path):
         module(tmp_path / "rows.npy")
 
 
+@pytest.mark.parametrize("name", ["names", "masses", "cuts"])
+def test_what_a_file_tells_itself_is_not_given(tmp_path, name):
+    """An option without effect would go unnoticed."""
+    path, _ = written(tmp_path)
+    given = {"names": PAIRS.names, "masses": PAIRS.masses, "cuts": asdict(PAIRS.cuts)}[name]
+    with pytest.raises(UserError, match=rf"data\.{name}: describes rows of numbers"):
+        module(path, **{name: given})
+
+
 def test_specifications_are_kept(tmp_path):
     path, _ = written(tmp_path)
     spec = module(path, conditional=True).spec

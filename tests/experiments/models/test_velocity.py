@@ -106,6 +106,12 @@ def test_fields_with_a_condition(name):
         field(name)
 
 
+@pytest.mark.parametrize("name", [*FIELDS, "autoregressive"])
+def test_fields_without_a_condition_refuse_one(name):
+    with pytest.raises(UserError, match="takes no conditions"):
+        field(name, conditional=True)
+
+
 def test_data_that_are_not_generated():
     with pytest.raises(UserError, match="generates events, and these data have classes a, b"):
         MLPField(DataSpec(0, ("a", "b")), 8, 2)
