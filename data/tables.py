@@ -1,4 +1,4 @@
-"""Arrays of numbers in HDF5 files of ours, and rows of numbers (``.npy``) of others."""
+"""Arrays of numbers in HDF5 files of ours."""
 
 from __future__ import annotations
 
@@ -103,34 +103,13 @@ def require_all(
     right: npt.NDArray[np.bool_],
     what: str,
     advice: str = "leave such events out of the file",
+    start: int = 0,
 ) -> None:
-    """Raise :class:`DataError` about the first event that is not right, and how many others."""
+    """Raise :class:`DataError` about the first event that is not right, and how many others.
+
+    Events are numbered from ``start``, that of the first in the file.
+    """
     if not right.all():
-        first, count = int(np.argmin(right)), int((~right).sum())
+        first, count = int(np.argmin(right)) + start, int((~right).sum())
         others = f" (and {count - 1:,} others)" if count > 1 else ""
         raise DataError(f"{path}: event {first}{others} {what}; {advice}")
-
-
-def read_rows(path: Path, columns: int, what: str, limit: int | None) -> npt.NDArray[np.float64]:
-    """Rows of a ``.npy`` file as float64, of which only those that are wanted are read.
-
-    Parameters
-    ----------
-    path, limit
-        The file, and how many rows; None for all.
-    columns, what
-        How many numbers a row has, and which, for messages.
-    """
-    try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"{path}: damaged, cut short or no rows of numbers ({reason}); fetch or write it again"
-        ) from error
-    if found.dtype.kind != "f" or found.ndim != 2 or found.shape[1] != columns:
-        raise DataError(
-            f"{path}: holds {found.dtype} {found.shape}, where rows of {columns} floating-point "
-            f"numbers are wanted: {what}"
-        )
-    return np.array(found[: len(found) if limit is None else limit], dtype=np.float64)

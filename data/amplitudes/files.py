@@ -1,8 +1,8 @@
-"""Amplitudes in files: HDF5 of ours, and rows of numbers (``.npy``) as in public data sets.
+"""Amplitudes in files: HDF5 of ours, and rows of numbers as in public data sets.
 
 In HDF5, ``/{train,val,test}/momenta`` is ``(N, particles, 4)`` float64 (E, px, py, pz) in GeV, two
 incoming particles first, and ``amplitudes`` ``(N,)`` float64. File attributes: ``format``
-(:data:`MARK`), ``process``, ``types`` and ``masses``. A row of a ``.npy`` file is the momenta of
+(:data:`MARK`), ``process``, ``types`` and ``masses``. A row (:mod:`data.rows`) is the momenta of
 all particles, one after the other, then the amplitude.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,10 @@ from data.amplitudes.processes import Events
 from data.errors import DataError
 from data.hdf5 import get_group, open_hdf5
 from data.reading import reading
+from data.rows import Choose, Rows, advice
 from data.tables import (
     has_mark,
     read_list,
-    read_rows,
     read_table,
     require_all,
     require_file,
@@ -91,25 +92,17 @@ def write(
     write_tables(path, arrays, {**marks, **attributes})
 
 
-def read(
-    path: Path,
-    split: str,
-    limit: int | None = None,
-    types: Sequence[int] | None = None,
-    masses: Sequence[float] | None = None,
-) -> Sample:
-    """Read and check events.
+def read(path: Path, split: str, limit: int | None = None) -> Sample:
+    """Read and check events of a file of ours.
 
     Parameters
     ----------
     path
-        A file of ours, or rows of numbers, which have no splits: all of them are read.
+        The file.
     split
         ``train``, ``val`` or ``test``.
     limit
         The first so many events; None is all.
-    types, masses
-        What scatters, if the file does not tell.
 
     Raises
     ------
@@ -119,29 +112,38 @@ def read(
     """
     require_file(path)
     with reading(path):
-        return _read(path, split, limit, types, masses)
-
-
-def _read(
-    path: Path,
-    split: str,
-    limit: int | None,
-    types: Sequence[int] | None,
-    masses: Sequence[float] | None,
-) -> Sample:
-    if has_mark(path, MARK):
+        if not has_mark(path, MARK):
+            raise DataError(
+                f"{path}: neither a file of python -m data.generate amplitudes nor rows of "
+                f"numbers (.npy){advice(path)}"
+            )
         return _read_ours(path, split, limit)
-    if path.suffix != ".npy":
-        raise DataError(
-            f"{path}: neither a file of python -m data.generate amplitudes nor rows of numbers "
-            "(.npy)"
-        )
-    if types is None or masses is None:
-        raise DataError(f"{path}: does not tell what scatters; give data.types and data.masses")
+
+
+def read_rows(
+    rows: Rows, types: Sequence[int], masses: Sequence[float], chosen: Choose | None = None
+) -> Sample:
+    """Read and check events of rows of numbers.
+
+    Parameters
+    ----------
+    rows
+        Where they are.
+    types, masses
+        What scatters.
+    chosen
+        Which rows; None for all.
+
+    Raises
+    ------
+    DataError
+        As of :func:`read`.
+    """
     what = "four for each particle, and the amplitude"
-    rows = read_rows(path, 4 * len(types) + 1, what, limit)
-    momenta = rows[:, :-1].reshape(len(rows), len(types), 4)
-    return checked(path, Sample(momenta, rows[:, -1].copy(), tuple(types), tuple(masses)))
+    found, start = rows.read(4 * len(types) + 1, what, chosen)
+    momenta = found[:, :-1].reshape(len(found), len(types), 4)
+    sample = Sample(momenta, found[:, -1].copy(), tuple(types), tuple(masses))
+    return checked(rows.path, sample, start)
 
 
 def _read_ours(path: Path, split: str, limit: int | None) -> Sample:
@@ -159,8 +161,11 @@ def _read_ours(path: Path, split: str, limit: int | None) -> Sample:
     return checked(path, Sample(momenta, amplitudes, tuple(types), tuple(map(float, masses))))
 
 
-def checked(path: Path, sample: Sample) -> Sample:
-    """``sample``, if all its events are events; else :class:`DataError` about the first."""
+def checked(path: Path, sample: Sample, start: int = 0) -> Sample:
+    """``sample``, if all its events are events; else :class:`DataError` about the first.
+
+    Its first event is number ``start`` of the file.
+    """
     momenta, amplitudes = sample.momenta, sample.amplitudes
     if len(sample.types) != len(sample.masses) or momenta.shape[1] != len(sample.types):
         raise DataError(
@@ -173,19 +178,17 @@ def checked(path: Path, sample: Sample) -> Sample:
         raise DataError(f"{path}: {len(momenta)} events, but {len(amplitudes)} amplitudes")
     energy = momenta[..., 0]
     scale = energy[:, :2].sum(axis=1)
+    require = partial(require_all, path, start=start)
     finite = np.all(np.isfinite(momenta), axis=(1, 2)) & np.isfinite(amplitudes)
-    require_all(path, finite, "holds numbers that are not finite")
-    require_all(path, np.all(energy >= 0, axis=1), "has a negative energy")
-    require_all(path, amplitudes > 0, "has an amplitude that is not positive")
+    require(finite, "holds numbers that are not finite")
+    require(np.all(energy >= 0, axis=1), "has a negative energy")
+    require(amplitudes > 0, "has an amplitude that is not positive")
     missing = momenta[:, :2].sum(axis=1) - momenta[:, 2:].sum(axis=1)
     conserved = (np.abs(missing) <= _NOT_CONSERVED * scale[:, None]).all(axis=1)
-    require_all(
-        path, conserved, "does not conserve momentum (are the first two particles incoming?)"
-    )
+    require(conserved, "does not conserve momentum (are the first two particles incoming?)")
     m2 = energy**2 - (momenta[..., 1:] ** 2).sum(axis=-1)
     on_shell = np.abs(m2 - np.square(sample.masses)) <= _OFF_SHELL * scale[:, None] ** 2
-    require_all(
-        path,
+    require(
         np.all(on_shell, axis=1),
         "has particles that are not on shell",
         "check the masses",

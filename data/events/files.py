@@ -1,9 +1,9 @@
-"""Whole events in files: HDF5 of ours, and rows of numbers (``.npy``) as in public data sets.
+"""Whole events in files: HDF5 of ours, and rows of numbers as in public data sets.
 
 In HDF5, ``/{train,val,test}/momenta`` is ``(N, P, 4)`` float32 (E, px, py, pz) in GeV, and where
 it is there, ``detected`` the same of what a detector sees. File attributes: ``format``
 (:data:`MARK`), ``names``, ``masses`` (null for jets), ``pt``, ``delta_r`` and ``eta`` of the cuts.
-A row of a ``.npy`` file is the momenta of all particles, one after the other.
+A row (:mod:`data.rows`) is the momenta of all particles, one after the other.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -21,10 +22,10 @@ from data.errors import DataError
 from data.events.final_state import FinalState, FloatArray, mass_squared
 from data.hdf5 import get_group, open_hdf5
 from data.reading import reading
+from data.rows import Choose, Rows, advice
 from data.tables import (
     has_mark,
     read_list,
-    read_rows,
     read_table,
     require_all,
     require_file,
@@ -85,21 +86,17 @@ def write(
     write_tables(path, arrays, {**marks, **attributes})
 
 
-def read(
-    path: Path, split: str, limit: int | None = None, final_state: FinalState | None = None
-) -> Sample:
-    """Read and check events.
+def read(path: Path, split: str, limit: int | None = None) -> Sample:
+    """Read and check events of a file of ours.
 
     Parameters
     ----------
     path
-        A file of ours, or rows of numbers, which have no splits: all of them are read.
+        The file.
     split
         ``train``, ``val`` or ``test``.
     limit
         The first so many events; None is all.
-    final_state
-        What an event is, if the file does not tell.
 
     Raises
     ------
@@ -109,21 +106,36 @@ def read(
     """
     require_file(path)
     with reading(path):
-        if has_mark(path, MARK):
-            return _read_ours(path, split, limit)
-        if path.suffix != ".npy":
+        if not has_mark(path, MARK):
             raise DataError(
                 f"{path}: neither a file of python -m data.generate ttbar or zmumu nor rows of "
-                "numbers (.npy)"
+                f"numbers (.npy){advice(path)}"
             )
-        if final_state is None:
-            raise DataError(
-                f"{path}: does not tell what an event is; give data.names, data.masses and "
-                "data.cuts"
-            )
-        particles = len(final_state.names)
-        rows = read_rows(path, 4 * particles, f"four for each of {particles} particles", limit)
-        return checked(path, Sample(rows.reshape(-1, particles, 4), None, final_state))
+        return _read_ours(path, split, limit)
+
+
+def read_rows(rows: Rows, final_state: FinalState, chosen: Choose | None = None) -> Sample:
+    """Read and check events of rows of numbers.
+
+    Parameters
+    ----------
+    rows
+        Where they are.
+    final_state
+        What an event is.
+    chosen
+        Which rows; None for all.
+
+    Raises
+    ------
+    DataError
+        As of :func:`read`.
+    """
+    particles = len(final_state.names)
+    what = f"four for each of {particles} particles"
+    found, start = rows.read(4 * particles, what, chosen)
+    sample = Sample(found.reshape(-1, particles, 4), None, final_state)
+    return checked(rows.path, sample, start)
 
 
 def _read_ours(path: Path, split: str, limit: int | None) -> Sample:
@@ -152,9 +164,13 @@ def _number(file: h5py.File, name: str) -> float:
         return math.nan
 
 
-def checked(path: Path, sample: Sample) -> Sample:
-    """``sample``, if all its events are events; else :class:`DataError` about the first."""
+def checked(path: Path, sample: Sample, start: int = 0) -> Sample:
+    """``sample``, if all its events are events; else :class:`DataError` about the first.
+
+    Its first event is number ``start`` of the file.
+    """
     state = sample.final_state
+    require = partial(require_all, path, start=start)
     wanted = (len(sample.momenta), len(state.names), 4)
     for name, momenta in (("momenta", sample.momenta), ("detected", sample.detected)):
         if momenta is None:
@@ -164,24 +180,17 @@ def checked(path: Path, sample: Sample) -> Sample:
         if not len(momenta):
             raise DataError(f"{path}: holds no events")
         finite = np.all(np.isfinite(momenta), axis=(1, 2))
-        require_all(path, finite, f"has {name} that are not finite")
+        require(finite, f"has {name} that are not finite")
         energy = momenta[..., 0]
-        require_all(
-            path, np.all(energy > 0, axis=1), f"has {name} with an energy that is not positive"
-        )
+        require(np.all(energy > 0, axis=1), f"has {name} with an energy that is not positive")
         m2, scale = mass_squared(momenta), energy**2
-        require_all(
-            path,
+        require(
             np.all(m2 > -_OFF_SHELL * scale, axis=1),
             f"has {name} with a negative squared mass",
         )
         masses = np.array([np.nan if mass is None else mass for mass in state.masses])
         with np.errstate(invalid="ignore"):
             off = np.abs(m2 - masses**2) > _OFF_SHELL * scale
-        require_all(
-            path, ~np.any(off, axis=1), f"has {name} of particles off shell", "check the masses"
-        )
-    require_all(
-        path, state.passed(sample.momenta), "fails the cuts", "leave such events out, or check them"
-    )
+        require(~np.any(off, axis=1), f"has {name} of particles off shell", "check the masses")
+    require(state.passed(sample.momenta), "fails the cuts", "leave such events out, or check them")
     return sample

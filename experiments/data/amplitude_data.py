@@ -6,6 +6,7 @@ Legend: N events, P particles of each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from experiments.data.fixed_data import (
     SPLITS,
     FixedData,
     bounds_of_shares,
-    check_described,
+    rows_given,
     rows_of,
 )
 from experiments.data.fixed_loader import FixedEvents
@@ -41,8 +42,10 @@ class AmplitudeData(FixedData):
     Parameters
     ----------
     path
-        A file of ``python -m data.generate amplitudes``, or rows of numbers (``.npy``). None
-        generates events of ``process``.
+        A file of ``python -m data.generate amplitudes``, or rows of numbers (``.npy``, or HDF5
+        with ``table``). None generates events of ``process``.
+    table
+        The data set in an HDF5 file that has the rows of numbers.
     process
         What scatters; see :mod:`data.amplitudes.command`.
     events, eval_events
@@ -71,6 +74,7 @@ class AmplitudeData(FixedData):
     def __init__(
         self,
         path: Text | None,
+        table: Text | None,
         process: Annotated[str, OneOf(tuple(PROCESSES))],
         events: Count,
         eval_events: Count,
@@ -86,7 +90,7 @@ class AmplitudeData(FixedData):
         eval_limit: Limit = 0,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, seed)
-        check_described(path, {"types": types, "masses": masses})
+        self.rows = rows_given(path, table, {"types": types, "masses": masses})
         self.path, self.process = path, process
         self.numbers = {"train": events, "val": eval_events, "test": eval_events}
         self.limits = {"train": limit, "val": eval_limit, "test": eval_limit}
@@ -128,13 +132,12 @@ class AmplitudeData(FixedData):
 
     def _read(self, split: str) -> files.Sample:
         assert self.path is not None
-        path, limit = Path(self.path), self.limits[split] or None
-        if path.suffix != ".npy":
-            return files.read(path, split, limit)
-        sample = files.read(path, split, None, self.types, self.masses)
-        rows = rows_of(path, split, len(sample.amplitudes), self.bounds, limit or 0)
-        momenta, amplitudes = sample.momenta[rows], sample.amplitudes[rows]
-        return files.Sample(momenta, amplitudes, sample.types, sample.masses)
+        path, limit = Path(self.path), self.limits[split]
+        if self.rows is None:
+            return files.read(path, split, limit or None)
+        assert self.types is not None and self.masses is not None
+        chosen = partial(rows_of, path, split, self.bounds, limit)
+        return files.read_rows(self.rows, self.types, self.masses, chosen)
 
     def _prepared(self, sample: files.Sample, split: str) -> FixedEvents:
         momenta = frames.at_rest(frames.on_shell(sample.momenta, sample.masses))

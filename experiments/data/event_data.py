@@ -6,6 +6,7 @@ Legend: N events, P particles of each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from data.errors import DataError
 from data.events import files
 from data.events.final_state import FinalState
 from experiments.data.batch import DataSpec
-from experiments.data.fixed_data import FixedData, bounds_of_shares, check_described, rows_of
+from experiments.data.fixed_data import FixedData, bounds_of_shares, rows_given, rows_of
 from experiments.data.fixed_loader import FixedEvents
 from experiments.errors import UserError
 from experiments.options.markers import Count, Limit, Range, Seed, Text
@@ -31,7 +32,10 @@ class EventData(FixedData):
     Parameters
     ----------
     path
-        A file of ``python -m data.generate ttbar`` or ``zmumu``, or rows of numbers (``.npy``).
+        A file of ``python -m data.generate ttbar`` or ``zmumu``, or rows of numbers (``.npy``, or
+        HDF5 with ``table``).
+    table
+        The data set in an HDF5 file that has the rows of numbers.
     names, masses, cuts
         For rows of numbers: names of the particles, their masses in GeV (null for jets), and
         ``pt``, ``delta_r`` and ``eta`` of the cuts on jets.
@@ -52,6 +56,7 @@ class EventData(FixedData):
     def __init__(
         self,
         path: Text,
+        table: Text | None,
         names: Sequence[Text] | None,
         masses: Sequence[Mass] | None,
         cuts: Mapping[str, Any] | None,
@@ -64,7 +69,8 @@ class EventData(FixedData):
         eval_limit: Limit = 0,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, seed)
-        check_described(path, {"names": names, "masses": masses, "cuts": cuts})
+        described = {"names": names, "masses": masses, "cuts": cuts}
+        self.rows = rows_given(path, table, described)
         self.path, self.conditional = path, conditional
         self.limits = {"train": limit, "val": eval_limit, "test": eval_limit}
         self.bounds = bounds_of_shares(shares)
@@ -85,12 +91,12 @@ class EventData(FixedData):
     def load(self, split: str) -> tuple[FixedEvents, str, list[np.ndarray]]:
         """Read a split."""
         path, limit = Path(self.path), self.limits[split]
-        if path.suffix != ".npy":
+        if self.rows is None:
             sample = files.read(path, split, limit or None)
         else:
-            sample = files.read(path, split, None, self._state)
-            rows = rows_of(path, split, len(sample.momenta), self.bounds, limit)
-            sample = files.Sample(sample.momenta[rows], None, sample.final_state)
+            assert self._state is not None
+            chosen = partial(rows_of, path, split, self.bounds, limit)
+            sample = files.read_rows(self.rows, self._state, chosen)
         self._state = sample.final_state
         condition = None
         if self.conditional:

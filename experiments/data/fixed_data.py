@@ -11,6 +11,7 @@ import lightning
 import numpy as np
 
 from data.errors import DataError
+from data.rows import Rows, are_rows
 from experiments.data.batch import DataSpec
 from experiments.data.datamodule import preparing_device, ranks
 from experiments.data.fixed_loader import FixedEvents, FixedLoader
@@ -40,7 +41,7 @@ def bounds_of_shares(shares: Iterable[float]) -> dict[str, tuple[float, float]]:
 
 
 def rows_of(
-    path: Path, split: str, count: int, bounds: Mapping[str, tuple[float, float]], limit: int
+    path: Path, split: str, bounds: Mapping[str, tuple[float, float]], limit: int, count: int
 ) -> slice:
     """The rows of a split of a file without splits; at most ``limit`` if that is not 0.
 
@@ -59,22 +60,36 @@ def rows_of(
     return slice(first, last)
 
 
-def check_described(path: str | None, given: Mapping[str, object]) -> None:
-    """Refuse options that describe rows of numbers, if the data are none.
+def rows_given(
+    path: str | None, table: str | None, description: Mapping[str, object]
+) -> Rows | None:
+    """Where the rows of numbers are, if the data are such; None if they describe themselves.
+
+    Parameters
+    ----------
+    path, table
+        As in :class:`data.rows.Rows`.
+    description
+        Options that tell what is in a row.
 
     Raises
     ------
     UserError
-        With the first such option.
+        If rows are not described, or other data are.
     """
-    if path is not None and Path(path).suffix == ".npy":
-        return
-    for name, value in given.items():
+    if path is not None and are_rows(Path(path), table):
+        if missing := [f"data.{name}" for name, value in description.items() if value is None]:
+            raise UserError(
+                f"{path}: rows of numbers do not tell what is in them; give {', '.join(missing)}"
+            )
+        return Rows(Path(path), table)
+    for name, value in {"table": table, **description}.items():
         if value is not None:
             raise UserError(
                 f"data.{name}: describes rows of numbers (.npy), and these data tell it "
                 "themselves; leave it out"
             )
+    return None
 
 
 class FixedData(lightning.LightningDataModule):

@@ -11,6 +11,7 @@ import pytest
 from data.amplitudes import files, phase_space
 from data.amplitudes.processes import PROCESSES, Events, generate
 from data.errors import DataError
+from data.rows import Rows
 from support.commands import module
 
 PROCESS = PROCESSES["zg"]
@@ -44,16 +45,26 @@ def test_rows_of_numbers(tmp_path, events):
     rows = np.concatenate([events.momenta.reshape(40, 16), events.amplitudes[:, None]], axis=1)
     np.save(tmp_path / "zg.npy", rows.astype(np.float32))
     kinds = {"types": PROCESS.types, "masses": PROCESS.masses}
-    found = files.read(tmp_path / "zg.npy", "train", 30, **kinds)
-    np.testing.assert_allclose(found.momenta, events.momenta[:30], rtol=1e-5, atol=1e-2)
-    assert found.momenta.dtype == found.amplitudes.dtype == np.float64
-    with pytest.raises(DataError, match="does not tell what scatters"):
+    chosen = lambda count: slice(10, count)  # noqa: E731
+    with h5py.File(tmp_path / "amplitudes.hdf5", "w") as file:
+        file["zg"] = rows
+    for place in (Rows(tmp_path / "zg.npy"), Rows(tmp_path / "amplitudes.hdf5", "zg")):
+        found = files.read_rows(place, **kinds, chosen=chosen)
+        np.testing.assert_allclose(found.momenta, events.momenta[10:], rtol=1e-5, atol=1e-2)
+        assert found.momenta.dtype == found.amplitudes.dtype == np.float64
+    with pytest.raises(DataError, match="neither a file of"):
         files.read(tmp_path / "zg.npy", "train")
+    with pytest.raises(DataError, match=r"give data\.table, one of zg$"):
+        files.read(tmp_path / "amplitudes.hdf5", "train")
     with pytest.raises(DataError, match="rows of 21 floating-point"):
-        files.read(tmp_path / "zg.npy", "train", types=[0] * 5, masses=[0.0] * 5)
+        files.read_rows(Rows(tmp_path / "zg.npy"), [0] * 5, [0.0] * 5)
     np.save(tmp_path / "objects.npy", np.array([{}] * 3, dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="objects.npy: "):
-        files.read(tmp_path / "objects.npy", "train", **kinds)
+        files.read_rows(Rows(tmp_path / "objects.npy"), **kinds)
+    rows[20, -1] = -1
+    np.save(tmp_path / "zg.npy", rows)
+    with pytest.raises(DataError, match="event 20 has an amplitude that is not positive"):
+        files.read_rows(Rows(tmp_path / "zg.npy"), **kinds, chosen=chosen)
 
 
 def change(momenta, amplitudes, what):
@@ -122,7 +133,7 @@ def test_files_without_events(tmp_path, events):
         files.read(written(tmp_path, nothing), "train")
     np.save(tmp_path / "rows.npy", np.zeros((0, 17)))
     with pytest.raises(DataError, match="holds no events"):
-        files.read(tmp_path / "rows.npy", "train", types=[0] * 4, masses=[0.0] * 4)
+        files.read_rows(Rows(tmp_path / "rows.npy"), [0] * 4, [0.0] * 4)
 
 
 def test_damaged_files(tmp_path, events):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -16,8 +17,8 @@ from experiments.errors import UserError
 
 OPTIONS = {
     "path": None, "process": "zg", "events": 60, "eval_events": 20, "generation_seed": 1,
-    "types": None, "masses": None, "batch_size": 16, "eval_batch_size": 7, "frame_velocity": 0.1,
-    "limit": 0, "seed": 1, "shares": (0.8, 0.1, 0.1),
+    "table": None, "types": None, "masses": None, "batch_size": 16, "eval_batch_size": 7,
+    "frame_velocity": 0.1, "limit": 0, "seed": 1, "shares": (0.8, 0.1, 0.1),
 }  # fmt: skip
 
 
@@ -119,9 +120,15 @@ def test_files(tmp_path):
     np.testing.assert_allclose(found, sample.amplitudes[64:72], rtol=1e-12)
     shared = module(path=str(tmp_path / "rows.npy"), **known, shares=(0.5, 0.25, 0.25))
     assert shared.num_jets() == {"train": 40, "val": 20, "test": 20}
+    with h5py.File(tmp_path / "amplitudes.hdf5", "w") as table:
+        table["zg"] = rows
+    same = module(path=str(tmp_path / "amplitudes.hdf5"), table="zg", **known)
+    assert torch.equal(same.events["val"].target, data.events["val"].target)
+    with pytest.raises(UserError, match=r"data\.table: describes rows of numbers"):
+        module(table="zg")
     with pytest.raises(UserError, match=r"data\.shares=.*three shares"):
         module(shares=(0.5, 0.6, 0.2))
-    with pytest.raises(DataError, match=r"give data\.types and data\.masses"):
+    with pytest.raises(UserError, match=r"give data\.types, data\.masses"):
         module(path=str(tmp_path / "rows.npy"))
     np.save(tmp_path / "few.npy", rows[:3])
     with pytest.raises(DataError, match="leave none for test"):

@@ -16,8 +16,8 @@ from experiments.saved_runs.run_directory import read_spec, write_spec
 from support.flows import PAIRS, flow_events
 
 OPTIONS = {
-    "names": None, "masses": None, "cuts": None, "shares": (0.5, 0.3, 0.2), "conditional": False,
-    "batch_size": 16, "eval_batch_size": 10, "limit": 0, "seed": 1,
+    "table": None, "names": None, "masses": None, "cuts": None, "shares": (0.5, 0.3, 0.2),
+    "conditional": False, "batch_size": 16, "eval_batch_size": 10, "limit": 0, "seed": 1,
 }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_rows_of_numbers(tmp_path):
     assert data.spec.final_state == PAIRS
     with pytest.raises(UserError, match="masses must be a list of 3"):
         module(tmp_path / "rows.npy", **{**known, "masses": [None]})
-    with pytest.raises(DataError, match=r"give data\.names"):
+    with pytest.raises(UserError, match=r"give data\.names, data\.masses, data\.cuts"):
         module(tmp_path / "rows.npy")
 
 
