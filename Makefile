@@ -54,7 +54,7 @@ test-all: $(STAMP)-test ## lint, types, all tests, and 97 % of the lines of lgat
 	@start=$$(date +%s); $(LINT) && $(BIN)/mypy && \
 		$(PYTEST) $(COVERAGE) -m "not slow or slow(lines=True)" tests/lgatr tests/project $(ARGS) && \
 		$(PYTEST) --ignore=tests/lgatr --ignore=tests/project $(ARGS) && \
-		$(PYTEST) -m "slow and not slow(lines=True)" $(ARGS) && $(TOOK)
+		$(PYTEST) --durations=25 -m "slow and not slow(lines=True)" $(ARGS) && $(TOOK)
 
 types: $(STAMP)-test ## check types
 	@$(BIN)/mypy

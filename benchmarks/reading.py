@@ -22,9 +22,8 @@ from benchmarks.machine import description
 from benchmarks.speed import ROOT
 from data.command import Parser, program
 from data.convert import main as convert
-from data.formats import find_format, jetclass, read_jets
+from data.formats import find_format, known_samples, read_jets
 from data.jets import Jets
-from data.root_jets import MOMENTA
 from experiments.data.chunk_stream import JetStream, Shards
 from experiments.data.features import SETS
 from experiments.data.preparation import Preparation
@@ -38,11 +37,13 @@ def write_root(path: Path, jets: Jets) -> None:
     def jagged(values: np.ndarray) -> Any:
         return ak.unflatten(values, jets.lengths)
 
-    branches = {branch: jagged(jets.constituents[:, i]) for i, branch in enumerate(MOMENTA)}
-    for name, branch in jetclass.LAYOUT.particles.items():
-        branches[branch] = jagged(np.asarray(jets.particles[name]))
-    for label, branch in enumerate(jetclass.LAYOUT.labels.values()):
-        branches[branch] = (jets.labels == label).astype(np.int32)
+    known = known_samples()["jetclass"].description
+    momenta = enumerate(known.momenta.values())
+    branches = {branch.text: jagged(jets.constituents[:, i]) for i, branch in momenta}
+    for name, field in known.particles.items():
+        branches[field.text] = jagged(np.asarray(jets.particles[name]))
+    for label, name in enumerate(known.classes):
+        branches[f"label_{name}"] = (jets.labels == label).astype(np.int32)
     path.parent.mkdir(parents=True, exist_ok=True)
     with uproot.recreate(path) as file:
         types = {name: v.type if hasattr(v, "layout") else v.dtype for name, v in branches.items()}

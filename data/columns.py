@@ -25,5 +25,7 @@ JETS = {
     "tau2": "2-subjettiness",
     "tau3": "3-subjettiness",
     "tau4": "4-subjettiness",
+    "true_mass": "mass in GeV of the resonance that decayed in the jet, where the source has it",
+    "weight": "of the jet, in losses, metrics and plots",
 }
 """Columns of jets."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from data.errors import DataError, describe
 from data.signals import check_current_folder, ignore, one_line_interrupts
 from data.streams import forgiving_streams
 
@@ -21,6 +23,20 @@ def program() -> Iterator[None]:
             yield
     finally:
         ignore()
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """End with one line, and status 1, over what is wrong with files or the system.
+
+    With ``HYDRA_FULL_ERROR=1`` the stack trace is shown instead.
+    """
+    try:
+        yield
+    except (DataError, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        sys.exit(f"error: {describe(error) if isinstance(error, OSError) else error}")
 
 
 class Parser(argparse.ArgumentParser):

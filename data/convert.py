@@ -15,7 +15,6 @@ import argparse
 import fcntl
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.atomic import atomic_path, check_new, remove_leftovers
-from data.command import Parser, program
-from data.errors import DataError, describe
+from data.command import Parser, errors_in_one_line, program
+from data.errors import DataError
 from data.formats import Format, find_format, packed
 from data.formats.registry import SPLITS
 from data.jets import Jets
@@ -72,8 +71,13 @@ class Job:
         found: Sources = {}
         for file in self.sources:
             status = file.stat()
-            found[file.relative_to(self.root).as_posix()] = [status.st_size, status.st_mtime_ns]
+            found[_below(self.root, file).as_posix()] = [status.st_size, status.st_mtime_ns]
         return found
+
+
+def _below(folder: Path, file: Path) -> Path:
+    """A file from a folder; descriptions may name files elsewhere."""
+    return file.relative_to(folder) if file.is_relative_to(folder) else Path(file.name)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def _places(source: Path, split: str, files: list[Path]) -> dict[Path, Path]:
     As below the split's folder of the source (``train_100M/a/x.root`` becomes ``a/x.h5``); with
     that folder in front where two would have the same name.
     """
-    below = {file: file.relative_to(source).with_suffix(".h5") for file in files}
+    below = {file: _below(source, file).with_suffix(".h5") for file in files}
     short = {f: Path(*p.parts[1:]) if len(p.parts) > 1 else p for f, p in below.items()}
     for chosen in (short, below):
         if len(set(chosen.values())) == len(files):
@@ -114,7 +118,8 @@ def plan_folder(source: Path, target: Path, form: Format, limit: int | None) -> 
                 return {split: form.read_file(file, split, 0, limit)}
 
             name = f"{split}/{place.as_posix()}"
-            jobs.append(Job(target / name, name, (file,), root, read))
+            description = (source,) if source.is_file() and source != file else ()
+            jobs.append(Job(target / name, name, (file, *description), root, read))
     if not jobs:
         raise DataError(f"{source}: has no file of any split")
     return Plan(jobs, target / "MANIFEST", target / "SHA256SUMS", (target,))
@@ -263,12 +268,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--compress", action="store_true", help="smaller, and slower to read")
     options = parser.parse_args(arguments)
-    try:
+    with errors_in_one_line():
         written = convert(options.source, options.target, options.limit, options.compress)
-    except (DataError, OSError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
-            raise
-        sys.exit(f"error: {describe(error) if isinstance(error, OSError) else error}")
     done = f"{written:,} jets written" if written else "up to date, nothing to do"
     print(f"{options.target}: {done}")
 

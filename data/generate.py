@@ -34,10 +34,10 @@ from data.command import Parser, program
 from data.errors import DataError, describe, install_hint
 from data.events import command as events
 from data.events.processes import PROCESSES
-from data.formats import jetclass, packed, quark_gluon
+from data.formats import known_samples, packed, quark_gluon
 from data.jets import BINARY, FloatArray, Jets
 from data.parallel import simulated
-from data.simulation import COLUMNS, Process, Selection, Table, make_jets
+from data.simulation import COLUMNS, Process, Selection, SimulatedJet, make_jets
 
 _QUARKS = "1 2 3 4 5"
 _TOP = ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off")
@@ -109,13 +109,13 @@ KINDS = {
 }  # fmt: skip
 
 assert tuple(KINDS["toptagging"].processes) == BINARY
-assert tuple(KINDS["jetclass"].processes) == jetclass.CLASSES
+assert tuple(KINDS["jetclass"].processes) == known_samples()["jetclass"].classes
 assert tuple(KINDS["quarkgluon"].processes) == quark_gluon.CLASSES
 
 Job = tuple[str, int, int, int, int]
 
 
-def make_chunk(job: Job) -> tuple[int, int, list[Table]]:
+def make_chunk(job: Job) -> tuple[int, int, list[SimulatedJet]]:
     """Some jets of one class. A job is (kind, seed, label, chunk number, count)."""
     name, seed, label, number, count = job
     kind = KINDS[name]
@@ -125,8 +125,10 @@ def make_chunk(job: Job) -> tuple[int, int, list[Table]]:
     return label, number, make_jets(process, kind.selection, pythia_seed, count)
 
 
-def generate(name: str, jets: int, seed: int, processes: int) -> tuple[list[int], list[Table]]:
-    """Labels and tables of ``jets`` jets, equally many of each class, in an order fixed by seed."""
+def generate(
+    name: str, jets: int, seed: int, processes: int
+) -> tuple[list[int], list[SimulatedJet]]:
+    """``jets`` jets and their labels, equally many of each class, in an order fixed by seed."""
     classes, chunk_size = len(KINDS[name].processes), KINDS[name].chunk
     each = [jets // classes + (label < jets % classes) for label in range(classes)]
     jobs = [
@@ -154,9 +156,10 @@ def round_mantissa(values: FloatArray, bits: int) -> FloatArray:
     return ((integers + half) & mask).view(np.float32)
 
 
-def pack(labels: list[int], tables: list[Table], kind: Kind, name: str, bits: int) -> Jets:
+def pack(labels: list[int], made: list[SimulatedJet], kind: Kind, name: str, bits: int) -> Jets:
     """Join jets into one ragged sample, with numbers rounded to ``bits`` mantissa bits."""
-    width = len(COLUMNS)
+    width, tables = len(COLUMNS), [jet.table for jet in made]
+    masses = np.array([jet.true_mass for jet in made], dtype=np.float32)
     table = round_mantissa(np.concatenate([np.zeros((0, width), np.float32), *tables]), bits)
     further = range(4, len(kind.columns))
     return Jets(
@@ -166,6 +169,7 @@ def pack(labels: list[int], tables: list[Table], kind: Kind, name: str, bits: in
         name,
         tuple(kind.processes),
         {kind.columns[i]: np.ascontiguousarray(table[:, i]) for i in further},
+        {"true_mass": round_mantissa(masses, bits)},
     )
 
 
@@ -227,7 +231,7 @@ def main(arguments: list[str] | None = None) -> None:
     kind = KINDS[options.kind]
     remove_leftovers(options.out.parent, (options.out.stem,))
     try:
-        labels, tables = generate(options.kind, options.jets, options.seed, options.processes)
+        labels, made = generate(options.kind, options.jets, options.seed, options.processes)
     except RuntimeError as error:
         sys.exit(f"error: {error}; nothing was written")
     train = round(options.split[0] * len(labels))
@@ -242,7 +246,7 @@ def main(arguments: list[str] | None = None) -> None:
         "selection": json.dumps(asdict(kind.selection)),
     }
     splits = {
-        name: pack(labels[a:b], tables[a:b], kind, name, options.mantissa_bits)
+        name: pack(labels[a:b], made[a:b], kind, name, options.mantissa_bits)
         for name, (a, b) in bounds.items()
     }
     try:

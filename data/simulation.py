@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,21 @@ COLUMNS = (
     "is_electron", "is_muon", "d0", "d0_error", "dz", "dz_error",
 )  # fmt: skip
 """Of the table of a jet's constituents; units as in :mod:`data.columns`."""
+
+
+class SimulatedJet(NamedTuple):
+    """A jet.
+
+    Parameters
+    ----------
+    table
+        ``(n, COLUMNS)``, its constituents by falling pT.
+    true_mass
+        In GeV, of the resonance that decayed in it; without one, of all constituents.
+    """
+
+    table: Table
+    true_mass: float
 
 
 @dataclass(frozen=True)
@@ -122,12 +137,13 @@ def _daughters(event: Any, index: int) -> Iterator[int]:
             yield daughter
 
 
-def decays(event: Any, resonance: int) -> Iterator[list[tuple[float, float]]]:
-    """Directions (eta, phi) of the decay products of each such particle."""
+def decays(event: Any, resonance: int) -> Iterator[tuple[float, list[tuple[float, float]]]]:
+    """Mass of each such particle, and directions (eta, phi) of its decay products."""
     for index in range(event.size()):
         particle = event[index]
         if particle.idAbs() == resonance and particle.iBotCopyId() == index:
-            yield [(event[d].eta(), event[d].phi()) for d in _daughters(event, index)]
+            directions = [(event[d].eta(), event[d].phi()) for d in _daughters(event, index)]
+            yield float(particle.m()), directions
 
 
 def delta_r(eta: float, phi: float, other: tuple[float, float]) -> float:
@@ -156,8 +172,8 @@ def _row(p: Any, rng: np.random.Generator) -> list[float]:
 
 def find_jet(
     event: Any, process: Process, selection: Selection, rng: np.random.Generator
-) -> Table | None:
-    """Constituents of the leading accepted jet of an event, by falling pT: ``(n, COLUMNS)``."""
+) -> SimulatedJet | None:
+    """The leading accepted jet of an event."""
     import fastjet
 
     seen = [p for p in event if p.isFinal() and p.isVisible() and abs(p.eta()) < PARTICLE_ETA]
@@ -175,19 +191,23 @@ def find_jet(
         if jet.pt() > high or abs(jet.eta()) > selection.eta:
             continue
         eta, phi = jet.eta(), jet.phi_std()
-        if resonance and not any(
-            m and all(delta_r(eta, phi, d) < selection.radius for d in m) for m in matches
-        ):
+        masses = [
+            mass
+            for mass, directions in matches
+            if directions and all(delta_r(eta, phi, d) < selection.radius for d in directions)
+        ]
+        if resonance and not masses:
             continue
         parts = fastjet.sorted_by_pt(jet.constituents())
-        return np.array([_row(seen[p.user_index()], rng) for p in parts], dtype=np.float32)
+        table = np.array([_row(seen[p.user_index()], rng) for p in parts], dtype=np.float32)
+        return SimulatedJet(table, masses[0] if masses else float(jet.m()))
     return None
 
 
-def make_jets(process: Process, selection: Selection, seed: int, count: int) -> list[Table]:
+def make_jets(process: Process, selection: Selection, seed: int, count: int) -> list[SimulatedJet]:
     """``count`` jets of one kind, the same for the same seed."""
     pythia, rng = start_pythia(process, selection, seed), np.random.default_rng(seed)
-    jets: list[Table] = []
+    jets: list[SimulatedJet] = []
     while len(jets) < count:
         if pythia.next():
             jet = find_jet(pythia.event, process, selection, rng)

@@ -42,6 +42,14 @@ def _job_suffix() -> str:
 OmegaConf.register_new_resolver("job_suffix", _job_suffix, replace=True)
 
 
+def _halved(base: float, size: float) -> float:
+    """A number for models of size 0, halved by each step up; see experiments/models/sized.py."""
+    return float(base) * 2.0 ** -float(size)
+
+
+OmegaConf.register_new_resolver("halved", _halved, replace=True)
+
+
 def _required(what: str) -> str:
     """Resolver of options without a default; :mod:`experiments.options.schema` names the option."""
     raise UserError(f"an option must be given: {what}")

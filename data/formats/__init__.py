@@ -2,9 +2,10 @@
 
 Each module here offers ``NAME``, ``recognises(path)`` and ``read(path, split, limit)``, or, for
 many files that are read while training, ``files``, ``count`` and ``read_file``; adding a format is
-adding a module (see ``docs/extending.md``).
+adding a module (see ``docs/extending.md``). Files of named fields need no module: they are
+described in YAML, those of public data sets in ``data/descriptions``.
 """
 
-from data.formats.registry import Format, find_format, read_jets
+from data.formats.registry import Format, find_format, known_samples, read_jets
 
-__all__ = ["Format", "find_format", "read_jets"]
+__all__ = ["Format", "find_format", "known_samples", "read_jets"]

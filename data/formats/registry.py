@@ -9,10 +9,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from data.described.description import read_description
+from data.described.sample import KnownSample
 from data.errors import DataError
 from data.jets import Jets
 from data.reading import reading, snapshot
@@ -35,10 +39,11 @@ class Format:
     module
         Has ``NAME``, ``recognises(path)``, and either ``read(path, split, limit)`` or, for samples
         of many files, ``files(path, split)``, ``count(file, split)`` and
-        ``read_file(file, split, start, stop)``.
+        ``read_file(file, split, start, stop)``; or ``bound(path)``, which returns such an object
+        for a path that tells how its files are read.
     """
 
-    module: ModuleType
+    module: Any
 
     @property
     def name(self) -> str:
@@ -79,6 +84,13 @@ class Format:
             return [path]
         return list(dict.fromkeys(file for split in SPLITS for file in self.files(path, split)))
 
+    def bound(self, path: Path) -> Format:
+        """The format of a path that it recognises."""
+        if not hasattr(self.module, "bound"):
+            return self
+        with reading(path):
+            return Format(self.module.bound(path))
+
     def files(self, path: Path, split: str) -> list[Path]:
         """The files of a split."""
         with reading(path):
@@ -109,7 +121,7 @@ class Format:
 
 
 def formats() -> list[Format]:
-    """All formats: those beside this module, by name, then those of installed packages.
+    """All formats: those beside this module, by name, described ones, and those of packages.
 
     A third party registers a module under the entry-point group ``lgatr.formats``.
 
@@ -122,7 +134,15 @@ def formats() -> list[Format]:
     names = sorted(m.name for m in pkgutil.iter_modules(package.__path__))
     ours = [importlib.import_module(f"data.formats.{n}") for n in names if n not in _NOT_FORMATS]
     theirs = [_load(point) for point in entry_points(group=ENTRY_POINT_GROUP)]
-    return [Format(_checked(module, module.__name__)) for module in ours] + [*map(Format, theirs)]
+    checked = [_checked(module, module.__name__) for module in ours]
+    return [Format(module) for module in (*checked, *known_samples().values(), *theirs)]
+
+
+@cache
+def known_samples() -> dict[str, KnownSample]:
+    """Public data sets whose files are described by a YAML file of ``data/descriptions``."""
+    files = sorted((Path(__file__).parents[1] / "descriptions").glob("*.yaml"))
+    return {file.stem: KnownSample(read_description(file)) for file in files}
 
 
 def _load(point: EntryPoint) -> ModuleType:
@@ -137,7 +157,8 @@ def _load(point: EntryPoint) -> ModuleType:
 
 
 def _checked(module: ModuleType, where: str) -> ModuleType:
-    needed = (*_NEEDED, *(_OF_FILES if hasattr(module, "files") else ("read",)))
+    reads = ("bound",) if hasattr(module, "bound") else ("read",)
+    needed = (*_NEEDED, *(_OF_FILES if hasattr(module, "files") else reads))
     if missing := [name for name in needed if not hasattr(module, name)]:
         raise DataError(f"{where} lacks {', '.join(missing)}; see docs/extending.md")
     return module
@@ -156,7 +177,7 @@ def find_format(path: Path) -> Format:
     for form in known:
         try:
             if form.recognises(path):
-                return form
+                return form.bound(path)
         except DataError as error:
             damage = damage or error
     if damage is not None:

@@ -5,6 +5,7 @@ Legend: T particles of all events, B events, S scalar features.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from data.events.final_state import FinalState
 from lgatr import Packing
+
+WEIGHT = "weight"
+"""The column of events that weights them."""
 
 
 class EventBatch:
@@ -32,14 +36,17 @@ class EventBatch:
         ``(B,)`` class labels, or the float64 values of a quantity.
     condition
         ``(B, U, 4)`` four-momenta of U particles that each event belongs to, in GeV, or None.
+    columns
+        Further values of the events by name, ``(B,)`` each, such as :data:`WEIGHT`.
     """
 
-    __slots__ = ("condition", "fourmomenta", "packing", "scalars", "target")
+    __slots__ = ("columns", "condition", "fourmomenta", "packing", "scalars", "target")
     fourmomenta: Tensor
     scalars: Tensor
     packing: Packing
     target: Tensor
     condition: Tensor | None
+    columns: Mapping[str, Tensor]
 
     def __init__(
         self,
@@ -48,10 +55,11 @@ class EventBatch:
         packing: Packing,
         target: Tensor,
         condition: Tensor | None = None,
+        columns: Mapping[str, Tensor] | None = None,
     ) -> None:
         values = {
             "fourmomenta": fourmomenta, "scalars": scalars, "packing": packing, "target": target,
-            "condition": condition,
+            "condition": condition, "columns": dict(columns or {}),
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -60,31 +68,34 @@ class EventBatch:
         raise AttributeError(f"a batch is never changed: make a new one with another {name}")
 
     def __reduce__(self) -> tuple[type[EventBatch], tuple[object, ...]]:
-        parts = self.fourmomenta, self.scalars, self.packing, self.target, self.condition
-        return EventBatch, parts
+        events = self.target, self.condition, self.columns
+        return EventBatch, (self.fourmomenta, self.scalars, self.packing, *events)
 
     def __len__(self) -> int:
         return self.packing.num_events
 
     def to(self, device: torch.device | str) -> EventBatch:
         """Copy to another device (called by Lightning)."""
-        return EventBatch(
-            self.fourmomenta.to(device, non_blocking=True),
-            self.scalars.to(device, non_blocking=True),
-            self.packing.to(device),
-            self.target.to(device, non_blocking=True),
-            None if self.condition is None else self.condition.to(device, non_blocking=True),
-        )
+        return self._converted(lambda x: x.to(device, non_blocking=True), self.packing.to(device))
 
     def pin_memory(self) -> EventBatch:
         """Copy to page-locked memory (called by data loaders)."""
+        return self._converted(Tensor.pin_memory, self.packing.pin_memory())
+
+    def _converted(self, convert: Callable[[Tensor], Tensor], packing: Packing) -> EventBatch:
         return EventBatch(
-            self.fourmomenta.pin_memory(),
-            self.scalars.pin_memory(),
-            self.packing.pin_memory(),
-            self.target.pin_memory(),
-            None if self.condition is None else self.condition.pin_memory(),
+            convert(self.fourmomenta),
+            convert(self.scalars),
+            packing,
+            convert(self.target),
+            None if self.condition is None else convert(self.condition),
+            {name: convert(values) for name, values in self.columns.items()},
         )
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Weights of the events, ``(B,)``; None if all are one."""
+        return self.columns.get(WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,8 @@ class DataSpec:
         What every event consists of, if events are generated.
     conditional
         Whether each is generated from another event.
+    further_outputs
+        Outputs of each event behind those of the classes, for further quantities.
     """
 
     num_scalars: int
@@ -113,6 +126,7 @@ class DataSpec:
     uncertain: bool = False
     final_state: FinalState | None = None
     conditional: bool = False
+    further_outputs: int = 0
 
     @property
     def described(self) -> str:
@@ -122,11 +136,16 @@ class DataSpec:
         return f"classes {', '.join(self.classes)}" if self.quantity is None else self.quantity
 
     @property
+    def class_outputs(self) -> int:
+        """Outputs per event that are logits: one per class, but 1 for two classes."""
+        return len(self.classes) if len(self.classes) > 2 else 1
+
+    @property
     def num_outputs(self) -> int:
-        """Outputs per event: one per class, but 1 for two classes; 1 or 2 for a quantity."""
+        """Outputs per event: logits and further ones, or 1 or 2 for a quantity."""
         if self.quantity is not None:
             return 2 if self.uncertain else 1
-        return len(self.classes) if len(self.classes) > 2 else 1
+        return self.class_outputs + self.further_outputs
 
 
 def absent_classes(target: Tensor, classes: tuple[str, ...]) -> list[str]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import lightning
 import torch
 
-from data.errors import DataError
+from data.errors import DataError, listed
 from data.formats import read_jets
 from data.identity import digest_of_jets
+from data.jets import FloatArray, Jets
+from experiments.data.balance import Balance
 from experiments.data.batch import DataSpec, absent_classes
 from experiments.data.feeding import CPU
 from experiments.data.loader import JetDataset, ResumableLoader
@@ -44,6 +47,19 @@ def default_workers(num_workers: int | None) -> int:
     return 4 if torch.cuda.is_available() else 0
 
 
+def column_of(jets: Jets, name: str) -> FloatArray:
+    """A column of jets, ``(J,)``.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    if name not in jets.jets:
+        raise DataError(f"{jets.source}: its jets have no column {name}, only {listed(jets.jets)}")
+    return jets.jets[name]
+
+
 class JetData(lightning.LightningDataModule):
     """Jets of two or more classes, from files that fit into memory or are memory-mapped.
 
@@ -69,6 +85,11 @@ class JetData(lightning.LightningDataModule):
         papers does; 0 keeps all.
     eval_limit
         Maximum number of validation and of test jets; 0 for all.
+    balance
+        How jets of training and validation are weighted; None leaves them their own weights, if
+        they have any.
+    event_columns
+        Columns of jets that batches carry along, for ``task=several_targets``.
     resident
         Whether all jets are kept in the memory of the training device, where batches are gathered;
         None chooses by :func:`~experiments.data.resident.should_reside`. Batches are the same.
@@ -89,15 +110,19 @@ class JetData(lightning.LightningDataModule):
         smallest_component: Annotated[float, Range(0)] = 0.0,
         eval_limit: Limit = 0,
         resident: bool | None = None,
+        balance: Balance | None = None,
+        event_columns: Sequence[Text] = (),
     ) -> None:
         super().__init__()
         self.path, self.smallest_component = path, smallest_component
         self.limits = {"train": limit, "val": eval_limit, "test": eval_limit}
         self.batch_size, self.token_budget = batch_size, token_budget
         self.eval_token_budget = eval_token_budget
-        self.prepare = Preparation(features, max_constituents, augmentations, seed)
+        columns = tuple(event_columns)
+        self.prepare = Preparation(features, max_constituents, augmentations, seed, columns)
         self.num_workers, self.seed = default_workers(num_workers), seed
         self.resident, self._asked_workers = resident, num_workers
+        self.balance = balance
         self._splits: dict[str, JetDataset] = {}
         self._residents: dict[str, ResidentJets] = {}
 
@@ -122,10 +147,23 @@ class JetData(lightning.LightningDataModule):
                             f"data.smallest_component={self.smallest_component}: leaves one "
                             f"particle in each jet of {self.path}; lower it"
                         )
-                self._splits[split] = JetDataset(jets, self.prepare.without_augmentations())
+                self._splits[split] = self._dataset(split, jets)
         if len(found := {dataset.jets.classes for dataset in self._splits.values()}) > 1:
             names = "; ".join(", ".join(classes) for classes in sorted(found))
             raise DataError(f"{self.path}: its splits have different classes: {names}")
+
+    def _dataset(self, split: str, jets: Jets) -> JetDataset:
+        """A split; training comes first, whose spectra count."""
+        if split == "train" and self.balance is not None and self.balance.is_wanted:
+            self.prepare = replace(self.prepare, weights=self.balance.fit(jets))
+        return JetDataset(jets, self._prepare(split, jets).without_augmentations())
+
+    def _prepare(self, split: str, jets: Jets) -> Preparation:
+        return self.prepare.for_split(split, jets.jets)
+
+    def column_of_training(self, name: str) -> FloatArray:
+        """A column of all training jets, ``(J,)``."""
+        return column_of(self._splits["train"].jets, name)
 
     def absent_classes(self, split: str) -> list[str]:
         """Names of the classes that a split has no jets of."""
@@ -147,12 +185,13 @@ class JetData(lightning.LightningDataModule):
             return kept
         wanted = self.resident
         if wanted is None:
-            samples = ((dataset.jets, self.prepare) for dataset in self._splits.values())
+            samples = ((dataset.jets, dataset.prepare) for dataset in self._splits.values())
             wanted = should_reside(samples, device, self._asked_workers)
         if not wanted:
             return None
         try:
-            kept = ResidentJets(self._splits[split].jets, self.prepare, device)
+            dataset = self._splits[split]
+            kept = ResidentJets(dataset.jets, dataset.prepare, device)
         except torch.OutOfMemoryError as error:
             text = f"the jets for {split} do not fit into the memory of {device}"
             if self.resident:
@@ -164,7 +203,8 @@ class JetData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled batches."""
-        dataset = JetDataset(self._splits["train"].jets, self.prepare)
+        jets = self._splits["train"].jets
+        dataset = JetDataset(jets, self._prepare("train", jets))
         sampler = BatchSampler(
             dataset.lengths, self.batch_size, self.token_budget, True, self.seed, *ranks(self)
         )

@@ -117,6 +117,9 @@ FEATURES: dict[str, Feature] = {
 """Feature by name: natural logarithms of GeV or of ratios, pseudorapidity, radians; tanh of
 displacements in mm, and their errors cut off at 1 mm."""
 
+COLUMN = "column."
+"""``column.NAME`` is a column of the sample as it is, for those that no feature is made of."""
+
 SETS: dict[str, tuple[str, ...]] = {
     "fourmomenta": (),
     "kinematics": (
@@ -133,6 +136,14 @@ SETS: dict[str, tuple[str, ...]] = {
 SETS["default"] = SETS["kinematics"] + SETS["pid"] + SETS["displacements"]
 
 
+def _is_feature(name: str) -> bool:
+    return name in FEATURES or (name.startswith(COLUMN) and name != COLUMN)
+
+
+def _feature(name: str) -> Feature:
+    return FEATURES[name] if name in FEATURES else Feature.of_column(name.removeprefix(COLUMN))
+
+
 def feature_names(names: Sequence[str]) -> tuple[str, ...]:
     """Replace the names of sets by the features in them.
 
@@ -141,11 +152,11 @@ def feature_names(names: Sequence[str]) -> tuple[str, ...]:
     ValueError
         If a name is unknown.
     """
-    unknown = [name for name in names if name not in FEATURES and name not in SETS]
+    unknown = [name for name in names if name not in SETS and not _is_feature(name)]
     if unknown:
         raise ValueError(
-            f"no feature {', '.join(unknown)}; there are {', '.join(FEATURES)}, "
-            f"and the sets {', '.join(SETS)}"
+            f"no feature {', '.join(unknown)}; there are {', '.join(FEATURES)}, the sets "
+            f"{', '.join(SETS)}, and {COLUMN}NAME for columns of the sample"
         )
     found = [feature for name in names for feature in SETS.get(name, (name,))]
     return tuple(dict.fromkeys(found))
@@ -168,7 +179,7 @@ def columns_of(names: Sequence[str], there: Iterable[str] | None = None) -> tupl
     """
     known = None if there is None else tuple(there)
     for name in names:
-        for column in FEATURES[name].columns:
+        for column in _feature(name).columns:
             if known is not None and column not in known:
                 others = ", ".join(known) or "none"
                 raise ValueError(
@@ -176,7 +187,7 @@ def columns_of(names: Sequence[str], there: Iterable[str] | None = None) -> tupl
                     f"have it; columns of its particles: {others}; features of four-momenta are "
                     "the set kinematics"
                 )
-    return tuple(dict.fromkeys(column for name in names for column in FEATURES[name].columns))
+    return tuple(dict.fromkeys(column for name in names for column in _feature(name).columns))
 
 
 def features_of(particles: Particles, names: Sequence[str]) -> Tensor:
@@ -188,7 +199,7 @@ def features_of(particles: Particles, names: Sequence[str]) -> Tensor:
         If the particles lack a column.
     """
     columns_of(names, particles.columns)
-    return torch.stack([FEATURES[name].compute(particles) for name in names], dim=1)
+    return torch.stack([_feature(name).compute(particles) for name in names], dim=1)
 
 
 def compute_features(

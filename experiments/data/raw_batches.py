@@ -1,6 +1,7 @@
 """Batches as they lie in a file: columns of particles, before augmentation and features.
 
-Legend: T particles of all batches, B events of all batches, C columns, A augmentations.
+Legend: T particles of all batches, B events of all batches, C and E columns of both, A
+augmentations.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class RawBatches:
         ``(B,)`` class labels.
     packings
         Offsets of each batch.
+    of_events
+        ``(E, B)`` further columns of the events.
+    event_names
+        Names of these.
 
     Attributes
     ----------
@@ -60,7 +65,10 @@ class RawBatches:
         Offsets of the events of all batches.
     """
 
-    __slots__ = ("columns", "draws", "fourmomenta", "names", "packings", "target", "whole")
+    __slots__ = (
+        "columns", "draws", "event_names", "fourmomenta", "names", "of_events", "packings",
+        "target", "whole",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -70,8 +78,11 @@ class RawBatches:
         draws: Tensor,
         target: Tensor,
         packings: tuple[Packing, ...],
+        of_events: Tensor,
+        event_names: tuple[str, ...],
     ) -> None:
         self.fourmomenta, self.columns, self.names = fourmomenta, columns, names
+        self.of_events, self.event_names = of_events, event_names
         self.draws, self.target, self.packings = draws, target, packings
         self.whole = packings[0]
         if len(packings) > 1:
@@ -88,6 +99,8 @@ class RawBatches:
             torch.cat([part.draws for part in parts], dim=1),
             torch.cat([part.target for part in parts]),
             tuple(packing for part in parts for packing in part.packings),
+            torch.cat([part.of_events for part in parts], dim=1),
+            parts[0].event_names,
         )
 
     def _converted(
@@ -100,6 +113,8 @@ class RawBatches:
             tensors(self.draws),
             tensors(self.target),
             tuple(packings(packing) for packing in self.packings),
+            tensors(self.of_events),
+            self.event_names,
         )
 
     def to(self, device: torch.device) -> RawBatches:

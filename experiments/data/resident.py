@@ -25,7 +25,8 @@ SHARE = 0.25
 def bytes_needed(jets: Jets, prepare: Preparation) -> int:
     """Bytes that a sample takes on the device, before its jets are truncated."""
     columns = len(prepare.columns_of(jets))
-    return (16 + 4 * columns) * len(jets.constituents) + 8 * len(jets)
+    of_events = len(prepare.event_columns)
+    return (16 + 4 * columns) * len(jets.constituents) + (8 + 4 * of_events) * len(jets)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -97,7 +98,9 @@ class ResidentJets:
         self.device, self.names = device, prepare.columns_of(jets)
         self.lengths = self.jets.lengths
         self.fourmomenta = _copied(self.jets.constituents, device)
-        self.columns = stacked(self.jets, self.names).to(device)
+        particles = len(self.jets.constituents)
+        self.columns = stacked(self.jets.particles, self.names, particles).to(device)
+        self.of_events = prepare.of_events(jets).to(device)
         self.target = torch.from_numpy(self.jets.labels).to(device)
         self.jets.check_unchanged()
 
@@ -115,15 +118,17 @@ class ResidentJets:
                 f"jets {numbers.min()} to {numbers.max()} are wanted of {len(self.jets)}"
             )
         rows = self._rows(numbers)
-        place = upload(rows, self.device)
+        place, jets = upload(rows, self.device), upload(numbers, self.device)
         lengths = [self.lengths[batch] for batch in batches]
         return RawBatches(
             self.fourmomenta.index_select(0, place),
             self.columns.index_select(1, place),
             self.names,
             self._draws(rows, lengths, prepare),
-            self.target.index_select(0, upload(numbers, self.device)),
+            self.target.index_select(0, jets),
             tuple(moved(Packing.from_lengths(n.tolist()), self.device) for n in lengths),
+            self.of_events.index_select(1, jets),
+            prepare.event_columns,
         )
 
     def _rows(self, numbers: IntArray) -> IntArray:

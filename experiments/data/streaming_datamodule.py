@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightning
+from rich.progress import track
 
 from data.errors import DataError
 from data.formats import find_format
 from data.identity import DAMAGED, digests_of_files
+from data.jets import FloatArray, Jets, concatenate
+from experiments.data.balance import Balance
 from experiments.data.batch import DataSpec
 from experiments.data.chunk_stream import JetStream, Shards, absent_classes
-from experiments.data.datamodule import Workers, default_workers, preparing_device, ranks
+from experiments.data.datamodule import (
+    Workers,
+    column_of,
+    default_workers,
+    preparing_device,
+    ranks,
+)
 from experiments.data.preparation import Augmentation, Feature, Preparation
 from experiments.data.stream_loader import StreamLoader
 from experiments.options.markers import Count, Limit, Seed, Text
+
+JETS_FOR_SPECTRA = 200_000
 
 
 class StreamedData(lightning.LightningDataModule):
@@ -43,6 +55,9 @@ class StreamedData(lightning.LightningDataModule):
         Whether damaged files are skipped and counted, instead of ending the run.
     seed
         Shuffle seed.
+    balance, event_columns
+        As of :class:`~experiments.data.datamodule.JetData`; spectra are those of
+        :data:`JETS_FOR_SPECTRA` jets, taken evenly from all files.
     """
 
     order_depends_on_readers = True
@@ -63,14 +78,18 @@ class StreamedData(lightning.LightningDataModule):
         num_workers: Workers | None,
         skip_corrupt: bool,
         seed: Seed,
+        balance: Balance | None = None,
+        event_columns: Sequence[Text] = (),
     ) -> None:
         super().__init__()
         self.path, self.seed = Path(path), seed
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.prepare = Preparation(features, max_constituents, augmentations, seed)
+        columns = tuple(event_columns)
+        self.prepare = Preparation(features, max_constituents, augmentations, seed, columns)
         self.limits = {"train": limit, "val": eval_limit, "test": eval_limit}
         self.chunk_size, self.mix = chunk_size, mix
         self.num_workers, self.skip_corrupt = default_workers(num_workers), skip_corrupt
+        self.balance = balance
         self._shards: dict[str, Shards] = {}
         self._streams: list[JetStream] = []
         self._classes: tuple[str, ...] = ()
@@ -97,6 +116,18 @@ class StreamedData(lightning.LightningDataModule):
                     f"{self.path}: classes of {split} are {', '.join(shards.kind[0])}, those of "
                     f"train {', '.join(self._classes)}"
                 )
+        if self.balance is not None and self.balance.is_wanted:
+            weights = self.balance.fit(self._some_training_jets())
+            self.prepare = replace(self.prepare, weights=weights)
+
+    def _some_training_jets(self) -> Jets:
+        shards = self._shards["train"].limited(JETS_FOR_SPECTRA)
+        chunks = track(shards.chunks(self.chunk_size), "Reading spectra", transient=True)
+        return concatenate([shards.read(chunk) for chunk in chunks], str(self.path))
+
+    def column_of_training(self, name: str) -> FloatArray:
+        """A column of :data:`JETS_FOR_SPECTRA` training jets, ``(J,)``."""
+        return column_of(self._some_training_jets(), name)
 
     def num_jets(self) -> dict[str, int]:
         """Jets in each split."""
@@ -126,7 +157,8 @@ class StreamedData(lightning.LightningDataModule):
         if seed is not None and batch_size % world_size:
             raise DataError(f"batch_size {batch_size} is no multiple of {world_size} processes")
         each = batch_size // world_size if seed is not None else batch_size
-        prepare = self.prepare if seed is not None else self.prepare.without_augmentations()
+        prepare = self.prepare.for_split(split, self._shards[split].kind[2])
+        prepare = prepare if seed is not None else prepare.without_augmentations()
         stream = JetStream(
             self._shards[split], prepare, each, self.chunk_size, self.mix, seed, rank, world_size,
             self.skip_corrupt,

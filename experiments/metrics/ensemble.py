@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def ensemble_scores(parts: Sequence[Scores]) -> Scores:
         mean = signal - other_class
     else:
         mean = logits.log_softmax(dim=-1).logsumexp(dim=0)
-    return Scores(mean.float(), first.target, first.mass)
+    return replace(first, logits=mean.float())
 
 
 def ensemble_metrics(runs: Sequence[Path], task: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,12 @@ import math
 from torch import Tensor
 from torch.nn import functional as F
 
+from experiments.metrics.tagging import effective_number, mean_with_error
 
-def incomplete_metrics(logits: Tensor, target: Tensor) -> dict[str, float | None]:
+
+def incomplete_metrics(
+    logits: Tensor, target: Tensor, weight: Tensor | None = None
+) -> dict[str, float | None]:
     """Accuracy and loss, each with ``_error``; ``auc`` is None, because it needs every class.
 
     Parameters
@@ -17,6 +21,8 @@ def incomplete_metrics(logits: Tensor, target: Tensor) -> dict[str, float | None
         ``(J,)`` for two classes, else ``(J, K)``.
     target
         ``(J,)`` labels.
+    weight
+        ``(J,)``, or None if all are one.
     """
     logits, target = logits.detach().double().cpu(), target.detach().long().cpu()
     if logits.dim() == 1:
@@ -25,12 +31,15 @@ def incomplete_metrics(logits: Tensor, target: Tensor) -> dict[str, float | None
     else:
         losses = F.cross_entropy(logits, target, reduction="none")
         right = logits.argmax(dim=1) == target
-    jets, accuracy = len(target), float(right.double().mean())
+    weight = None if weight is None else weight.detach().cpu()
+    jets = float(len(target)) if weight is None else effective_number(weight)
+    accuracy, _ = mean_with_error(right, weight)
+    loss, loss_error = mean_with_error(losses, weight)
     return {
         "accuracy": accuracy,
         "accuracy_error": math.sqrt(accuracy * (1 - accuracy) / jets),
         "auc": None,
         "auc_error": None,
-        "loss": float(losses.mean()),
-        "loss_error": float(losses.std(correction=int(jets > 1))) / math.sqrt(jets),
+        "loss": loss,
+        "loss_error": loss_error if len(target) > 1 else 0.0,
     }

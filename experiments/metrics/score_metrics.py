@@ -44,15 +44,19 @@ def score_metrics(
     absent = absent_classes(scores.target, tuple(classes))
     try:
         if absent and allow_absent:
-            found = dict(incomplete_metrics(scores.logits, scores.target))
+            found = dict(incomplete_metrics(scores.logits, scores.target, scores.weight))
             found["undefined"] = f"AUC and rejections: no jets of {', '.join(absent)}"
         elif scores.logits.dim() == 1:
-            found = dict(tagging_metrics(scores.logits, scores.target))
+            found = dict(tagging_metrics(scores.logits, scores.target, scores.weight))
         else:
             found = dict(
-                multiclass_metrics(scores.logits, scores.target, classes, background, efficiencies)
+                multiclass_metrics(
+                    scores.logits, scores.target, classes, background, efficiencies, scores.weight
+                )
             )
     except ValueError as error:
         raise UserError(str(error)) from error
-    found["calibration_error"] = expected_calibration_error(scores.probability, scores.as_predicted)
+    found["calibration_error"] = expected_calibration_error(
+        scores.probability, scores.as_predicted, weight=scores.weight
+    )
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from data.hdf5 import get_dataset, open_hdf5
 from data.reading import reading
 from experiments.data.batch import EventBatch
 
+_COLUMNS = ("logits", "target", "mass")
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Logits, labels and masses of jets.
+    """Logits, labels, masses and transverse momenta of jets, and their weights if they have any.
 
     Parameters
     ----------
@@ -27,13 +30,17 @@ class Scores:
         ``(J,)`` for two classes, else ``(J, K)``, float32.
     target
         ``(J,)`` labels.
-    mass
-        ``(J,)`` invariant mass of each jet in GeV.
+    mass, pt
+        ``(J,)`` invariant mass and transverse momentum of each jet in GeV.
+    weight
+        ``(J,)``, or None if all are one.
     """
 
     logits: Tensor
     target: Tensor
     mass: Tensor
+    pt: Tensor
+    weight: Tensor | None = None
 
     @classmethod
     def of(cls, logits: Tensor, batch: EventBatch) -> Scores:
@@ -43,18 +50,32 @@ class Scores:
         momenta = batch.fourmomenta.double()
         jets = momenta.new_zeros(len(batch), 4).index_add(0, index, momenta)
         squared = jets[:, 0].square() - jets[:, 1:].square().sum(dim=1)
-        return cls(logits.detach().float(), batch.target, squared.clamp(min=0).sqrt().float())
+        mass, pt = squared.clamp(min=0).sqrt().float(), jets[:, 1:3].norm(dim=1).float()
+        return cls(logits.detach().float(), batch.target, mass, pt, batch.weight)
 
     @classmethod
     def joined(cls, parts: list[Scores]) -> Scores:
         """Concatenate the scores of batches, on the CPU."""
-        columns = zip(*((p.logits, p.target, p.mass) for p in parts), strict=True)
-        return cls(*(torch.cat(column).cpu() for column in columns))
+        weights = [p.weight for p in parts if p.weight is not None]
+        return cls(
+            torch.cat([p.logits for p in parts]).cpu(),
+            torch.cat([p.target for p in parts]).cpu(),
+            torch.cat([p.mass for p in parts]).cpu(),
+            torch.cat([p.pt for p in parts]).cpu(),
+            torch.cat(weights).cpu() if weights else None,
+        )
+
+    def where(self, chosen: Tensor) -> Scores:
+        """Those of some jets, by numbers or truth values."""
+        weight = None if self.weight is None else self.weight[chosen]
+        return Scores(
+            self.logits[chosen], self.target[chosen], self.mass[chosen], self.pt[chosen], weight
+        )
 
     def save(self, path: Path, classes: Sequence[str]) -> None:
         """Write scores to an HDF5 file, with the names of the classes as an attribute."""
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-            for name in ("logits", "target", "mass"):
+            for name in (*_COLUMNS, "pt", *([] if self.weight is None else ["weight"])):
                 file[name] = getattr(self, name).numpy()
             file.attrs["classes"] = list(classes)
 
@@ -70,14 +91,19 @@ class Scores:
         if not path.is_file():
             raise DataError(f"{path}: no such file; a finished run holds one")
         with reading(path), open_hdf5(path) as (file, _):
-            names = ("logits", "target", "mass")
-            columns = [torch.from_numpy(get_dataset(path, file, name)[:]) for name in names]
+            # Runs of earlier versions did not keep pT, and weights were one.
+            names = (*_COLUMNS, *(name for name in ("pt", "weight") if name in file))
+            found = {n: torch.from_numpy(get_dataset(path, file, n)[:]) for n in names}
             classes = tuple(map(str, file.attrs["classes"]))
-            shapes = [tuple(column.shape) for column in columns]
-            jets = shapes[1]
-            if len(jets) != 1 or jets != shapes[2] or jets != shapes[0][:1] or len(classes) < 2:
+            shapes = {name: tuple(column.shape) for name, column in found.items()}
+            jets = shapes["target"]
+            same = all(shape[:1] == jets for shape in shapes.values())
+            flat = all(len(shape) == 1 for name, shape in shapes.items() if name != "logits")
+            if not (same and flat and len(classes) >= 2):
                 raise DataError(f"{path}: {shapes} are no scores of {len(classes)} classes")
-            return cls(*columns), classes
+            pt = found.get("pt", torch.full_like(found["mass"], math.nan))
+            logits, target, mass = (found[name] for name in _COLUMNS)
+            return cls(logits, target, mass, pt, found.get("weight")), classes
 
     def of_all_processes(self) -> Scores:
         """Concatenate with the scores of all other processes, if there are any."""

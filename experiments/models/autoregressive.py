@@ -63,6 +63,7 @@ class MixtureTransformer(nn.Module):
         attention: AttentionChoice,
     ) -> None:
         super().__init__()
+        attention.check_plain("a generator of one coordinate after the other")
         particles_of(spec)
         assert spec.final_state is not None
         free = [

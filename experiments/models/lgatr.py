@@ -7,7 +7,7 @@ from typing import Annotated
 
 from experiments.data.batch import DataSpec
 from experiments.models.symmetry import SymmetryBreaking
-from experiments.models.token_tagger import NetworkTagger
+from experiments.models.token_tagger import NetworkTagger, heads_of
 from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import Supplied
 from lgatr import LGATr, embed_vector
@@ -52,3 +52,4 @@ class LGATrTagger(NetworkTagger):
             out_mv_channels=spec.num_outputs,
             out_s_channels=0,
         )
+        self.add_pairs(heads_of(self.network), symmetric=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from experiments.data.batch import DataSpec
 from experiments.models.symmetry import SymmetryBreaking
-from experiments.models.token_tagger import NetworkTagger
+from experiments.models.token_tagger import NetworkTagger, heads_of
 from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import Supplied
 from lgatr import LGATrSlim
@@ -46,3 +46,4 @@ class SlimTagger(NetworkTagger):
             out_v_channels=0,
             out_s_channels=spec.num_outputs,
         )
+        self.add_pairs(heads_of(self.network), symmetric=True)

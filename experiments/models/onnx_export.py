@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ ONNX = "tagger.onnx"
 WEIGHTS = "model.safetensors"
 _EXAMPLE = (3, 7)
 _CHECKS = ((1, 1), (2, 30), (64, 50), (5, 120))
+Write = Callable[[PaddedTagger, Path], None]
+Compare = Callable[[PaddedTagger, Path], float]
 
 
 def load_tagger(run: Path, trust: Sequence[str] = ()) -> PaddedTagger:
@@ -166,12 +168,24 @@ class _Progress:
         print(f"[{seconds:4.0f} s] {what}", flush=True)
 
 
-def export(run: Path, folder: Path, trust: Sequence[str] = ()) -> tuple[list[Path], float]:
+def export(
+    run: Path,
+    folder: Path,
+    trust: Sequence[str] = (),
+    also: Mapping[str, tuple[Write, Compare]] | None = None,
+) -> tuple[list[Path], float]:
     """Export a run's tagger: write all files to a directory, or none.
+
+    Parameters
+    ----------
+    run, folder, trust
+        Run directory, where files go, and packages besides our own that its configuration may call.
+    also
+        Further files by name: how each is written, and compared with torch.
 
     Returns
     -------
-    The files, and the largest difference of logits in ONNX Runtime.
+    The files, and the largest difference of logits.
 
     Raises
     ------
@@ -182,7 +196,8 @@ def export(run: Path, folder: Path, trust: Sequence[str] = ()) -> tuple[list[Pat
         ``TOLERANCE``.
     """
     step = _Progress()
-    check_new(folder / ONNX, folder / WEIGHTS)
+    further = dict(also or {})
+    check_new(folder / ONNX, folder / WEIGHTS, *(folder / name for name in further))
     tagger = load_tagger(run, trust)
     network = getattr(tagger.tagger, "network", None)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.partial-") as name:
@@ -198,10 +213,14 @@ def export(run: Path, folder: Path, trust: Sequence[str] = ()) -> tuple[list[Pat
             deviation = onnx_deviation(tagger, temporary / ONNX)
         except ImportError as error:
             raise UserError(f"ONNX needs {error.name}; {install_hint('onnx')}") from error
+        for name, (write, compare) in further.items():
+            step(f"compiling {name}, and comparing it with torch")
+            write(tagger, temporary / name)
+            deviation = max(deviation, compare(tagger, temporary / name))
         if not deviation <= TOLERANCE:
             raise UserError(
-                f"{run}: logits in ONNX Runtime differ by {deviation:.1e}, more than {TOLERANCE}; "
-                "nothing was kept"
+                f"{run}: exported logits differ by {deviation:.1e}, more than {TOLERANCE}; nothing "
+                "was kept"
             )
         if network is not None:
             network.save_pretrained(temporary)

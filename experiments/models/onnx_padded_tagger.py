@@ -248,17 +248,21 @@ class PaddedTagger(nn.Module):
         super().__init__()
         if isinstance(tagger, FineTuned):
             tagger = tagger.tagger
-        kind = type(tagger)
-        if kind not in _NETWORKS:
-            reason = _REASONS.get(kind.__name__, "it has no form for padded jets")
-            raise UserError(f"{kind.__name__} does not export to ONNX: {reason}")
+        kinds = type(tagger).__mro__
+        known = next((kind for kind in kinds if kind in _NETWORKS), None)
+        if known is None:
+            reasons = [_REASONS[kind.__name__] for kind in kinds if kind.__name__ in _REASONS]
+            reason = reasons[0] if reasons else "it has no form for padded jets"
+            raise UserError(f"{kinds[0].__name__} does not export to ONNX: {reason}")
+        if (attention := getattr(tagger, "attention", None)) is not None:
+            attention.check_plain("the form for padded jets, which is exported,")
         if smallest_component and any(isinstance(m, Linformer) for m in tagger.modules()):
             raise UserError(
                 "Linformer with data.smallest_component does not export to ONNX: it "
                 "depends on places of particles, and there would be gaps"
             )
         self.tagger, self.features = tagger, tuple(features)
-        self._logits = _NETWORKS[kind]
+        self._logits = _NETWORKS[known]
         if isinstance(tagger, ParticleTransformer):
             _with_all_pairs(tagger)
         self.max_constituents, self.smallest_component = max_constituents, smallest_component

@@ -7,13 +7,16 @@ Legend: T particles, B events, N tokens of all events, S scalar features, W comp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from experiments.data.batch import EventBatch
+from experiments.errors import UserError
 from experiments.options.attention_choice import AttentionChoice
-from lgatr import Packing
+from experiments.options.attention_patterns import PairBias, Pairwise
+from lgatr import Packing, extract_vector
 from lgatr.attention import Attention
 from lgatr.nets.base import Network
 
@@ -105,7 +108,42 @@ class TokenTagger(nn.Module):
         super().__init__()
         self.attention, self.momentum_unit = attention, momentum_unit
         self.as_channels = as_channels
+        self.pairs: PairBias | None = None
         self.register_buffer("references", references, persistent=False)
+
+    def add_pairs(self, heads: int, symmetric: bool) -> None:
+        """Add the weights of a pairwise score, if attention has one.
+
+        Parameters
+        ----------
+        heads
+            Of the network.
+        symmetric
+            Whether the network is equivariant up to its reference vectors.
+
+        Raises
+        ------
+        UserError
+            If the score would break a symmetry that the network keeps.
+        """
+        score = self.attention.score
+        if not isinstance(score, Pairwise):
+            return
+        if symmetric and not score.is_invariant and not len(self.references):
+            raise UserError(
+                f"attention.score.names={list(score.names)}: only m2 is Lorentz invariant, and "
+                "this network has no reference vectors that break the symmetry; set "
+                "attention.score.names=[m2]"
+            )
+        self.pairs = PairBias(heads, score.names)
+
+    def attention_of(self, tokens: Tokens) -> dict[str, Any]:
+        """Keywords of attention for a batch."""
+        if self.pairs is None:
+            return self.attention.keywords
+        channels = tokens.channels[:, 0]
+        momenta = channels if channels.shape[1] == 4 else extract_vector(channels)
+        return {**self.attention.keywords, "score": self.pairs(momenta)}
 
     @property
     def executed_attention(self) -> str:
@@ -141,7 +179,7 @@ class NetworkTagger(TokenTagger):
     def logits(self, tokens: Tokens) -> Tensor:
         """Logits ``(B, outputs)``."""
         channels, scalars = self.network(
-            tokens.channels, tokens.scalars, packing=tokens.packing, **self.attention.keywords
+            tokens.channels, tokens.scalars, packing=tokens.packing, **self.attention_of(tokens)
         )
         outputs: Tensor = channels[..., 0] if scalars is None else scalars
         return outputs[tokens.first]
@@ -154,4 +192,13 @@ class NetworkTagger(TokenTagger):
     @property
     def recordable(self) -> bool:
         """Whether a CUDA graph can hold the forward pass."""
-        return not (self.network.checkpoint_blocks or self.network.compiles_blocks)
+        plain = self.attention.mask is None and self.attention.score is None
+        return plain and not (self.network.checkpoint_blocks or self.network.compiles_blocks)
+
+
+def heads_of(network: nn.Module) -> int:
+    """Heads of the attention layers of a network."""
+    for module in network.modules():
+        if isinstance(heads := getattr(module, "heads", None), int):
+            return heads
+    raise UserError(f"attention.score: {type(network).__name__} has no attention that takes one")

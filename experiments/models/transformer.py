@@ -86,8 +86,10 @@ class Transformer(TokenTagger):
         None takes exact attention.
     """
 
-    recordable = True
-    """Whether a CUDA graph can hold the forward pass."""
+    @property
+    def recordable(self) -> bool:
+        """Whether a CUDA graph can hold the forward pass."""
+        return self.attention.mask is None and self.attention.score is None
 
     def __init__(
         self,
@@ -110,12 +112,13 @@ class Transformer(TokenTagger):
         )
         self.norm = nn.LayerNorm(channels)
         self.head = nn.Linear(channels, spec.num_outputs)
+        self.add_pairs(num_heads, symmetric=False)
 
     def logits(self, tokens: Tokens) -> Tensor:
         """Logits ``(B, outputs)``."""
         x = self.embedding(torch.cat([tokens.channels.flatten(1), tokens.scalars], dim=1))
         attend = prepare_attention(
-            x.device, x.dtype, packing=tokens.packing, **self.attention.keywords
+            x.device, x.dtype, packing=tokens.packing, **self.attention_of(tokens)
         )
         for block in self.blocks:
             x = block(x, attend)

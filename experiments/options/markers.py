@@ -46,9 +46,20 @@ class Range:
 
 @dataclass(frozen=True, eq=False)
 class OneOf:
-    """One of the given names, or of those that a function returns."""
+    """One of the given names, or of those that a function returns; or any that begins so."""
 
     names: Iterable[str] | Callable[[], Iterable[str]]
+    beginning: str | None = None
+
+    def holds(self, name: str) -> bool:
+        """Whether a name is allowed."""
+        start = self.beginning
+        return name in self.known() or (
+            start is not None and name.startswith(start) and len(name) > len(start)
+        )
+
+    def __str__(self) -> str:
+        return ", ".join([*self.known(), *([f"{self.beginning}NAME"] if self.beginning else [])])
 
     def known(self) -> list[str]:
         """All allowed names."""

@@ -26,6 +26,7 @@ from experiments.errors import UserError
 from experiments.options.markers import did_you_mean
 
 _MANY = 50
+_LONG_LIST = 20
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,12 @@ def read(text: str, groups: Mapping[str, Sequence[str]], options: Sequence[str])
         for choice in values:
             known = groups[name]
             if choice not in known and not choice.startswith("glob("):
-                raise UserError(
-                    f"{place}={choice}: unknown; choose from {', '.join(known)}"
-                    f"{did_you_mean(choice, known)}"
+                meant = did_you_mean(choice, known)
+                # Long lists hide the answer.
+                listed = (
+                    "" if meant and len(known) > _LONG_LIST else f"; choose from {', '.join(known)}"
                 )
+                raise UserError(f"{place}={choice}: unknown{listed}{meant}")
         return Given(text, place, values, override.package is None)
     first = name.partition(".")[0].partition("/")[0]
     if first not in (*groups, *options, "hydra"):

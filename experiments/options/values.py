@@ -50,9 +50,8 @@ def _problem_of_markers(value: Any, markers: Iterable[Any]) -> str | None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if isinstance(marker, Range) and number and not marker.holds(value):
             return f"must be {marker}"
-        if isinstance(marker, OneOf) and isinstance(value, str) and value not in marker.known():
-            known = marker.known()
-            return f"must be one of {', '.join(known)}{did_you_mean(value, known)}"
+        if isinstance(marker, OneOf) and isinstance(value, str) and not marker.holds(value):
+            return f"must be one of {marker}{did_you_mean(value, marker.known())}"
         if isinstance(marker, NotEmpty) and isinstance(value, str) and not value.strip():
             return "must not be empty"
         if isinstance(marker, FolderName) and isinstance(value, str) and not marker.holds(value):
@@ -137,7 +136,7 @@ def describe(annotation: Any) -> str:
         else:
             word = _OBJECT
         bounds = [str(m) for m in markers if isinstance(m, Range)]
-        choices = [", ".join(m.known()) for m in markers if isinstance(m, OneOf)]
+        choices = [str(m) for m in markers if isinstance(m, OneOf)]
         if choices and kind is str:
             word = f"one of {choices[0]}"
         word = ", ".join([word, *bounds]) if kind in (int, float) else word

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.plots.style import new_figure, save, save_as
+from experiments.plots.style import COLOURS, new_figure, save, save_as
 from experiments.saved_runs.curves import Curve
 
 
@@ -69,3 +69,50 @@ def plot_learning(
         axes.set_ylim(best - span, best + span / 12)
     axes.legend(fontsize=12)
     save_as(figure, file)
+
+
+_SMOOTHED = 50
+"""Points of the loss of steps that are averaged, of those that are logged."""
+
+
+def plot_learning_of_run(
+    curves: Mapping[str, Curve], name: str, label: str, directory: Path
+) -> None:
+    """Plot the loss of training, smoothed, and of validations; below, the task's own figure.
+
+    Parameters
+    ----------
+    curves
+        Of a run, by name.
+    name, label
+        Of the figure among ``curves``, and for its axis.
+    directory
+        Of the plots.
+    """
+    if not curves.get("loss") and not curves.get("val/loss"):
+        return
+    figure, (above, below) = new_figure(nrows=2, sharex=True)
+    if curves.get("loss"):
+        steps, values = list(curves["loss"]), list(curves["loss"].values())
+        above.plot(steps, values, lw=0.5, alpha=0.4, c=COLOURS[0])
+        above.plot(steps, _smooth(values), c=COLOURS[0], label="training")
+    if curves.get("val/loss"):
+        above.plot(
+            list(curves["val/loss"]), list(curves["val/loss"].values()), "o-", ms=4, c=COLOURS[1],
+            label="validation",
+        )  # fmt: skip
+    above.set(ylabel="loss", yscale="log")
+    above.legend(fontsize=11)
+    if curves.get(name):
+        below.plot(list(curves[name]), list(curves[name].values()), "o-", ms=4, c=COLOURS[1])
+    below.set(xlabel="step", ylabel=label)
+    save(figure, directory, "learning")
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Averages over the last points."""
+    found = []
+    for end in range(1, len(values) + 1):
+        part = values[max(end - _SMOOTHED, 0) : end]
+        found.append(sum(part) / len(part))
+    return found

@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import mplhep
+from cycler import cycler
 from matplotlib.figure import Figure
 
 from data.atomic import atomic_path
@@ -23,10 +24,19 @@ logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 _PANEL = 5.0, 5.0
 """Inches."""
 
+# Ten colours that are told apart without seeing red and green (arXiv:2107.02270); the curves of ten
+# more have other lines.
+COLOURS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#717581",
+    "#92dadd", "#000000",
+)  # fmt: skip
+_CYCLE = cycler(linestyle=["-", "--"]) * cycler(color=COLOURS)
+_STYLE = {"font.size": 15, "axes.prop_cycle": _CYCLE}
+
 
 def new_figure(**options: Any) -> tuple[Figure, Any]:
     """Make a figure with one set of axes in the style of the LHC experiments."""
-    with plt.style.context([mplhep.style.CMS, {"figure.figsize": (7, 6), "font.size": 15}]):
+    with plt.style.context([mplhep.style.CMS, {**_STYLE, "figure.figsize": (7, 6)}]):
         return plt.subplots(layout="constrained", **options)
 
 
@@ -36,7 +46,7 @@ def new_panels(columns: int, rows: int) -> tuple[Figure, list[tuple[Any, Any]]]:
     Without the constrained layout, which takes seconds for many panels, in each format.
     """
     width, height = _PANEL[0] * columns, _PANEL[1] * rows
-    with plt.style.context([mplhep.style.CMS, {"font.size": 15}]):
+    with plt.style.context([mplhep.style.CMS, _STYLE]):
         figure = plt.figure(figsize=(width, height))
         grid = figure.add_gridspec(
             rows, columns, left=1.0 / width, right=1 - 0.2 / width, bottom=0.8 / height,

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.atomic import write_text
 from experiments.plots import curves
+from experiments.report.headline import headline
 from experiments.report.html import write_report
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.curves import read_curves
@@ -35,8 +36,14 @@ def save_results(
     plots = directory / "plots"
     task.draw(kept, plots)
     history = read_curves(directory / "logs" / "csv")
+    figure = headline(results)
     curves.plot_loss(history, plots)
+    curves.plot_learning_of_run(history, f"val/{figure.logged}", figure.logged_label, plots)
     curves.plot_learning_rate(history, plots)
-    write_report(directory, cfg.published, dict(results), OmegaConf.to_yaml(cfg, resolve=True))
+    about = {
+        "model": type(task.model).__name__, "name": str(cfg.name), "question": task.question,
+    }  # fmt: skip
+    text = OmegaConf.to_yaml(cfg, resolve=True)
+    write_report(directory, cfg.published, dict(results), text, about)
     # Last, so that a directory with metrics.json is a complete run.
     write_text(directory / run_directory.METRICS, json.dumps(results, indent=2) + "\n")

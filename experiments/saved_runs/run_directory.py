@@ -122,6 +122,9 @@ def read_spec(directory: Path) -> DataSpec:
     flags: list[Any] = [found.get(name, False) for name in ("uncertain", "conditional")]
     if not all(isinstance(flag, bool) for flag in flags):
         raise UserError(f"{file}: uncertain and conditional must be true or false, not {flags}")
+    further: Any = found.get("further_outputs", 0)
+    if not (isinstance(further, int) and not isinstance(further, bool) and 0 <= further < 10_000):
+        raise UserError(f"{file}: further_outputs must be a number of outputs, not {further!r}")
     names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     state: Any = found.get("final_state")
     try:
@@ -131,7 +134,7 @@ def read_spec(directory: Path) -> DataSpec:
     least = 2 if quantity is None and final_state is None else 0
     if not (names and len(classes) >= least and len(set(classes)) == len(classes)):
         raise UserError(f"{file}: classes must be two or more different names, not {classes!r}")
-    return DataSpec(scalars, tuple(classes), quantity, flags[0], final_state, flags[1])
+    return DataSpec(scalars, tuple(classes), quantity, flags[0], final_state, flags[1], further)
 
 
 def check_spec(directory: Path, spec: DataSpec) -> None:

@@ -125,6 +125,11 @@ class Task(lightning.LightningModule, Generic[R]):
         """
         return spec
 
+    @property
+    def question(self) -> str:
+        """What a report answers, up to the question mark."""
+        return f"What does the network make of {self.spec.described}"
+
     def presented(self, batch: EventBatch) -> Any:
         """What the model is given, and its outputs are judged by; by default, the batch."""
         return batch

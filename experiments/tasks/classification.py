@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +17,10 @@ from experiments.data.batch import DataSpec, EventBatch
 from experiments.errors import UserError
 from experiments.metrics.score_metrics import score_metrics
 from experiments.metrics.scores import Scores
+from experiments.metrics.windows import check_windows, window_metrics
 from experiments.options.markers import Limit, Range, Text
-from experiments.plots import tagging
+from experiments.plots import displays, tagging
+from experiments.plots.style import plain
 from experiments.saved_runs import run_directory
 from experiments.tasks.base import Task
 
@@ -44,6 +46,8 @@ class Classification(Task[Scores]):
         else one for each.
     background, efficiencies
         For more than two classes: see :func:`~experiments.metrics.multiclass.multiclass_metrics`.
+    windows
+        Edges of windows of ``pt`` and ``mass`` in GeV, in which metrics of the test are given too.
     """
 
     validation_metrics = VALIDATION_METRICS
@@ -65,8 +69,12 @@ class Classification(Task[Scores]):
         background: Text | None = None,
         efficiencies: Mapping[str, Efficiency] | None = None,
         graph_step: Limit | None = None,
+        windows: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         super().__init__(spec, model, optimizer, scheduler, graph_step)
+        self.windows = {name: list(edges) for name, edges in (windows or {}).items()}
+        check_windows(self.windows)
+        self._worst: list[displays.Display] = []
         if spec.quantity is not None:
             raise UserError(
                 f"task.{type(self).__name__}: these data have no classes, but the {spec.quantity} "
@@ -79,6 +87,13 @@ class Classification(Task[Scores]):
                 f"no class {', '.join(unknown)}; the sample has {', '.join(spec.classes)}"
             )
 
+    @property
+    def question(self) -> str:
+        """What a report answers, up to the question mark."""
+        names = self.spec.classes
+        told = " from ".join(reversed(names)) if len(names) == 2 else ", ".join(names)
+        return f"How well does it tell {told}{' apart' if len(names) > 2 else ''}"
+
     @classmethod
     def spec_on_trial(cls, features: int, options: Any) -> DataSpec:
         """A data set with the classes that the options name, at least two."""
@@ -90,24 +105,51 @@ class Classification(Task[Scores]):
         return DataSpec(features, tuple(classes))
 
     def loss_of(self, outputs: Tensor, batch: EventBatch) -> Tensor:
-        """Mean cross entropy of the logits of a batch."""
-        if self.spec.num_outputs == 1:
-            return F.binary_cross_entropy_with_logits(outputs, batch.target.to(outputs.dtype))
-        return F.cross_entropy(outputs, batch.target)
+        """Mean cross entropy of the logits of a batch, by the weights of its jets."""
+        how = "mean" if batch.weight is None else "none"
+        if self.spec.class_outputs == 1:
+            target = batch.target.to(outputs.dtype)
+            found = F.binary_cross_entropy_with_logits(outputs, target, reduction=how)
+        else:
+            found = F.cross_entropy(outputs, batch.target, reduction=how)
+        # The mean weight of training jets is one, so that the scale is that of a mean.
+        return found if batch.weight is None else (found * batch.weight.to(found.dtype)).mean()
 
     def kept(self, outputs: Tensor, batch: EventBatch) -> Scores:
         """Scores of a batch."""
         return Scores.of(outputs, batch)
 
     def metrics_of(self, results: Scores, allow_absent: bool = False) -> dict[str, Any]:
-        """Metrics of a whole sample, by :func:`.score_metrics`."""
-        return score_metrics(
-            results, self.spec.classes, self.background, self.efficiencies, allow_absent
-        )
+        """Metrics of a whole sample, by :func:`.score_metrics`, and of its windows."""
+
+        def metrics(scores: Scores, allow_absent: bool = True) -> dict[str, Any]:
+            return score_metrics(
+                scores, self.spec.classes, self.background, self.efficiencies, allow_absent
+            )
+
+        return {
+            **metrics(results, allow_absent),
+            **window_metrics(results, self.windows, metrics),
+        }
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the jets of earlier tests."""
+        self._worst = []
+
+    def test_step(self, batch: EventBatch, batch_idx: int) -> None:
+        """Keep scores, and the jets of which they are most wrong."""
+        super().test_step(batch, batch_idx)
+        scores = self._scores_of(self._parts[-1])
+        self._worst = displays.joined([*self._worst, *displays.worst_of(scores, batch)])
+
+    def _scores_of(self, kept: Any) -> Scores:
+        """The scores among what is kept of a batch."""
+        found: Scores = kept
+        return found
 
     def made_up(self) -> Scores:
         """Random scores of a few jets of each class."""
-        outputs, classes = self.spec.num_outputs, len(self.spec.classes)
+        outputs, classes = self.spec.class_outputs, len(self.spec.classes)
         jets = _JETS_PER_CLASS * classes
         generator = torch.Generator().manual_seed(0)
         shape = (jets,) if outputs == 1 else (jets, outputs)
@@ -115,6 +157,7 @@ class Classification(Task[Scores]):
             torch.randn(shape, generator=generator),
             torch.arange(jets) % classes,
             100 * torch.rand(jets, generator=generator),
+            500 + 100 * torch.rand(jets, generator=generator),
         )
 
     def check_data(self, datamodule: Any) -> None:
@@ -142,5 +185,6 @@ class Classification(Task[Scores]):
         results.save(directory / run_directory.SCORES, self.spec.classes)
 
     def draw(self, results: Scores, plots: Path) -> None:
-        """ROC curve, distributions, calibration."""
+        """ROC curve, distributions, calibration, and jets that were taken for others."""
         tagging.plot_all(results, self.spec.classes, self.background, plots)
+        displays.plot_displays(self._worst, [plain(c) for c in self.spec.classes], plots)

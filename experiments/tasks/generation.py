@@ -111,6 +111,11 @@ class Generation(Task[Generated]):
     ) -> Tensor:
         """Events ``(B, P, 4)`` in GeV, float64; each depends on its number and the seed alone."""
 
+    @property
+    def question(self) -> str:
+        """What a report answers, up to the question mark."""
+        return "How much do generated events resemble those of the data"
+
     @classmethod
     def spec_on_trial(cls, features: int, options: Any) -> DataSpec:
         """Events of the particles that resonances decay to, at least two."""

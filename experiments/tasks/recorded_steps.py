@@ -79,6 +79,7 @@ def pad_batch(batch: EventBatch, step: int) -> tuple[EventBatch, Shape]:
         torch.cat([batch.scalars, batch.scalars.new_zeros(rest, batch.scalars.shape[1])]),
         BoundedPacking(ptr, tokens, longest),
         batch.target,
+        columns=batch.columns,
     )
     return padded, Shape(packing.num_events + padding_events, tokens, longest)
 

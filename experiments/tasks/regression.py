@@ -75,6 +75,11 @@ class Regression(Task[Predictions]):
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
         self.register_buffer("std", torch.ones((), dtype=torch.float64))
 
+    @property
+    def question(self) -> str:
+        """What a report answers, up to the question mark."""
+        return f"How closely does it predict the {self.spec.quantity} of events"
+
     @classmethod
     def spec_on_trial(cls, features: int, options: Any) -> DataSpec:
         """A data set to build a model for before data are read."""

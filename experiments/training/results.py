@@ -37,6 +37,16 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _pattern(cfg: DictConfig, name: str) -> str | None:
+    """The mask or score that attention has, with its options, or None."""
+    chosen = cfg.attention.get(name)
+    if chosen is None:
+        return None
+    kind = str(chosen["_target_"]).rpartition(".")[2]
+    options = ", ".join(f"{k}={v}" for k, v in chosen.items() if k != "_target_")
+    return f"{kind}({options})"
+
+
 def _typical(loader: Any) -> EventBatch:
     """The middle batch if jets are sorted by length, else the first."""
     try:
@@ -130,6 +140,8 @@ def gather(
         **({"skipped": datamodule.skipped()} if hasattr(datamodule, "skipped") else {}),
         "data": getattr(datamodule, "source", str(cfg.data.path)),
         "attention_requested": cfg.attention.name,
+        "attention_mask": _pattern(cfg, "mask"),
+        "attention_score": _pattern(cfg, "score"),
         "attention_executed": getattr(task.model, "executed_attention", "none"),
         "device": str(trainer.strategy.root_device),
         "seed": cfg.seed,

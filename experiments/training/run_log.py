@@ -15,6 +15,8 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from data.atomic import write_text
+from experiments.errors import UserError
+from experiments.options.markers import Text
 from experiments.saved_runs.curves import LOG_FILE, STEP, Row, complete_rows, read_rows
 
 _PART = "version_0"
@@ -106,3 +108,26 @@ class EventLog(TensorBoardLogger):
     def go_on_from(self, step: int) -> None:
         """Make TensorBoard drop what was logged at ``step`` (counted from 0) and later."""
         self._kwargs["purge_step"] = step
+
+
+class AimLog(Logger):
+    """Makes Aim's own logger, which is no part of Lightning.
+
+    Parameters
+    ----------
+    repo, experiment
+        Folder of its files, and a name.
+
+    Raises
+    ------
+    UserError
+        If Aim is not installed.
+    """
+
+    def __new__(cls, repo: Text, experiment: Text) -> Any:
+        """The logger of Aim."""
+        try:
+            from aim.pytorch_lightning import AimLogger
+        except ImportError as error:
+            raise UserError("logger=aim needs Aim: pip install aim") from error
+        return AimLogger(repo=repo, experiment=experiment)

@@ -36,6 +36,7 @@ from experiments.saved_runs.same_data import (
 from experiments.tasks.base import Task
 from experiments.tasks.building import build_task, spec_for_model
 from experiments.training import resume
+from experiments.training.announcement import announcement
 from experiments.training.checks.run import check_run
 from experiments.training.failures import explained_after_training, explained_failures, restoring
 from experiments.training.finished import finished
@@ -93,6 +94,8 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
         rehearse(cfg, task, datamodule, trainer.strategy.root_device)
     if first:
         _begin(cfg, directory, spec, identity, resumption, step, revision)
+        for line in announcement(cfg, spec, task, datamodule, trainer):
+            print(line)
     if resumption is not None:
         for logger in trainer.loggers:
             if hasattr(logger, "go_on_from"):

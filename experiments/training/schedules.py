@@ -7,7 +7,7 @@ from typing import Annotated
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from experiments.options.markers import Count, Limit, Range, Share
 
@@ -41,6 +41,24 @@ def cosine_with_warmup(
         return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return LambdaLR(optimizer, factor)
+
+
+def one_cycle(optimizer: Optimizer, total_steps: int, rising: Factor) -> OneCycleLR:
+    """Rise to the learning rate of the optimizer, then fall to nearly zero (arXiv:1708.07120).
+
+    Parameters
+    ----------
+    optimizer
+        Optimizer whose learning rate is scheduled.
+    total_steps
+        Length of the training (``trainer.max_steps``).
+    rising
+        Share of the training in which it rises.
+    """
+    if total_steps < 1:
+        raise ValueError("a one-cycle schedule needs trainer.max_steps to be set")
+    highest = [float(group["lr"]) for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, highest, total_steps=total_steps + 1, pct_start=rising)
 
 
 class Plateau(LRScheduler):

@@ -17,14 +17,14 @@ import pytest
 from data import convert as conversion
 from data.convert import main as convert
 from data.errors import DataError
-from data.formats import find_format, jetclass, packed, read_jets
+from data.formats import find_format, known_samples, packed, read_jets
 from data.formats.registry import SPLITS, Format
 from data.jets import Jets
 from experiments.cli import ROOT
 from support.jetfiles import random_jets, random_particles, write_npz, write_quark_gluon, write_root
 from support.killed_conversions import contents
 
-CLASSES = list(jetclass.CLASSES)
+CLASSES = list(known_samples()["jetclass"].classes)
 
 
 @pytest.fixture

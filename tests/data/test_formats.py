@@ -9,13 +9,14 @@ import pytest
 
 from data.convert import main as convert
 from data.errors import DataError
-from data.formats import Format, find_format, jetclass, packed, quark_gluon, read_jets, toptagxl
+from data.formats import Format, find_format, known_samples, packed, quark_gluon, read_jets
 from data.formats.registry import SPLITS
 from support.commands import module
 from support.jetfiles import random_jets, random_particles, write_npz, write_quark_gluon, write_root
 
 pytest.importorskip("uproot")
-CLASSES = list(jetclass.CLASSES)
+JETCLASS = known_samples()["jetclass"]
+CLASSES = list(JETCLASS.classes)
 # In the order of another code base: labels must be read by name.
 SHUFFLED = ["Hbb", "Tbl", "QCD", "Wqq", "Hcc", "Zqq", "Tbqq", "Hgg", "H4q", "Hqql"]
 
@@ -40,12 +41,12 @@ def folder(tmp_path):
 class TestJetClass:
     def test_what_was_written(self, folder):
         path, written = folder
-        assert find_format(path).module is jetclass
+        assert find_format(path).module is JETCLASS
         for file, (particles, label) in written.items():
             split = file.parent.name.split("_")[0]
-            jets = jetclass.read_file(file, split)
-            assert jets.classes == jetclass.CLASSES
-            assert set(jets.labels) == {jetclass.CLASSES.index(label)}
+            jets = JETCLASS.read_file(file, split)
+            assert jets.classes == JETCLASS.classes
+            assert set(jets.labels) == {CLASSES.index(label)}
             assert np.array_equal(jets.lengths, particles["lengths"])
             for i, name in enumerate(("energy", "px", "py", "pz")):
                 assert np.array_equal(jets.constituents[:, i], particles[name])
@@ -57,7 +58,7 @@ class TestJetClass:
 
     def test_parts_of_a_file(self, folder):
         file, (particles, _) = next(iter(folder[1].items()))
-        jets = jetclass.read_file(file, "train", 7, 12)
+        jets = JETCLASS.read_file(file, "train", 7, 12)
         assert np.array_equal(jets.lengths, particles["lengths"][7:12])
         start = particles["lengths"][:7].sum()
         assert np.array_equal(
@@ -70,7 +71,7 @@ class TestJetClass:
         content = file.read_bytes()
         file.write_bytes(content[: int(share * len(content))])
         with pytest.raises(DataError, match=f"{file.name}.*damaged or cut short"):
-            Format(jetclass).read_file(file, "train")
+            Format(JETCLASS).read_file(file, "train")
 
     def test_other_trees(self, tmp_path):
         particles = random_particles(5, 0)
@@ -78,7 +79,7 @@ class TestJetClass:
         with pytest.raises(DataError, match="known format"):
             find_format(tmp_path / "a.root")
         with pytest.raises(DataError, match="has no branch"):
-            jetclass.read_file(tmp_path / "a.root", "train")
+            JETCLASS.read_file(tmp_path / "a.root", "train")
 
     def test_no_files(self, tmp_path):
         with pytest.raises(DataError, match="known format"):
@@ -90,7 +91,7 @@ def test_toptagxl(tmp_path):
         particles = random_particles(20, 3)
         path = tmp_path / "train_100M" / f"{name}.root"
         write_root(path, particles, label, ["isTop", "isQCD"], xl=True)
-    assert find_format(tmp_path).module is toptagxl
+    assert find_format(tmp_path).module is known_samples()["toptagxl"]
     jets = read_jets(tmp_path, "train")
     assert jets.classes == ("QCD", "top") and jets.labels.tolist() == [0] * 20 + [1] * 20
     assert np.array_equal(jets.particles["d0"][: len(particles["d0"])], particles["d0"])
@@ -150,7 +151,7 @@ class TestConvert:
         for split in SPLITS:
             self.equal(read_jets(target, split), read_jets(path, split))
         part = packed.read_file(target / "train" / "HToBB_000.h5", "train", 3, 9)
-        self.equal(part, jetclass.read_file(path / "train_100M" / "HToBB_000.root", "train", 3, 9))
+        self.equal(part, JETCLASS.read_file(path / "train_100M" / "HToBB_000.root", "train", 3, 9))
         lines = (target / "SHA256SUMS").read_text().splitlines()
         assert len(lines) == 4
         for line in lines:

@@ -14,7 +14,7 @@ import sys
 import h5py
 import pytest
 
-from data.formats import jetclass, packed
+from data.formats import known_samples, packed
 from data.jets import Jets
 from experiments.cli import ROOT
 from support.jetfiles import (
@@ -26,6 +26,7 @@ from support.jetfiles import (
     write_root,
 )
 
+CLASSES = list(known_samples()["jetclass"].classes)
 MUTATIONS = ROOT / "tests" / "support" / "mutations.py"
 
 
@@ -52,7 +53,7 @@ FILES = {
     "heidelberg_npz": ("jets.npz", lambda path: write_npz(path, {"train": random_jets(20, 1)})),
     "jetclass": (
         "jets.root",
-        lambda path: write_root(path, random_particles(20, 1), "Hbb", list(jetclass.CLASSES)),
+        lambda path: write_root(path, random_particles(20, 1), "Hbb", CLASSES),
     ),
     "toptagxl": (
         "jets.root",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data import generate
-from data.simulation import COLUMNS
+from data.simulation import COLUMNS, SimulatedJet
 
 
 def fake_chunk(job):
@@ -22,7 +22,7 @@ def fake_chunk(job):
         table = np.zeros((2, len(COLUMNS)), np.float32)
         table[:, 1:4] = rng.normal(size=(2, 3))
         table[:, 0] = np.linalg.norm(table[:, 1:4], axis=1) + 1
-        tables.append(table)
+        tables.append(SimulatedJet(table, 80.0))
     return label, number, tables
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data.errors import DataError
-from data.formats import Format, jetclass, read_jets
+from data.formats import Format, known_samples, read_jets
 from support.jetfiles import (
     random_jets,
     random_particles,
@@ -22,6 +22,8 @@ from support.jetfiles import (
     write_root,
 )
 from support.reading import refused
+
+JETCLASS = known_samples()["jetclass"]
 
 
 def header(shape, dtype="<f4"):
@@ -152,7 +154,7 @@ class TestRoot:
         import uproot
 
         particles = random_particles(6, 1)
-        write_root(path, particles, "Hbb", list(jetclass.CLASSES))
+        write_root(path, particles, "Hbb", list(JETCLASS.classes))
         with uproot.open(path) as file:
             branches = {name: file["tree"][name].array() for name in file["tree"].keys()}
         counts = {n for n in branches if n.startswith("npart")}
@@ -171,12 +173,12 @@ class TestRoot:
         flat = ak.Array(np.ones(6, "f4"))
         jagged = ak.unflatten(np.ones(12, "f4"), [2] * 6)
         for replace, match in (
-            ({"part_px": flat}, "expected a list of numbers"),
+            ({"part_px": flat}, "px: 'part_px', not a list of numbers for each jet"),
             ({"part_px": jagged}, "other lengths|part_energy"),
-            ({"label_Hbb": jagged}, "expected one number per jet"),
-            ({"label_Hbb": flat * 0.5}, "expected one 1"),
-            ({"label_QCD": flat}, "2 classes instead of one"),
-            ({"label_Hbb": flat * 0}, "0 classes instead of one"),
+            ({"label_Hbb": jagged}, "where a number for each jet is wanted"),
+            ({"label_Hbb": flat * 0.5}, "where 0 or 1 is expected"),
+            ({"label_QCD": flat}, "jet 0 is of QCD and Hbb"),
+            ({"label_Hbb": flat * 0}, "jet 0 is of no class"),
         ):
             self.write(path, **replace)
             refused(path, match)
@@ -189,4 +191,4 @@ class TestRoot:
             file["tree"] = np.histogram(np.ones(3))
         refused(path, "x.root")
         with pytest.raises(DataError, match="where a tree is expected|has no"):
-            Format(jetclass).read_file(path, "train")
+            Format(JETCLASS).read_file(path, "train")

@@ -95,7 +95,7 @@ def test_nobody_writes_to_a_config():
 # Rooms of the experiments, in the order in which they may import each other; commands come last.
 ROOMS = [
     "errors", "options", "cli", "data", "flows", "saved_runs", "models", "metrics", "plots",
-    "tasks", "report", "training",
+    "tasks", "report", "taggers", "training",
 ]  # fmt: skip
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 

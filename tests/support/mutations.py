@@ -22,7 +22,7 @@ import numpy as np
 
 from data import probe
 from data.errors import DataError
-from data.formats import Format, find_format
+from data.formats import Format, find_format, known_samples
 
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1)
 
@@ -119,7 +119,8 @@ def main(file: str, name: str, first: int, last: int) -> None:
     probe.SECONDS = 5.0  # some make HDF5 loop without end
     warnings.simplefilter("error")
     content = Path(file).read_bytes()
-    form = Format(importlib.import_module(f"data.formats.{name}"))
+    known = known_samples().get(name)
+    form = Format(known or importlib.import_module(f"data.formats.{name}"))
     whole = fingerprint(Path(file), form)
     with tempfile.TemporaryDirectory() as folder:
         for number in range(first, last):

@@ -64,6 +64,7 @@ class LLoCaTransformer(TokenTagger):
         ],
         attention: AttentionChoice,
     ) -> None:
+        attention.check_plain("lloca")
         super().__init__(symmetry_breaking.particles(), False, attention, momentum_unit)
         with warnings.catch_warnings():
             # torch_geometric, which lloca imports, still calls torch.jit.script.

@@ -17,6 +17,7 @@ from experiments.flows.state import FlowState
 from experiments.models.symmetry import SymmetryBreaking
 from experiments.models.velocity.base import (
     SCALARS,
+    TIME_SCALE,
     NetworkField,
     particles_of,
     vectors_of,
@@ -40,18 +41,24 @@ class ConditionalField(NetworkField):
     ----------
     spec
         Specification of the data set.
-    attention, references, momentum_unit
+    attention, references, momentum_unit, time_scale
         As of :class:`NetworkField`.
     """
 
     encoder: Network
 
     def __init__(
-        self, spec: DataSpec, attention: AttentionChoice, references: Tensor, momentum_unit: float
+        self,
+        spec: DataSpec,
+        attention: AttentionChoice,
+        references: Tensor,
+        momentum_unit: float,
+        time_scale: float = TIME_SCALE,
     ) -> None:
         if not spec.conditional:
             raise UserError("model: it needs a condition of every event; set data.conditional=true")
-        super().__init__(particles_of(spec, conditional=True), attention, references, momentum_unit)
+        particles = particles_of(spec, conditional=True)
+        super().__init__(particles, attention, references, momentum_unit, time_scale)
 
     def forward(self, state: FlowState) -> Tensor:
         """Velocity ``(B, P, 4)`` of standardised coordinates."""
@@ -102,7 +109,7 @@ class ConditionalLGATrField(ConditionalField):
         channels.
     condition_mv_channels, condition_s_channels
         Channels of the encoded condition.
-    symmetry_breaking, attention, momentum_unit
+    symmetry_breaking, attention, momentum_unit, time_scale
         As of :class:`~experiments.models.velocity.lgatr.LGATrField`.
     """
 
@@ -127,8 +134,10 @@ class ConditionalLGATrField(ConditionalField):
         symmetry_breaking: SymmetryBreaking,
         attention: AttentionChoice,
         momentum_unit: Positive,
+        time_scale: Positive = TIME_SCALE,
     ) -> None:  # fmt: skip
-        super().__init__(spec, attention, symmetry_breaking.multivectors(), momentum_unit)
+        references = symmetry_breaking.multivectors()
+        super().__init__(spec, attention, references, momentum_unit, time_scale)
         self.encoder = encoder(
             in_mv_channels=1,
             in_s_channels=self.particles,
@@ -150,7 +159,7 @@ class ConditionalSlimField(ConditionalField):
 
     Parameters
     ----------
-    spec, symmetry_breaking, attention, momentum_unit
+    spec, symmetry_breaking, attention, momentum_unit, time_scale
         As of :class:`ConditionalLGATrField`.
     encoder, network
         Make an :class:`lgatr.LGATrSlim` and an :class:`lgatr.ConditionalLGATrSlim` from their
@@ -178,8 +187,10 @@ class ConditionalSlimField(ConditionalField):
         symmetry_breaking: SymmetryBreaking,
         attention: AttentionChoice,
         momentum_unit: Positive,
+        time_scale: Positive = TIME_SCALE,
     ) -> None:  # fmt: skip
-        super().__init__(spec, attention, symmetry_breaking.vectors(), momentum_unit)
+        references = symmetry_breaking.vectors()
+        super().__init__(spec, attention, references, momentum_unit, time_scale)
         self.encoder = encoder(
             in_v_channels=1,
             in_s_channels=self.particles,

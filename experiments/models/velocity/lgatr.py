@@ -7,7 +7,7 @@ from typing import Annotated
 
 from experiments.data.batch import DataSpec
 from experiments.models.symmetry import SymmetryBreaking
-from experiments.models.velocity.base import SCALARS, NetworkField, particles_of
+from experiments.models.velocity.base import SCALARS, TIME_SCALE, NetworkField, particles_of
 from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import Positive, Supplied
 from lgatr import LGATr, LGATrSlim, embed_vector
@@ -28,6 +28,8 @@ class LGATrField(NetworkField):
         Attention backend.
     momentum_unit
         Four-momenta are divided by this many GeV.
+    time_scale
+        Of :class:`~experiments.models.velocity.base.FourierFeatures`.
     """
 
     embed = staticmethod(embed_vector)
@@ -42,9 +44,10 @@ class LGATrField(NetworkField):
         symmetry_breaking: SymmetryBreaking,
         attention: AttentionChoice,
         momentum_unit: Positive,
+        time_scale: Positive = TIME_SCALE,
     ) -> None:
         references = symmetry_breaking.multivectors()
-        super().__init__(particles_of(spec), attention, references, momentum_unit)
+        super().__init__(particles_of(spec), attention, references, momentum_unit, time_scale)
         self.network = network(
             in_mv_channels=1,
             in_s_channels=self.feature_channels,
@@ -58,7 +61,7 @@ class SlimField(NetworkField):
 
     Parameters
     ----------
-    spec, symmetry_breaking, attention, momentum_unit
+    spec, symmetry_breaking, attention, momentum_unit, time_scale
         As of :class:`LGATrField`.
     network
         Makes an :class:`lgatr.LGATrSlim` from its numbers of input and output channels.
@@ -74,9 +77,10 @@ class SlimField(NetworkField):
         symmetry_breaking: SymmetryBreaking,
         attention: AttentionChoice,
         momentum_unit: Positive,
+        time_scale: Positive = TIME_SCALE,
     ) -> None:
         references = symmetry_breaking.vectors()
-        super().__init__(particles_of(spec), attention, references, momentum_unit)
+        super().__init__(particles_of(spec), attention, references, momentum_unit, time_scale)
         self.network = network(
             in_v_channels=1,
             in_s_channels=self.feature_channels,

@@ -12,9 +12,14 @@ from experiments.data.batch import DataSpec
 from experiments.flows.state import FlowState
 from experiments.models.invariants import dtype_of, perceptron
 from experiments.models.transformer import Block
-from experiments.models.velocity.base import FourierFeatures, VelocityField, particles_of
+from experiments.models.velocity.base import (
+    TIME_SCALE,
+    FourierFeatures,
+    VelocityField,
+    particles_of,
+)
 from experiments.options.attention_choice import AttentionChoice
-from experiments.options.markers import Count, Dropout
+from experiments.options.markers import Count, Dropout, Positive
 from lgatr.attention import prepare_attention
 
 _INPUTS = 5
@@ -31,6 +36,8 @@ class TransformerField(VelocityField):
         As of :class:`~experiments.models.transformer.Transformer`.
     attention
         Attention backend.
+    time_scale
+        Of :class:`~experiments.models.velocity.base.FourierFeatures`.
     """
 
     def __init__(
@@ -42,8 +49,9 @@ class TransformerField(VelocityField):
         mlp_ratio: Count,
         dropout: Dropout,
         attention: AttentionChoice,
+        time_scale: Positive = TIME_SCALE,
     ) -> None:
-        super().__init__(particles_of(spec), attention)
+        super().__init__(particles_of(spec), attention, time_scale)
         channels = num_heads * head_width
         self.embedding = nn.Linear(_INPUTS + self.feature_channels, channels)
         self.blocks = nn.ModuleList(
@@ -76,11 +84,19 @@ class MLPField(nn.Module):
         Specification of the data set.
     hidden_channels, num_layers
         Width and number of the hidden layers.
+    time_scale
+        As of :class:`TransformerField`.
     """
 
-    def __init__(self, spec: DataSpec, hidden_channels: Count, num_layers: Count) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        hidden_channels: Count,
+        num_layers: Count,
+        time_scale: Positive = TIME_SCALE,
+    ) -> None:
         super().__init__()
-        self.of_time, particles = FourierFeatures(), particles_of(spec)
+        self.of_time, particles = FourierFeatures(time_scale), particles_of(spec)
         channels = _INPUTS * particles + self.of_time.channels
         self.layers = perceptron(channels, [hidden_channels] * num_layers, 4 * particles)
 

@@ -167,7 +167,7 @@ def scores(seed, classes=2):
     shape = (300,) if classes == 2 else (300, classes)
     logits = torch.randn(shape, generator=generator)
     logits = logits + (2.0 * target if classes == 2 else 2 * F.one_hot(target, classes))
-    return Scores(logits, target, torch.linspace(1, 200, 300))
+    return Scores(logits, target, torch.linspace(1, 200, 300), torch.linspace(500, 600, 300))
 
 
 class TestEnsembles:
@@ -184,7 +184,7 @@ class TestEnsembles:
 
     def test_certain_jets_keep_their_order(self):
         logits = torch.tensor([60.0, 61.0, -70.0, -71.0])
-        part = Scores(logits, torch.tensor([1, 1, 0, 0]), torch.ones(4))
+        part = Scores(logits, torch.tensor([1, 1, 0, 0]), torch.ones(4), torch.ones(4))
         torch.testing.assert_close(ensemble_scores([part, part]).logits, logits)
 
     def test_a_row_of_its_own(self, runs, capsys):
@@ -202,7 +202,7 @@ class TestEnsembles:
         for seed, run in enumerate(runs[:3]):
             found = scores(seed)
             mass = found.mass + seed
-            Scores(found.logits, found.target, mass).save(
+            Scores(found.logits, found.target, mass, found.pt).save(
                 Path(run) / "test_scores.h5", ("background", "signal")
             )
         with pytest.raises(SystemExit):

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from data.formats.jetclass import CLASSES
+from data.formats import known_samples
 from support.commands import run
 from support.jetfiles import (
     random_jets,
@@ -21,6 +21,7 @@ from support.jetfiles import (
 SMALL = (
     "debug=fast", "data.batch_size=8", "model=lgatr_small", "model.network.num_blocks=1",
 )  # fmt: skip
+CLASSES = known_samples()["jetclass"].classes
 SPLITS = ("train", "val", "test")
 
 

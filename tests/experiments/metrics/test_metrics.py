@@ -141,3 +141,52 @@ class TestCalibration:
         )
         assert count.tolist() == [2, 2] and observed.tolist() == [0.5, 1.0]
         torch.testing.assert_close(predicted.tolist(), [0.2, 0.95])
+
+
+def weighted(jets: int, classes: int = 2):
+    rng = np.random.default_rng(3)
+    target = rng.integers(0, classes, jets)
+    logits = rng.normal(0, 1, (jets, classes)).astype(np.float32)
+    logits[np.arange(jets), target] += 1
+    weight = rng.exponential(1, jets).astype(np.float32)
+    return torch.from_numpy(logits), torch.from_numpy(target), torch.from_numpy(weight)
+
+
+def test_weights_against_scikit_learn():
+    both, target, weight = weighted(5000)
+    logits = (both[:, 1] - both[:, 0]).round(decimals=1)  # with ties
+    found, each = tagging_metrics(logits, target, weight), {"sample_weight": weight}
+    assert found["auc"] == pytest.approx(roc_auc_score(target, logits, **each), abs=1e-7)
+    assert found["accuracy"] == pytest.approx(accuracy_score(target, logits > 0, **each))
+    probability = logits.double().sigmoid()
+    assert found["loss"] == pytest.approx(log_loss(target, probability, **each), abs=1e-6)
+    logits, target, weight = weighted(3000, 3)
+    found = multiclass_metrics(logits, target, ("a", "b", "c"), weight=weight)
+    assert found["accuracy"] == pytest.approx(
+        accuracy_score(target, logits.argmax(1), sample_weight=weight)
+    )
+    expected = log_loss(target, logits.double().softmax(1), sample_weight=weight)
+    assert found["loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_whole_weights_are_as_many_jets():
+    """A jet of weight three is three jets, but for errors; ones are no weights."""
+    both, target, _ = weighted(400)
+    logits, times = both[:, 1] - both[:, 0], torch.arange(400) % 3 + 1
+    found = tagging_metrics(logits, target, times.float())
+    many = tagging_metrics(logits.repeat_interleave(times), target.repeat_interleave(times))
+    for name in ("auc", "accuracy", "loss", "rejection_at_0.5", "rejection_at_0.3"):
+        assert found[name] == pytest.approx(many[name], rel=1e-5), name
+        assert found[f"{name}_error"] > many[f"{name}_error"]
+    ones, plain = tagging_metrics(logits, target, torch.ones(400)), tagging_metrics(logits, target)
+    for name, value in plain.items():
+        assert ones[name] == pytest.approx(value, rel=1e-2 if name.endswith("_error") else 1e-5)
+    three, target, _ = weighted(300, 3)
+    names, options = ("a", "b", "c"), {"background": "a", "efficiencies": {"b": 0.5, "c": 0.3}}
+    times = torch.arange(300) % 2 + 1
+    found = multiclass_metrics(three, target, names, **options, weight=times.float())
+    many = multiclass_metrics(
+        three.repeat_interleave(times, 0), target.repeat_interleave(times), names, **options
+    )
+    for name in ("auc", "accuracy", "loss", "rejection_b_at_0.5", "rejection_c_at_0.3"):
+        assert found[name] == pytest.approx(many[name], rel=1e-5), name

@@ -20,7 +20,11 @@ from experiments.models.onnx_padded_tagger import PaddedTagger
 from lgatr import Packing
 from support.taggers import TAGGERS
 
-WITHOUT = {"bdt": "skl2onnx", "lloca": "at random", "pelican": "whose length ONNX cannot know"}
+_FRAMES = "at random"
+WITHOUT = {
+    "bdt": "skl2onnx", "lloca": _FRAMES, "lloca_sized": _FRAMES,
+    "pelican": "whose length ONNX cannot know",
+}  # fmt: skip
 MODELS = sorted(set(TAGGERS) - set(WITHOUT))
 OF_OTHER_TASKS = {"amplitudes", "amplitudes_paper", "ttbar", "ttbar_paper", "unfolding", "zmumu"}
 EXPERIMENTS = sorted(

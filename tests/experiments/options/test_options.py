@@ -230,7 +230,7 @@ def test_wrong_commands(line):
     arguments, _, answer = line.partition("|")
     lines = refused(*arguments.split(" "))
     assert len(lines) == 1, lines
-    assert answer in lines[0] and len(lines[0]) < 600
+    assert answer in lines[0] and len(lines[0]) < 700  # the longest lists all models
 
 
 RIGHT = [

@@ -208,7 +208,9 @@ SCORES = [
 @pytest.mark.parametrize(("name", "value"), SCORES)
 def test_scores_of_a_wrong_kind(name, value, tmp_path):
     path = tmp_path / "test_scores.h5"
-    Scores(torch.zeros(4), torch.zeros(4).long(), torch.ones(4)).save(path, ("a", "b"))
+    Scores(torch.zeros(4), torch.zeros(4).long(), torch.ones(4), torch.ones(4)).save(
+        path, ("a", "b")
+    )
     assert Scores.load(path)[1] == ("a", "b")
     with h5py.File(path, "r+") as file:
         place = file.attrs if name == "classes" else file

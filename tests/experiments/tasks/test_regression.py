@@ -214,9 +214,8 @@ def test_a_run_and_its_test_on_other_events(tmp_path):
 @pytest.mark.parametrize(
     "model",
     [
-        "lgatr_amplitudes", "transformer_amplitudes", "lloca_amplitudes", "mlp", "dsi",
-        "mlp model.inputs=invariants", "lgatr_slim_amplitudes task.uncertainty=true",
-        "mlp scheduler=plateau optimizer=adam",
+        "lloca_amplitudes", "dsi", "mlp model.inputs=invariants",
+        "lgatr_slim_amplitudes task.uncertainty=true", "mlp scheduler=plateau optimizer=adam",
     ],
 )  # fmt: skip
 def test_models(model, tmp_path):

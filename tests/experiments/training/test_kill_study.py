@@ -11,8 +11,8 @@ import pytest
 
 from support import ROOT
 
-TRIALS = int(os.environ.get("KILL_TRIALS", "15"))
-"""Each phase of a run in each way to read data; KILL_TRIALS=30 kills twice as many."""
+TRIALS = int(os.environ.get("KILL_TRIALS", "10"))
+"""Each phase of a run, and each kind of run, twice; KILL_TRIALS=30 is a study."""
 
 
 @pytest.mark.slow(minutes=5)

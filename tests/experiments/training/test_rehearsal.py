@@ -72,7 +72,7 @@ def test_classes_without_jets(cfg, tmp_path):
     data, task = make_data([1] * 20), make_task(("background", "signal"))
     with pytest.raises(UserError, match="validation sample has no jets of background"):
         rehearse(cfg, task, data, CPU)
-    scores = Scores(torch.randn(20), torch.ones(20), torch.rand(20))
+    scores = Scores(torch.randn(20), torch.ones(20), torch.rand(20), torch.rand(20))
     with pytest.raises(UserError, match="every class"):
         task.metrics_of(scores)
     found = task.metrics_of(scores, allow_absent=True)

@@ -1,0 +1,104 @@
+"""Quantities that are predicted beside classes."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from data.formats import packed, read_jets
+from data.jets import Jets
+from experiments.cli import ROOT
+from experiments.errors import UserError
+from experiments.tasks.several_targets import Target
+from support import commands
+
+SAMPLE = ROOT / "data" / "toptagging_mini.h5"
+
+
+def test_losses_have_their_minimum_at_means_and_quantiles():
+    """Of a thousand true values, found by steps of gradient."""
+    true = torch.randn(1001, generator=torch.Generator().manual_seed(1), dtype=torch.float64).exp()
+    levels = (0.16, 0.5, 0.84)
+    quantiles = true.quantile(torch.tensor(levels, dtype=torch.float64))
+    for target, expected in (
+        (Target("x"), true.mean()[None]),
+        (Target("x", quantiles=levels), quantiles),
+    ):
+        at = torch.zeros(target.outputs, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.Adam([at], lr=0.05)
+        for step in range(600):
+            optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 600)
+            loss = target.losses(at.expand(len(true), -1), true).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        np.testing.assert_allclose(at.detach(), expected, atol=0.02)
+
+
+def test_targets_that_are_wrong():
+    with pytest.raises(UserError, match="quantiles must rise"):
+        Target("x", quantiles=(0.5, 0.1))
+
+
+def write(path, column):
+    """Jets with a column that their momenta tell: the energy of all particles."""
+    splits = {}
+    for split, count in (("train", 600), ("val", 200), ("test", 200)):
+        jets = read_jets(SAMPLE, split, count)
+        energy = np.add.reduceat(jets.constituents[:, 0], jets.offsets[:-1])
+        columns = {"energy": energy if column == "energy" else energy * 0 + column}
+        splits[split] = Jets(
+            jets.constituents, jets.offsets, jets.labels, "x", jets.classes, jets=columns
+        )
+    packed.write(path, splits, {})
+
+
+OPTIONS = (
+    "experiment=toptagging", "task=several_targets", "model=transformer_small",
+    "model.num_blocks=1",
+    "task.targets.mass.column=energy", "task.targets.mass.logarithm=true",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantiles", ["[]", "[0.16,0.5,0.84]"])
+def test_a_run_predicts_them(tmp_path, quantiles):
+    write(tmp_path / "jets.h5", "energy")
+    run = tmp_path / "run"
+    commands.run(
+        *OPTIONS, f"data.path={tmp_path / 'jets.h5'}", "data.event_columns=[energy]",
+        f"task.targets.mass.quantiles={quantiles}", "trainer.max_steps=150", "optimizer.lr=3e-3",
+        "trainer.val_check_interval=50", f"run_dir={run}", check=True,
+    )  # fmt: skip
+    found = json.loads((run / "metrics.json").read_text())
+    with h5py.File(run / "test_predictions.h5") as file:
+        predicted, true = file["mass/predicted"][:], file["mass/true"][:]
+    middle = predicted[:, predicted.shape[1] // 2]
+    assert found["mass_median_error"] == pytest.approx(np.median(abs(middle - true)), rel=1e-6)
+    assert found["mass_median_error"] < 0.5 * np.median(abs(true - np.median(true)))
+    assert 0.5 < found["auc"] < 1 and "mass_median_error_signal" in found
+    if quantiles != "[]":
+        below = [found[f"mass_below_{level}"] for level in (0.16, 0.5, 0.84)]
+        assert np.abs(np.array(below) - [0.16, 0.5, 0.84]).max() < 0.2
+    assert (run / "plots" / "response_mass.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "column", "message"),
+    [
+        ((), "energy", "batches have no column energy; add it to data.event_columns"),
+        (("data.event_columns=[mass]",), "energy", "its jets have no column mass, only energy"),
+        (("data.event_columns=[energy]",), 3, "energy is the same for all training jets"),
+        (("data.event_columns=[energy]",), -3, "energy is not above zero for all training jets"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, options, column, message):
+    write(tmp_path / "jets.h5", column)
+    done = commands.run(
+        *OPTIONS, *options, f"data.path={tmp_path / 'jets.h5'}", f"run_dir={tmp_path / 'run'}"
+    )
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
