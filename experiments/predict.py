@@ -2,12 +2,12 @@
 
     python -m experiments.predict TAGGER FILE... --out scores.root
 
-TAGGER is the folder of a finished run, or one that a tagger was saved to. FILE is of any format
-that can be trained on, or of any that --description describes; labels are not needed. --out ends in
-.root, .parquet or .h5; of several files it is a folder, and --format says which. Every jet has a
-row, in the order of the file: ``score_CLASS`` is the probability of each class, and ``scored`` is
-false for jets that cannot be scored (no particles, or values that are not finite). Interrupted, the
-same command goes on.
+TAGGER is the folder of a finished run, one that a tagger was saved to, or the name of one that
+comes with the code. FILE is of any format that can be trained on, or of any that --description
+describes; labels are not needed. --out ends in .root, .parquet or .h5; of several files it is a
+folder, and --format says which. Every jet has a row, in the order of the file: ``score_CLASS`` is
+the probability of each class, and ``scored`` is false for jets that cannot be scored (no particles,
+or values that are not finite). Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lgatr.utils.memory import keep_freed_memory
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
     parser = Parser("experiments.predict", __doc__)
-    parser.add_argument("tagger", type=Path, help="folder of a tagger, or of a finished run")
+    parser.add_argument("tagger", type=Path, help="folder of a tagger or of a run, or a name")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="file of jets")
     parser.add_argument(
         "--out", type=Path, required=True, help=", ".join(WRITERS) + ", or a folder"

@@ -11,11 +11,13 @@ from typing import Annotated, Any
 
 from torch import Tensor, nn
 
-from experiments.data.batch import DataSpec, EventBatch
+from experiments.data.batch import DataSpec
 from experiments.errors import UserError
+from experiments.models.wrapped import WrappedTagger
 from experiments.options.markers import Range, Supplied, Text
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.checkpoints import load_best, model_weights
+from experiments.saved_runs.saved_tagger import is_saved_tagger, read_tagger, tagger_folder
 
 _HEAD = "network.linear_out."
 
@@ -42,7 +44,7 @@ def in_class_order(head: Tensor, theirs: tuple[str, ...], ours: tuple[str, ...])
     return rows[[theirs.index(name) for name in ours]].flatten(0, 1)
 
 
-class FineTuned(nn.Module):
+class FineTuned(WrappedTagger):
     """A tagger that takes the weights of its backbone, and of its head if wanted, from a run.
 
     Parameters
@@ -52,7 +54,8 @@ class FineTuned(nn.Module):
     tagger
         Makes the tagger from ``spec``; it must have an attribute ``network``.
     backbone
-        Directory of the run that weights are taken from, or ``none`` to train from scratch.
+        Directory of the run, or of the saved tagger, that weights are taken from; the name of a
+        tagger that comes with the code; or ``none`` to train from scratch.
     backbone_lr, head_lr
         Learning rates.
     layer_decay
@@ -72,20 +75,22 @@ class FineTuned(nn.Module):
         layer_decay: Annotated[float, Range(0, 1, above=True)],
         keep_head: bool,
     ) -> None:
-        super().__init__()
-        self.tagger: Any = tagger(spec=spec)
+        super().__init__(tagger(spec=spec))
         self.backbone_lr, self.head_lr, self.layer_decay = backbone_lr, head_lr, layer_decay
         if backbone != "none":
-            self._load(Path(backbone), spec, keep_head)
+            self._load(tagger_folder(backbone), spec, keep_head)
 
     def _load(self, run: Path, spec: DataSpec, keep_head: bool) -> None:
-        theirs = run_directory.read_spec(run)
+        if is_saved_tagger(run):
+            described, weights = read_tagger(run)
+            theirs = described.spec
+        else:
+            theirs, weights = run_directory.read_spec(run), model_weights(load_best(run)[1])
         if theirs.num_scalars != spec.num_scalars:
             raise UserError(
                 f"{run} was trained with {theirs.num_scalars} features of particles, not "
                 f"{spec.num_scalars}; set data.features as in its config.yaml"
             )
-        weights = model_weights(load_best(run)[1])
         for name in [name for name in weights if name.startswith(_HEAD)]:
             tensor = weights.pop(name)
             if keep_head:
@@ -102,12 +107,6 @@ class FineTuned(nn.Module):
                 "Choose model.tagger as in its config.yaml"
             )
 
-    @property
-    def executed_attention(self) -> str:
-        """Name of the backend that computed the last batch, or ``none`` before the first."""
-        name: str = self.tagger.executed_attention
-        return name
-
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups of an optimizer, each with its learning rate."""
         network = self.tagger.network
@@ -121,8 +120,3 @@ class FineTuned(nn.Module):
         first = [p for p in self.parameters() if id(p) not in known]
         groups.append({"params": first, "lr": self.layer_decay**depth * self.backbone_lr})
         return groups
-
-    def forward(self, batch: EventBatch) -> Tensor:
-        """Logits ``(B, outputs)``."""
-        logits: Tensor = self.tagger(batch)
-        return logits

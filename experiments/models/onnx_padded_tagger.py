@@ -19,10 +19,10 @@ from experiments.errors import UserError
 from experiments.models.baselines.lorentznet import LorentzNet, minkowski_product, signed_log
 from experiments.models.baselines.part import ParticleTransformer
 from experiments.models.baselines.particlenet import NEIGHBOR_FEATURES, PLANE, ParticleNet
-from experiments.models.finetune import FineTuned
 from experiments.models.lgatr import LGATrTagger
 from experiments.models.lgatr_slim import SlimTagger
 from experiments.models.transformer import Transformer
+from experiments.models.wrapped import WrappedTagger
 from lgatr import embed_vector
 from lgatr.attention import Attention, prepare_attention
 from lgatr.attention.linear_cost import Linformer
@@ -246,7 +246,7 @@ class PaddedTagger(nn.Module):
         smallest_component: float = 0.0,
     ) -> None:
         super().__init__()
-        if isinstance(tagger, FineTuned):
+        if isinstance(tagger, WrappedTagger):
             tagger = tagger.tagger
         kinds = type(tagger).__mro__
         known = next((kind for kind in kinds if kind in _NETWORKS), None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.data.features import columns_of
 from experiments.report.published import value_with_error
-from experiments.taggers.described import Described
+from experiments.saved_runs.tagger_description import Described
 
 _TEMPLATE = """# {title}
 

@@ -17,8 +17,9 @@ from experiments.data.batch import DataSpec
 from experiments.data.features import columns_of
 from experiments.data.preparation import Preparation
 from experiments.errors import UserError
-from experiments.taggers.described import Described
-from experiments.taggers.files import read_folder, read_run, write_folder
+from experiments.saved_runs.saved_tagger import read_tagger, tagger_folder
+from experiments.saved_runs.tagger_description import Described
+from experiments.taggers.files import read_run, write_folder
 
 TOKENS = 16_384
 """Particles in a batch, unless a single jet has more."""
@@ -53,7 +54,8 @@ class Tagger(nn.Module):
         Parameters
         ----------
         folder
-            What :meth:`save_pretrained` wrote, or the folder of a finished run.
+            What :meth:`save_pretrained` wrote, the folder of a finished run, or the name of a
+            tagger that comes with the code.
         attention
             Attention backend.
         device
@@ -66,9 +68,9 @@ class Tagger(nn.Module):
         UserError
             If there is no tagger, it is damaged, or of a later version.
         """
-        path = Path(folder)
-        read = read_run if (path / "config.yaml").is_file() else read_folder
-        described, weights = read(path, trust)
+        path = tagger_folder(folder)
+        is_run = (path / "config.yaml").is_file()
+        described, weights = read_run(path, trust) if is_run else read_tagger(path)
         model = described.build(attention, trust)
         try:
             model.load_state_dict(weights)

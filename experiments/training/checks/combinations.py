@@ -18,6 +18,7 @@ from experiments.options.attention_choice import AttentionChoice
 from experiments.options.markers import did_you_mean
 from experiments.options.output_paths import encoding_problem
 from experiments.options.signatures import find
+from experiments.saved_runs.saved_tagger import tagger_folder
 from experiments.training.checks import trainer_options
 from lgatr import Packing
 from lgatr.attention import prepare_attention
@@ -141,8 +142,8 @@ def _monitors(plain: dict[str, Any]) -> Iterator[str]:
 
 def _backbone(model: dict[str, Any]) -> Iterator[str]:
     backbone = model.get("backbone", "none")
-    if backbone != "none" and not Path(backbone).is_dir():
-        yield f"model.backbone={backbone}: no such folder of a run"
+    if backbone != "none" and not tagger_folder(backbone).is_dir():
+        yield f"model.backbone={backbone}: no such folder of a run or tagger"
 
 
 def _parts(value: Any) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,9 @@ so in a warning, and refuses with ``strict``).
 
 from __future__ import annotations
 
+import importlib.resources
 import importlib.util
+import json
 import logging
 from functools import cache
 from typing import Any
@@ -40,9 +42,19 @@ def _library_mismatch() -> str | None:
     if getattr(library, "_built_with_cuda", True):
         return None
     return (
-        f"its library was built for another CUDA than that of torch {torch.__version__}; "
-        "see python -m xformers.info"
+        f"its library was built for {_built_for()}, and this is torch {torch.__version__}; install "
+        "a pair that belongs together, see python -m xformers.info"
     )
+
+
+def _built_for() -> str:
+    """The torch that xFormers' library belongs to, as the file beside it says."""
+    try:
+        place = importlib.resources.files("xformers").joinpath("cpp_lib.json")
+        version = json.loads(place.read_text(encoding="utf-8"))["version"]
+        return f"torch {version['torch']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another CUDA"
 
 
 def _band(spec: AttentionSpec) -> Band | None:

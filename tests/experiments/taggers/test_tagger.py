@@ -15,6 +15,7 @@ from data.errors import DataError
 from data.formats import read_jets
 from experiments.cli import ROOT
 from experiments.errors import UserError
+from experiments.saved_runs import saved_tagger
 from experiments.taggers import Tagger
 from experiments.taggers.tagger import batches
 from support import commands
@@ -140,3 +141,29 @@ def test_batches_hold_every_jet_once():
     assert all(lengths[rows].sum() <= 100 for rows in found)
     assert [len(rows) for rows in batches(np.array([300, 200]), 100)] == [1, 1]
     assert list(batches(np.array([], np.int64))) == []
+
+
+@pytest.mark.slow
+def test_fine_tuning_starts_from_a_saved_tagger(saved, tmp_path):
+    """The backbone's weights are those that were saved."""
+    run = tmp_path / "run"
+    commands.run(
+        "experiment=toptagging_finetune", "model=finetune_slim",
+        "model@model.tagger=lgatr_slim_small",
+        "model.tagger.network.num_blocks=1", f"model.backbone={saved}", f"data.path={SAMPLE}",
+        "data.features=[kinematics]", "data.limit=100", "data.eval_limit=100", "debug=fast",
+        "model.backbone_lr=1e-12", f"run_dir={run}", check=True,
+    )  # fmt: skip
+    before = Tagger.from_pretrained(saved).model.state_dict()
+    after = Tagger.from_pretrained(run).model.state_dict()
+    same = [n for n, x in before.items() if torch.allclose(x, after[n], atol=1e-6)]
+    changed = set(before) - set(same)
+    assert changed and all(name.startswith("network.linear_out") for name in changed)
+
+
+def test_names_of_taggers_that_come_with_the_code(monkeypatch, saved):
+    monkeypatch.setattr(saved_tagger, "SHIPPED", saved.parent)
+    assert saved_tagger.shipped_names() == ["tagger"]
+    assert Tagger.from_pretrained("tagger").classes == ("background", "signal")
+    with pytest.raises(UserError, match="those that come with the code are tagger"):
+        Tagger.from_pretrained("other")
