@@ -7,11 +7,8 @@ so in a warning, and refuses with ``strict``).
 
 from __future__ import annotations
 
-import importlib.resources
 import importlib.util
-import json
 import logging
-from functools import cache
 from typing import Any
 
 import torch
@@ -21,40 +18,13 @@ from torch.nn import functional as F
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.backends.cu_seqlens import has_queries_without_keys
 from lgatr.attention.backends.xformers_bias import WIDTH_STEP, dense_bias, has_wider_bias
+from lgatr.attention.backends.xformers_library import mismatch
 from lgatr.attention.pattern.key_storage import GappyKeys, PaddedKeys, PagedKeys
 from lgatr.attention.pattern.masks import Band, DenseMask
 from lgatr.attention.pattern.number_formats import format_of_scores
 from lgatr.attention.pattern.packing import BoundedPacking, Packing
 from lgatr.attention.pattern.scores import DenseBias
 from lgatr.attention.pattern.spec import AttentionSpec
-
-
-@cache
-def _library_mismatch() -> str | None:
-    """Why the package cannot run kernels here although it can be imported, or None.
-
-    Its operators refuse CUDA tensors when its library was built for another CUDA than torch's,
-    those included that are torch's own kernels. No public function tells, so a version that keeps
-    this elsewhere is taken to work.
-    """
-    XformersBackend._ops()
-    library = importlib.import_module("xformers._cpp_lib")
-    if getattr(library, "_built_with_cuda", True):
-        return None
-    return (
-        f"its library was built for {_built_for()}, and this is torch {torch.__version__}; install "
-        "a pair that belongs together, see python -m xformers.info"
-    )
-
-
-def _built_for() -> str:
-    """The torch that xFormers' library belongs to, as the file beside it says."""
-    try:
-        place = importlib.resources.files("xformers").joinpath("cpp_lib.json")
-        version = json.loads(place.read_text(encoding="utf-8"))["version"]
-        return f"torch {version['torch']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another CUDA"
 
 
 def _band(spec: AttentionSpec) -> Band | None:
@@ -131,7 +101,10 @@ class XformersBackend(Backend):
     @classmethod
     def load_error(cls, device: torch.device) -> str | None:
         """Whether its library fits this torch."""
-        return _library_mismatch() if device.type == "cuda" else None
+        if device.type != "cuda":
+            return None
+        cls._ops()  # the first import is a quiet one
+        return mismatch()
 
     @classmethod
     def unsupported(cls, spec: AttentionSpec) -> str | None:
