@@ -9,6 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
+# Counting operations, weaver replaces functions of torch for good, and parts of torch that are
+# imported only later do not know what to do with its replacements.
+import torch._dynamo
 from torch import Tensor, nn
 
 from experiments.data.batch import DataSpec, EventBatch

@@ -69,7 +69,10 @@ def _read(overrides: Sequence[str], folders: Sequence[Path]) -> list[Given]:
         With one line for each that cannot be parsed.
     """
     inner = [
-        f.name for folder in folders if folder.is_dir() for f in folder.iterdir() if f.is_dir()
+        place.relative_to(folder).as_posix()
+        for folder in folders
+        for place in folder.rglob("*")
+        if place.is_dir()
     ]
     groups = {name: plugins.choices(name, folders) for name in sorted(set(inner))}
     groups = {name: choices for name, choices in groups.items() if choices}

@@ -205,12 +205,13 @@ class Schema:
         if target is None:
             self._wrong(f"{place}._target_", name, "must be the full name of a class or function")
             return
-        supplied, partial, kind = _wanted(annotation)
+        supplied, partial, kinds = _wanted(annotation)
         given = node.get("_partial_", False)
         if partial is not None and given is not partial:
             self._wrong(f"{place}._partial_", given, f"must be {str(partial).lower()} here")
-        if kind is not None and isinstance(target, type) and not issubclass(target, kind):
-            self._wrong(f"{place}._target_", name, f"must be a kind of {kind.__name__}")
+        if kinds and isinstance(target, type) and not issubclass(target, kinds):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            self._wrong(f"{place}._target_", name, f"must be a kind of {names}")
             return
         known = parameters(target)
         entries = {key: value for key, value in node.items() if key not in _SPECIAL}
@@ -244,13 +245,17 @@ def _inner(annotation: Any) -> Any:
     return Any
 
 
-def _wanted(annotation: Any) -> tuple[tuple[str, ...], bool | None, Any]:
-    """Keywords that the code supplies; whether the part must be partial; its class, if known."""
+def _wanted(annotation: Any) -> tuple[tuple[str, ...], bool | None, tuple[type, ...]]:
+    """Keywords that the code supplies; whether the part must be partial; its classes, if known."""
+    kinds: list[type] = []
     for kind, markers in values.members(annotation):
         supplied = next((m.names for m in markers if isinstance(m, Supplied)), ())
         if collections.abc.Callable in (kind, get_origin(kind)):
-            return supplied, True, None
+            return supplied, True, ()
         is_class = isinstance(kind, type) and kind not in (*values.PLAIN, Any)
-        if supplied or is_class:
-            return supplied, False, kind if is_class and get_origin(kind) is None else None
-    return (), None, None
+        known = is_class and get_origin(kind) is None
+        if supplied or (is_class and not known):
+            return supplied, False, (kind,) if known else ()
+        if known:
+            kinds.append(kind)
+    return (), False if kinds else None, tuple(kinds)

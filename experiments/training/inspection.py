@@ -26,9 +26,11 @@ def last_events(batch: EventBatch, count: int) -> EventBatch:
     rows = sum(lengths)
     packing = Packing.from_lengths(lengths).to(batch.fourmomenta.device)
     condition = None if batch.condition is None else batch.condition[-count:]
+    columns = {name: values[-count:] for name, values in batch.columns.items()}
     return EventBatch(
-        batch.fourmomenta[-rows:], batch.scalars[-rows:], packing, batch.target[-count:], condition
-    )
+        batch.fourmomenta[-rows:], batch.scalars[-rows:], packing, batch.target[-count:],
+        condition, columns,
+    )  # fmt: skip
 
 
 def symmetry(model: nn.Module, batch: EventBatch, features: Sequence[str]) -> SymmetryReport:

@@ -35,6 +35,7 @@ MINI = {
         ("toptagxl", "toptagging_mini.h5"),
         ("jetclass_paper", "jetclass_mini.h5"),
         ("jetclass_paper_2505", "jetclass_mini.h5"),
+        ("jetclass_guide", "jetclass_mini.h5"),
         ("toptagging_finetune", "toptagging_mini.h5"),
     ]
 }

@@ -71,14 +71,15 @@ def test_a_run_predicts_them(tmp_path, quantiles):
     run = tmp_path / "run"
     commands.run(
         *OPTIONS, f"data.path={tmp_path / 'jets.h5'}", "data.event_columns=[energy]",
-        f"task.targets.mass.quantiles={quantiles}", "trainer.max_steps=150", "optimizer.lr=3e-3",
-        "trainer.val_check_interval=50", f"run_dir={run}", check=True,
+        f"task.targets.mass.quantiles={quantiles}", "trainer.max_steps=500", "optimizer.lr=3e-3",
+        "trainer.val_check_interval=100", f"run_dir={run}", check=True,
     )  # fmt: skip
     found = json.loads((run / "metrics.json").read_text())
     with h5py.File(run / "test_predictions.h5") as file:
         predicted, true = file["mass/predicted"][:], file["mass/true"][:]
     middle = predicted[:, predicted.shape[1] // 2]
-    assert found["mass_median_error"] == pytest.approx(np.median(abs(middle - true)), rel=1e-6)
+    error = np.quantile(abs(middle - true), 0.5, method="lower")
+    assert found["mass_median_error"] == pytest.approx(error, rel=1e-6)
     assert found["mass_median_error"] < 0.5 * np.median(abs(true - np.median(true)))
     assert 0.5 < found["auc"] < 1 and "mass_median_error_signal" in found
     if quantiles != "[]":
