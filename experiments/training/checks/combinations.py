@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.options import search
@@ -159,15 +160,13 @@ def _attention(plain: dict[str, Any]) -> Iterator[str]:
     for part in _parts(plain["model"]):
         if find(part["_target_"]) is not AttentionChoice:
             continue
-        given = {key: value for key, value in part.items() if not key.startswith("_")}
         device = torch.device("cuda" if _on_gpu(plain["trainer"]) else "cpu")
         packing = Packing.from_lengths([2, 1]).to(device)
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")  # the run itself tells of a fallback
             try:
-                prepare_attention(
-                    device, torch.float32, packing=packing, **AttentionChoice(**given).keywords
-                )
+                keywords = instantiate(part).keywords
+                prepare_attention(device, torch.float32, packing=packing, **keywords)
             except ValueError as error:
                 yield str(error)
                 return
