@@ -10,6 +10,7 @@ three seeds.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -102,15 +103,26 @@ def slopes(widths: list[int], found: list[dict[str, float]]) -> dict[str, float]
     }
 
 
+def _widths(text: str) -> list[int]:
+    """Two different widths or more, from 1."""
+    try:
+        widths = [int(x) for x in text.split(",")]
+    except ValueError:
+        widths = []
+    if len(set(widths)) < 2 or min(widths) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: two different widths or more, such as 1,2,4,8")
+    return widths
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
     parser = Parser("benchmarks.coordinates", __doc__)
-    parser.add_argument("--widths", default="1,2,4,8")
+    parser.add_argument("--widths", type=_widths, default=[1, 2, 4, 8], metavar="WIDTH,...")
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
-    widths = [int(x) for x in options.widths.split(",")]
+    widths = options.widths
     results: dict[str, Any] = {}
     for way in ("maximal update", "standard"):
         by_name: dict[str, list[float]] = defaultdict(list)

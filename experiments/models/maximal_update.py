@@ -42,15 +42,15 @@ def growth(wide: Tensor, narrow: Tensor) -> tuple[float, float]:
     return len(wide) / len(narrow), wide[0].numel() / narrow[0].numel()
 
 
-def multiplied(make: Any, path: Sequence[str], factor: int) -> Any:
+def multiplied(make: Any, option: str, factor: int) -> Any:
     """The same partial function, or mapping, with one of its numbers multiplied.
 
     Parameters
     ----------
     make
         Options by name, perhaps with others inside.
-    path
-        Names down to the number.
+    option
+        Names down to the number, with dots between them.
     factor
         What the number is multiplied by.
 
@@ -59,13 +59,20 @@ def multiplied(make: Any, path: Sequence[str], factor: int) -> Any:
     UserError
         If there is no such number.
     """
-    if isinstance(make, int) and not isinstance(make, bool) and not path:
-        return factor * make
-    options = make.keywords if isinstance(make, partial) else make
-    if not path or not isinstance(options, Mapping) or path[0] not in options:
-        raise UserError(f"model.grows: the network has no number {'.'.join(path)!r}")
-    changed = {**options, path[0]: multiplied(options[path[0]], path[1:], factor)}
-    return partial(make.func, *make.args, **changed) if isinstance(make, partial) else changed
+
+    def inner(part: Any, names: Sequence[str]) -> Any:
+        if not names and isinstance(part, int) and not isinstance(part, bool):
+            return factor * part
+        options = part.keywords if isinstance(part, partial) else part
+        if not names or not isinstance(options, Mapping) or names[0] not in options:
+            raise UserError(
+                f"model.grows: model.tagger has no whole number {option}; name its channels and "
+                "heads"
+            )
+        changed = {**options, names[0]: inner(options[names[0]], names[1:])}
+        return partial(part.func, *part.args, **changed) if isinstance(part, partial) else changed
+
+    return inner(make, option.split("."))
 
 
 class MaximalUpdate(WrappedTagger):
@@ -82,7 +89,8 @@ class MaximalUpdate(WrappedTagger):
     grows
         Options of the tagger that are multiplied by it: channels, and heads.
     lr, weight_decay
-        Of the optimizer; the product of both is the same for all parameters.
+        Of the optimizer; the product of both is the same for all parameters. None leaves weight
+        decay as it is.
     """
 
     def __init__(
@@ -92,11 +100,11 @@ class MaximalUpdate(WrappedTagger):
         width: Annotated[int, Range(1, 1024)],
         grows: list[str],
         lr: Positive,
-        weight_decay: Annotated[float, Range(0, None)],
+        weight_decay: Annotated[float, Range(0, None)] | None,
     ) -> None:
         wider: Any = tagger
         for option in grows:
-            wider = multiplied(wider, option.split("."), width)
+            wider = multiplied(wider, option, width)
         super().__init__(wider(spec=spec))
         self.lr, self.weight_decay = lr, weight_decay
         # The base is made for its shapes alone: it may not move the random numbers of a run.
@@ -115,7 +123,9 @@ class MaximalUpdate(WrappedTagger):
         groups: dict[float, list[nn.Parameter]] = defaultdict(list)
         for name, parameter in self.tagger.named_parameters():
             groups[self._inputs[name]].append(parameter)
+        decay = self.weight_decay
         return [
-            {"params": group, "lr": self.lr / r, "weight_decay": self.weight_decay * r}
+            {"params": group, "lr": self.lr / r}
+            | ({} if decay is None else {"weight_decay": decay * r})
             for r, group in sorted(groups.items())
         ]

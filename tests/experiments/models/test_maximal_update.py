@@ -67,8 +67,13 @@ def test_other_networks(tagger, grows):
 
 @pytest.mark.parametrize("name", ["network.nothing", "network", "network.hidden_v_channels.x"])
 def test_what_cannot_grow(name):
-    with pytest.raises(Exception, match="the network has no number"):
+    with pytest.raises(Exception, match=f"no whole number {name}; name its"):
         wide(2, f"model.grows=[{name}]")
+
+
+def test_an_optimizer_without_weight_decay():
+    model = build("maximal_update", "optimizer=adam", "model.width=2")
+    assert all("weight_decay" not in group for group in model.parameter_groups())
 
 
 def change(width, by_width):
