@@ -27,13 +27,11 @@ from support.options import composed, refused
 from support.slow import slow_but_for
 
 CHOICES = [
-    f"{folder.name}={file.stem}"
-    for folder in sorted(CONFIG_DIR.iterdir())
-    if folder.is_dir()
-    for file in sorted(folder.glob("*.yaml"))
+    f"{file.parent.relative_to(CONFIG_DIR).as_posix()}={file.stem}"
+    for file in sorted(CONFIG_DIR.glob("*/**/*.yaml"))
     # Plugins change Hydra alone; data of other tasks go with experiments of their own.
     if file.stem not in ("optuna", "optuna_mse", "slurm", "amplitudes", "events")
-    or folder.name == "experiment"
+    or file.parent.name == "experiment"
 ]
 UNFIT: list[Any] = [
     None, True, "abc", "", "1", -1, 0, 1.5, 10**30, math.inf, -math.inf, math.nan, [], [1, "a"],
@@ -56,12 +54,15 @@ def quiet():
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_configuration_passes(choice):
-    cfg = composed(choice)
+    cfg, needed = composed(choice), []
     if "${required:" in str(OmegaConf.to_container(cfg)):
         with pytest.raises(OptionErrors, match="must be given: "):
             check_options(cfg)
-        cfg = composed(choice, "data.path=x", *["model.backbone=x"] * ("finetune" in choice))
+        needed = ["data.path=x", *["model.backbone=x"] * ("finetune" in choice)]
+        cfg = composed(choice, *needed)
     check_options(cfg)
+    # As the command line reads it: groups inside of groups are no options.
+    assert checked([choice, *needed], CONFIG_DIR)[0] == choice
     # What a run keeps has values in place of references, and is checked again when it is read.
     check_options(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)))
 

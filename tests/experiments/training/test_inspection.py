@@ -78,6 +78,20 @@ def test_last_events():
     assert len(last_events(events, 9)) == 4
 
 
+def test_last_events_keep_all_that_a_batch_holds():
+    """Every slot that is filled in the batch is filled in the part of it."""
+    plain = batch()
+    condition, mass = torch.arange(24.0).view(4, 2, 3), torch.arange(4.0)
+    events = EventBatch(
+        plain.fourmomenta, plain.scalars, plain.packing, plain.target, condition, {"mass": mass}
+    )
+    last = last_events(events, 2)
+    for name in EventBatch.__slots__:
+        assert getattr(last, name) is not None, name
+    assert torch.equal(last.condition, condition[-2:])
+    assert torch.equal(last.columns["mass"], mass[-2:])
+
+
 class ClassToken(torch.nn.Module):
     """A parameter is the input of a module, and gradients are turned on within."""
 
