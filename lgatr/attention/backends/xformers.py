@@ -8,7 +8,6 @@ so in a warning, and refuses with ``strict``).
 from __future__ import annotations
 
 import importlib.util
-import logging
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 from lgatr.attention.backends.base import Backend, Capabilities
 from lgatr.attention.backends.cu_seqlens import has_queries_without_keys
 from lgatr.attention.backends.xformers_bias import WIDTH_STEP, dense_bias, has_wider_bias
-from lgatr.attention.backends.xformers_library import mismatch
+from lgatr.attention.backends.xformers_library import mismatch, operations
 from lgatr.attention.pattern.key_storage import GappyKeys, PaddedKeys, PagedKeys
 from lgatr.attention.pattern.masks import Band, DenseMask
 from lgatr.attention.pattern.number_formats import format_of_scores
@@ -101,10 +100,7 @@ class XformersBackend(Backend):
     @classmethod
     def load_error(cls, device: torch.device) -> str | None:
         """Whether its library fits this torch."""
-        if device.type != "cuda":
-            return None
-        cls._ops()  # the first import is a quiet one
-        return mismatch()
+        return mismatch() if device.type == "cuda" else None
 
     @classmethod
     def unsupported(cls, spec: AttentionSpec) -> str | None:
@@ -158,27 +154,14 @@ class XformersBackend(Backend):
 
     @classmethod
     def _operators(cls, backward: bool) -> tuple[Any, ...]:
-        fmha = cls._ops().fmha
+        fmha = operations().fmha
         if backward:
             return fmha.flash.BwOp, fmha.cutlass.BwOp
         return fmha.flash.FwOp, fmha.cutlass.FwOp
 
-    @staticmethod
-    def _ops() -> Any:
-        # On a machine without CUDA the package warns on import about its missing extension;
-        # the registry says in one line what happens instead.
-        logger = logging.getLogger("xformers")
-        level = logger.level
-        logger.setLevel(logging.ERROR)
-        try:
-            import xformers.ops as ops
-        finally:
-            logger.setLevel(level)
-        return ops
-
     def plan(self, spec: AttentionSpec, device: torch.device) -> Any:
         """The ``attn_bias`` object for :func:`xformers.ops.memory_efficient_attention`."""
-        masks = self._ops().fmha.attn_bias
+        masks = operations().fmha.attn_bias
         band = _band(spec)
         if spec.packing is None:
             return self._dense_plan(masks, spec, band)
@@ -301,7 +284,7 @@ class XformersBackend(Backend):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, plan: Any) -> Tensor:
         tensors, options = self._arguments(q, k, v, spec, plan)
-        out = self._ops().memory_efficient_attention(*tensors, **options).to(v.dtype)
+        out = operations().memory_efficient_attention(*tensors, **options).to(v.dtype)
         return out[..., : v.shape[-1]].reshape(*q.shape[:-1], v.shape[-1])
 
     def attend_partial(
@@ -314,7 +297,7 @@ class XformersBackend(Backend):
                 "attention=native, or q, k, v and a bias in bfloat16"
             )
         tensors, options = self._arguments(q, k, v, spec, plan)
-        out, lse = self._ops().fmha.memory_efficient_attention_partial(*tensors, **options)
+        out, lse = operations().fmha.memory_efficient_attention_partial(*tensors, **options)
         # (batch, heads, queries), possibly padded at the end
         lse = lse.transpose(1, 2)[:, : tensors[0].shape[1]]
         out = out[..., : v.shape[-1]].reshape(*q.shape[:-1], v.shape[-1])

@@ -1,13 +1,31 @@
-"""Which torch the library of an installed xFormers belongs to."""
+"""The operators of an installed xFormers, and which torch its library belongs to."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.resources
 import json
+import logging
 from functools import cache
+from typing import Any
 
 import torch
+
+
+def operations() -> Any:
+    """The module ``xformers.ops``, imported quietly.
+
+    On a machine without CUDA the package warns on import about its missing extension; the registry
+    says in one line what happens instead.
+    """
+    logger = logging.getLogger("xformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        import xformers.ops as ops
+    finally:
+        logger.setLevel(level)
+    return ops
 
 
 @cache
@@ -18,6 +36,7 @@ def mismatch() -> str | None:
     those included that are torch's own kernels. No public function tells, so a version that keeps
     this elsewhere is taken to work.
     """
+    operations()  # the quiet import comes first
     library = importlib.import_module("xformers._cpp_lib")
     if getattr(library, "_built_with_cuda", True):
         return None
