@@ -10,7 +10,8 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
 from experiments.options.attention_choice import AttentionChoice
-from experiments.options.markers import FolderName, Seed, Supplied, Text
+from experiments.options.markers import FolderName, OneOf, Seed, Supplied, Text
+from experiments.options.output_paths import FIGURES
 
 
 @dataclass
@@ -48,6 +49,8 @@ class Root:
         ``none``, ``last``, or a checkpoint.
     run_dir
         Run directory.
+    plots
+        Formats of plots; without PNG, the report has none.
     paths, attention, callbacks, logger
         Groups of options.
     data, task, model, optimizer, scheduler, trainer
@@ -78,3 +81,5 @@ class Root:
     ]
     search: dict[str, Any] | None = None
     debug: dict[str, Any] | None = None
+    # Runs of earlier versions have no such option.
+    plots: list[Annotated[str, OneOf([suffix[1:] for suffix in FIGURES])]] | None = None

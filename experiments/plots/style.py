@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +66,28 @@ def new_panels(columns: int, rows: int) -> tuple[Figure, list[tuple[Any, Any]]]:
     return figure, pairs
 
 
+FORMATS = ("png", "pdf")
+_formats: ContextVar[Sequence[str]] = ContextVar("formats", default=FORMATS)
+
+
+@contextmanager
+def saved_as(formats: Sequence[str]) -> Iterator[None]:
+    """Set the formats of what :func:`save` writes; with none, figures are laid out alone."""
+    token = _formats.set(formats)
+    try:
+        yield
+    finally:
+        _formats.reset(token)
+
+
 def save(figure: Figure, directory: Path, name: str) -> None:
-    """Write PNG and PDF files."""
-    for suffix in ("png", "pdf"):
+    """Write a figure in the formats of the run, PNG and PDF by default."""
+    if not _formats.get():
+        figure.draw_without_rendering()  # what fails in drawing, fails in this
+    for suffix in _formats.get():
         save_as(figure, directory / f"{name}.{suffix}")
+        figure.set_layout_engine("none")  # laid out once: that is half of the time
+    plt.close(figure)
 
 
 def save_as(figure: Figure, file: Path) -> None:

@@ -23,7 +23,7 @@ from experiments.saved_runs.same_data import Identity, read_identity
 from experiments.saved_runs.saved_config import load_config
 
 _SEEDS = ("seed", "random_state")
-_IGNORED = (*_SEEDS, "run_dir", "ckpt_path", "logger", "paths")
+_IGNORED = (*_SEEDS, "run_dir", "ckpt_path", "logger", "paths", "plots")
 _SHOWN = 3  # options in a row's name
 
 

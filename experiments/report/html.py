@@ -107,8 +107,8 @@ def _comparison(task: str, results: dict[str, Any]) -> str:
     )
 
 
-def _plots(directory: Path) -> str:
-    files = {image.stem: image for image in (directory / "plots").glob("*.png")}
+def _plots(images: Path) -> str:
+    files = {image.stem: image for image in images.glob("*.png")}
     figures = []
     for stem in ordered(files):
         title, text = caption(stem)
@@ -142,14 +142,19 @@ def _all_results(results: dict[str, Any]) -> str:
 
 
 def write_report(
-    directory: Path, task: str, results: dict[str, Any], config: str, about: Mapping[str, str]
+    directory: Path,
+    task: str,
+    results: dict[str, Any],
+    config: str,
+    about: Mapping[str, str],
+    images: Path | None,
 ) -> None:
     """Write ``report.html`` with metrics, plots and the configuration of a run.
 
     Parameters
     ----------
     directory
-        Run directory, whose ``plots`` are embedded.
+        Run directory.
     task
         Name of the published table to show.
     results
@@ -158,12 +163,14 @@ def write_report(
         Resolved configuration as YAML.
     about
         ``model`` and ``name`` of the run, and the ``question`` that it answers, without its end.
+    images
+        Directory whose PNG files are embedded, or None.
     """
     content = page(
         f"{about['model']}: {about['name']}",
         [
             _top(about, results),
-            _plots(directory),
+            "" if images is None else _plots(images),
             section("Beside published figures", _comparison(task, results)),
             section("Symmetry of the trained network", _symmetry(directory)),
             section("All results", folded("Show them", _all_results(results))),

@@ -9,8 +9,7 @@ _HARMLESS = (
     "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy", *LENGTHS,
     "trainer.log_every_n_steps", "trainer.enable_progress_bar", "trainer.profiler",
     "data.num_workers", "data.resident", "data.path", "data.skip_corrupt", "logger",
-    "callbacks.progress",
-    "callbacks.learning_rate",
+    "callbacks.progress", "callbacks.learning_rate", "plots",
 )  # fmt: skip
 """Options that results do not depend on, with all below them, and how long to train.
 

@@ -75,4 +75,4 @@ def _named(what: str) -> Iterator[None]:
 def _report(cfg: DictConfig, task: Task[Any], folder: Path) -> None:
     made_up = task.made_up()
     metrics = {**task.metrics_of(made_up), "data": str(cfg.data.path)}
-    save_results(folder, cfg, metrics, task, made_up)
+    save_results(folder, cfg, metrics, task, made_up, trial=True)

@@ -235,8 +235,7 @@ def _changes(cfg: DictConfig, directory: Path, overrides: list[str]) -> dict[str
                 "with it the results; leave it out, or start a new run"
             )
         found = OmegaConf.select(composed, place)
-        is_group = isinstance(found, DictConfig)
-        changes[place] = OmegaConf.to_container(found) if is_group else found
+        changes[place] = OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
     return changes
 
 

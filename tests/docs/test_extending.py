@@ -39,7 +39,11 @@ def reader(tmp_path_factory):
     def follow(command: str) -> str:
         line = shlex.split(command.replace("pip install -e", PIP))
         if line[1] == "run.py":
-            line += ["debug=fast", f"run_dir={folder / 'runs' / line[-1].split('=')[1]}"]
+            line += [
+                "debug=fast",
+                "plots=[]",
+                f"run_dir={folder / 'runs' / line[-1].split('=')[1]}",
+            ]
         paths = os.pathsep.join((str(ROOT), str(folder / "site")))
         done = subprocess.run(
             [sys.executable, *line[1:]],

@@ -165,7 +165,7 @@ def exported(tmp_path_factory):
     pytest.importorskip("onnxscript")
     run = tmp_path_factory.mktemp("run") / "run"
     small = ("model=lgatr_small", "model.network.num_blocks=1")  # ten blocks export no differently
-    options = ("experiment=toptagging", *small, "debug=fast", f"run_dir={run}")
+    options = ("experiment=toptagging", *small, "debug=fast", "plots=[]", f"run_dir={run}")
     commands.run(*options, check=True)
     done = commands.module("experiments.export", str(run), check=True)
     assert done.stderr == "" and "logits differ by at most" in done.stdout

@@ -45,7 +45,7 @@ OF_THIS_MACHINE = (
 )  # fmt: skip
 COMMON = (
     "trainer.max_steps=64", "trainer.val_check_interval=10", "trainer.log_every_n_steps=3",
-    "callbacks.progress=null", "optimizer.lr=3e-3",
+    "callbacks.progress=null", "optimizer.lr=3e-3", "plots=[png]",
 )  # fmt: skip
 TAGGER = ("model=transformer_small", "model.num_blocks=1", "model.dropout=0.1")
 EVENTS = "events.h5"

@@ -22,7 +22,8 @@ SAMPLE = str(ROOT / "data" / "toptagging_mini.h5")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     commands.run(
-        "experiment=toptagging", "model=transformer_small", "debug=fast", "data.limit=300",
+        "experiment=toptagging", "model=transformer_small", "debug=fast", "plots=[]",
+        "data.limit=300",
         "data.eval_limit=300", f"run_dir={folder}", check=True,
     )  # fmt: skip
     return folder
@@ -64,7 +65,7 @@ def test_trees_are_grown_again(tmp_path, capsys):
     """From the jets of the run; on the jets of its test they give its figures."""
     pytest.importorskip("sklearn")
     folder = tmp_path / "trees"
-    options = ("experiment=toptagging", "model=bdt", "data.limit=300")
+    options = ("experiment=toptagging", "model=bdt", "data.limit=300", "plots=[]")
     commands.run(*options, f"run_dir={folder}", check=True)
     main([str(folder), "--data", SAMPLE, "--name", "same"])
     found = json.loads((folder / "evaluation_same.json").read_text())

@@ -19,7 +19,8 @@ from support.jetfiles import (
 )
 
 SMALL = (
-    "debug=fast", "data.batch_size=8", "model=lgatr_small", "model.network.num_blocks=1",
+    "debug=fast", "plots=[]", "data.batch_size=8", "model=lgatr_small",
+    "model.network.num_blocks=1",
 )  # fmt: skip
 CLASSES = known_samples()["jetclass"].classes
 SPLITS = ("train", "val", "test")

@@ -14,7 +14,7 @@ from experiments.cli import check_command_line
 from run import start
 from support import commands
 
-COMMON = ("experiment=toptagging", "model=transformer_small", "debug=fast")
+COMMON = ("experiment=toptagging", "model=transformer_small", "debug=fast", "plots=[]")
 
 
 def run(*arguments, cwd, **options):

@@ -88,7 +88,8 @@ def test_others_refuse_them():
 @pytest.mark.slow
 def test_a_run_notes_them(tmp_path):
     commands.run(
-        "experiment=toptagging", "model=lgatr_slim_small", *SMALL, "debug=fast", "data.limit=200",
+        "experiment=toptagging", "model=lgatr_slim_small", *SMALL, "debug=fast", "plots=[]",
+        "data.limit=200",
         "data.eval_limit=100", "attention/mask=longformer", "attention/score=pairwise",
         f"run_dir={tmp_path / 'run'}", check=True,
     )  # fmt: skip

@@ -27,7 +27,7 @@ def page(tmp_path):
     (tmp_path / "plots").mkdir()
     for name in ("zebra", "loss", "learning", "calibration", "scores", "roc", "response_mass"):
         (tmp_path / "plots" / f"{name}.png").write_bytes(name.encode())
-    write_report(tmp_path, "toptagging", RESULTS, "option: <b>", ABOUT)
+    write_report(tmp_path, "toptagging", RESULTS, "option: <b>", ABOUT, tmp_path / "plots")
     return (tmp_path / "report.html").read_text()
 
 
@@ -57,10 +57,10 @@ def test_toys_are_not_beside_published_rows(page):
 
 def test_runs_on_the_public_data_are(tmp_path):
     results = {**RESULTS, "jets": {"train": 1_200_000, "val": 400_000, "test": 400_000}}
-    write_report(tmp_path, "toptagging", results, "", ABOUT)
+    write_report(tmp_path, "toptagging", results, "", ABOUT, tmp_path / "plots")
     text = (tmp_path / "report.html").read_text()
     assert "<tr class='ours'><td>this run</td>" in text and "do not compare" not in text
-    write_report(tmp_path, "unknown", results, "", ABOUT)
+    write_report(tmp_path, "unknown", results, "", ABOUT, tmp_path / "plots")
     assert "Beside published figures" not in (tmp_path / "report.html").read_text()
 
 

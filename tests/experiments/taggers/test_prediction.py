@@ -35,7 +35,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     commands.run(
         "experiment=toptagging", "model=transformer_small", "model.num_blocks=1", "debug=fast",
-        "data.limit=300", "data.eval_limit=200", f"run_dir={folder}", check=True,
+        "plots=[]", "data.limit=300", "data.eval_limit=200", f"run_dir={folder}", check=True,
     )  # fmt: skip
     return folder
 
@@ -215,8 +215,8 @@ def test_features_need_their_columns(file, tmp_path_factory, capsys):
     packed.write(folder.parent / "charged.h5", dict.fromkeys(("train", "val", "test"), jets), {})
     commands.run(
         "experiment=toptagging", "model=transformer_small", "model.num_blocks=1", "debug=fast",
-        "data.features=[charge]", f"data.path={folder.parent / 'charged.h5'}", "data.batch_size=8",
-        f"run_dir={folder}", check=True,
+        "plots=[]", "data.features=[charge]", f"data.path={folder.parent / 'charged.h5'}",
+        "data.batch_size=8", f"run_dir={folder}", check=True,
     )  # fmt: skip
     yaml = file.with_name("mine.yaml")
     given = [

@@ -28,8 +28,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     commands.run(
         "experiment=toptagging", "model=lgatr_slim_small", "model.network.num_blocks=1",
-        "debug=fast", "data.limit=300", "data.eval_limit=200", "data.features=[kinematics]",
-        "data.max_constituents=30", f"run_dir={folder}", check=True,
+        "debug=fast", "plots=[]", "data.limit=300", "data.eval_limit=200",
+        "data.features=[kinematics]", "data.max_constituents=30", f"run_dir={folder}", check=True,
     )  # fmt: skip
     return folder
 
@@ -152,7 +152,7 @@ def test_fine_tuning_starts_from_a_saved_tagger(saved, tmp_path):
         "model@model.tagger=lgatr_slim_small",
         "model.tagger.network.num_blocks=1", f"model.backbone={saved}", f"data.path={SAMPLE}",
         "data.features=[kinematics]", "data.limit=100", "data.eval_limit=100", "debug=fast",
-        "model.backbone_lr=1e-12", f"run_dir={run}", check=True,
+        "plots=[]", "model.backbone_lr=1e-12", f"run_dir={run}", check=True,
     )  # fmt: skip
     before = Tagger.from_pretrained(saved).model.state_dict()
     after = Tagger.from_pretrained(run).model.state_dict()

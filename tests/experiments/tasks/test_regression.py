@@ -221,7 +221,8 @@ def test_a_run_and_its_test_on_other_events(tmp_path):
 def test_models(model, tmp_path):
     options = [f"model={model.split()[0]}", *model.split()[1:]]
     particles = ["model.particles=4"] if model.startswith(("mlp", "dsi")) else []
-    done = run(*FAST, *options, *particles, f"run_dir={tmp_path / 'run'}", cwd=tmp_path)
+    options += ["plots=[]", f"run_dir={tmp_path / 'run'}"]
+    done = run(*FAST, *options, *particles, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -72,7 +72,7 @@ def test_a_run_predicts_them(tmp_path, quantiles):
     commands.run(
         *OPTIONS, f"data.path={tmp_path / 'jets.h5'}", "data.event_columns=[energy]",
         f"task.targets.mass.quantiles={quantiles}", "trainer.max_steps=500", "optimizer.lr=3e-3",
-        "trainer.val_check_interval=100", f"run_dir={run}", check=True,
+        "trainer.val_check_interval=100", "plots=[png]", f"run_dir={run}", check=True,
     )  # fmt: skip
     found = json.loads((run / "metrics.json").read_text())
     with h5py.File(run / "test_predictions.h5") as file:

@@ -22,6 +22,7 @@ from experiments.training.failures import explained_failures
 from experiments.training.sharding import ShardedStrategy
 
 COMMON = (
+    "plots=[]",
     "model=lgatr_small", "model.network.num_blocks=1",
     "data.limit=400", "data.eval_limit=100", "data.batch_size=16",
     "trainer.precision=64-true",

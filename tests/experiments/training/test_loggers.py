@@ -25,6 +25,7 @@ def test_a_run_logs_there(name, tmp_path, monkeypatch):
     monkeypatch.setenv("COMET_OFFLINE_DIRECTORY", str(tmp_path))
     done = commands.run(
         "experiment=toptagging", "model=transformer_small", "model.num_blocks=1", "debug=fast",
+        "plots=[]",
         "data.limit=200", "data.eval_limit=100", f"logger={name}", *options, f"run_dir={run}",
         cwd=tmp_path, fresh=True,
     )  # fmt: skip

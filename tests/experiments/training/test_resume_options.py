@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from experiments.errors import UserError
@@ -65,11 +67,13 @@ def test_the_option_that_is_to_blame(finished, overrides, cause):
         (("trainer=ddp", "trainer.devices=2"), {"trainer.devices": 2, "trainer.strategy": "ddp"}),
         (("callbacks.progress.refresh_rate=7",), {"callbacks.progress"}),
         (("logger.tensorboard=null",), {"logger"}),
+        (("plots=[svg]",), {"plots": ["svg"]}),
     ],
 )
 def test_options_that_leave_the_results_alone(finished, overrides, changes):
     cfg, resumption = resume.plan([f"resume={finished}", *overrides])
     found = dict(resumption.changes)
+    json.dumps(found)  # the run notes them
     assert found == changes if isinstance(changes, dict) else set(found) == changes
     assert cfg.optimizer.lr == 2e-3 and cfg.data.limit == 64
     assert cfg.logger.csv.save_dir == f"{finished}/logs"

@@ -149,7 +149,8 @@ def test_other_jets_than_noted(copy):
 def test_other_jets_at_the_same_place(sample, tmp_path, split):
     folder = tmp_path / "run"
     small = (
-        "model=transformer_small", "debug=fast", f"data.path={sample}", f"run_dir={folder}",
+        "model=transformer_small", "debug=fast", "plots=[]", f"data.path={sample}",
+        f"run_dir={folder}",
         "callbacks.early_stopping=null",
     )  # fmt: skip
     run(*small, check=True)
