@@ -52,9 +52,8 @@ test: $(STAMP)-test ## lint and run the tests, all but the slow ones: minutes
 test-all: $(STAMP)-test ## lint, types, all tests, and 97 % of the lines of lgatr/ covered by them
 	@# Tracing lines takes half as long again; tests of other packages add no lines, and few slow ones do.
 	@start=$$(date +%s); $(LINT) && $(BIN)/mypy && \
-		$(PYTEST) $(COVERAGE) -m "not slow or slow(lines=True)" tests/lgatr tests/project $(ARGS) && \
-		$(PYTEST) --ignore=tests/lgatr --ignore=tests/project $(ARGS) && \
-		$(PYTEST) --durations=25 -m "slow and not slow(lines=True)" $(ARGS) && $(TOOK)
+		$(PYTEST) $(COVERAGE) tests/lgatr tests/project $(ARGS) && \
+		$(PYTEST) --durations=25 -m "slow or not core" $(ARGS) && $(TOOK)
 
 types: $(STAMP)-test ## check types
 	@$(BIN)/mypy

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from support import ROOT
 from support.commands import run
 
 # clifford's functions take seconds each to compile; numba reads this when it is first imported.
@@ -25,6 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 0.0 if mark is None else float(mark.kwargs.get("minutes", 0))
 
     items.sort(key=minutes, reverse=True)
+    for item in items:
+        if item.path.parts[len(ROOT.parts) + 1] in ("lgatr", "project"):
+            item.add_marker("core")
 
 
 @pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])

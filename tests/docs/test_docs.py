@@ -22,6 +22,7 @@ FILE = "# my_jets/"
 
 def parameters(paths):
     """Paths, of which those that train or compare networks are slow."""
+    paths = list(paths)
     mark = {path.stem: pytest.mark.slow(minutes=path.stem in TRAINED) for path in paths}
     slow = {path: [mark[path.stem]] if path.stem in SLOW else [] for path in paths}
     return [pytest.param(path, marks=marks, id=path.name) for path, marks in slow.items()]
@@ -48,20 +49,18 @@ def test_python_blocks_run(page, monkeypatch, capsys):
         assert names["auc"] >= LEAST_AUC and np.mean(names["losses"][-50:]) < 0.3
 
 
-@pytest.mark.parametrize("notebook", parameters(NOTEBOOKS))
+# Of what trains, the tutorial is run, which is the same code; `make docs` runs all notebooks.
+@pytest.mark.parametrize("notebook", parameters(n for n in NOTEBOOKS if n.stem not in TRAINED))
 def test_notebooks_run(notebook, monkeypatch):
     # Small tensors: threads waiting for each other on a busy machine would cost minutes.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     nbformat = pytest.importorskip("nbformat")
     client = pytest.importorskip("nbclient")
     content = nbformat.read(notebook, as_version=4)
-    if notebook.stem not in TRAINED:
-        assert not any(cell.get("outputs") for cell in content.cells), "commit without outputs"
+    assert not any(cell.get("outputs") for cell in content.cells), "commit without outputs"
     client.NotebookClient(
         content, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
     ).execute()
-    if notebook.stem in TRAINED:
-        assert auc_in(content)[0] >= LEAST_AUC
 
 
 def test_the_notebook_shows_what_it_learned():

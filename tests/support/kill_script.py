@@ -45,7 +45,7 @@ OF_THIS_MACHINE = (
 )  # fmt: skip
 COMMON = (
     "trainer.max_steps=64", "trainer.val_check_interval=10", "trainer.log_every_n_steps=3",
-    "callbacks.progress=null", "optimizer.lr=3e-3", "plots=[png]",
+    "callbacks.progress=null", "optimizer.lr=3e-3",
 )  # fmt: skip
 TAGGER = ("model=transformer_small", "model.num_blocks=1", "model.dropout=0.1")
 EVENTS = "events.h5"
@@ -53,28 +53,28 @@ SETUPS = {
     "in memory": (
         *TAGGER, "experiment=toptagging", "data.limit=500", "data.eval_limit=300",
         "data.batch_size=32",
-        "data.eval_token_budget=1000",
+        "data.eval_token_budget=1000", "plots=[png]",
     ),
     "workers": (
         *TAGGER, "experiment=toptagging", "data.limit=200", "data.eval_limit=200",
         "data.batch_size=16",
-        "data.num_workers=1", "callbacks.early_stopping.patience=1",
+        "data.num_workers=1", "callbacks.early_stopping.patience=1", "plots=[]",
     ),
     "streamed": (
         *TAGGER, "experiment=quarkgluon", "data.limit=400", "data.eval_limit=200",
         "data.batch_size=16",
-        "data.chunk_size=50", "data.mix=2",
+        "data.chunk_size=50", "data.mix=2", "plots=[]",
     ),
     "amplitudes": (
         "experiment=amplitudes", "data.process=zg", "data.events=500", "data.eval_events=200",
         "data.batch_size=32", "data.eval_batch_size=50", "model=transformer_amplitudes",
         "model.num_blocks=1", "model.dropout=0.1", "task.uncertainty=true", "scheduler=plateau",
-        "scheduler.patience=1",
+        "scheduler.patience=1", "plots=[]",
     ),
     "generation": (
         "experiment=ttbar", f"data.path={EVENTS}", "data.batch_size=32", "data.eval_batch_size=10",
         "model=mlp_flow", "model.hidden_channels=16", "task.solver.step=0.25",
-        "task.nll_events=15", "task.test_nll_events=15", "task.classifier.epochs=2",
+        "task.nll_events=15", "task.test_nll_events=15", "task.classifier.epochs=2", "plots=[png]",
     ),
 }  # fmt: skip
 

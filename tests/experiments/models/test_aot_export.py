@@ -21,12 +21,13 @@ from experiments.models.onnx_padded_tagger import PaddedTagger
 COMPILER = shutil.which("g++")
 
 
-@pytest.fixture(scope="module", params=["lgatr_small", "lgatr_slim_small"])
-def package(request, tmp_path_factory):
+# Inductor compiles L-GATr in tests/lgatr/test_traced.py; a package of it takes minutes more.
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
     if COMPILER is None:
         pytest.skip("no C++ compiler")
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        overrides = [f"model={request.param}", "model.network.num_blocks=1"]
+        overrides = ["model=lgatr_slim_small", "model.network.num_blocks=1"]
         cfg = compose("run", overrides=["experiment=toptagging", *overrides])
     torch.manual_seed(0)
     model = instantiate(cfg.model)(spec=DataSpec(0, ("a", "b"))).eval()

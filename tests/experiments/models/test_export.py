@@ -128,16 +128,20 @@ def test_a_model_from_elsewhere():
         PaddedTagger(torch.nn.Linear(2, 2), FEATURES, 0)
 
 
-# Other sizes are exported by the same operations.
+# Other sizes are exported by the same operations, and those of a family by those of its members.
+OTHER_SIZES = ("_small", "_medium", "_sized")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in MODELS if not n.endswith(("_small", "_medium"))])
+@pytest.mark.parametrize("name", [n for n in MODELS if not n.endswith(OTHER_SIZES)])
 def test_onnx_of_every_model(name, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     cfg = configuration("experiment=toptagging", f"model={name}")
-    for network in (cfg.model.get("network"), cfg.model.get("tagger", {}).get("network")):
-        if network is not None and name != "lgatr_slim":
-            network.num_blocks = 1  # of which all consist; one network is exported as a whole
+    tagger = cfg.model.get("tagger", {})
+    for network in (cfg.model, cfg.model.get("network"), tagger, tagger.get("network")):
+        if network is not None and network.get("num_blocks", 0):
+            network.num_blocks = 3 if name == "lgatr_slim" else 1  # one network has several
     padded = PaddedTagger(tagger_of(cfg), FEATURES, 0).eval()
     command.write_onnx(padded, tmp_path / "tagger.onnx")
     assert command.onnx_deviation(padded, tmp_path / "tagger.onnx") <= command.TOLERANCE

@@ -20,6 +20,7 @@ from experiments.cli import ROOT
 from experiments.errors import UserError
 from experiments.training.failures import explained_failures
 from experiments.training.sharding import ShardedStrategy
+from support import commands
 
 COMMON = (
     "plots=[]",
@@ -62,7 +63,8 @@ def figures(folder: Path) -> dict:
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(start(one, "trainer.max_steps=20"))
+    options = (*COMMON, "experiment=toptagging", "trainer.max_steps=20")
+    commands.run(*options, f"run_dir={one}", check=True)
     finish(start(two, "trainer.max_steps=20", *TWO))
     ours, theirs = weights(one), weights(two)
     assert ours.keys() == theirs.keys()
@@ -117,16 +119,27 @@ def test_averages_of_sharded_weights_are_refused():
         strategy.setup_environment()
 
 
-@pytest.mark.slow
-def test_a_killed_rank_ends_the_run_and_it_can_go_on(tmp_path):
-    folder = tmp_path / "run"
-    process = start(folder, "trainer.max_steps=2000", *TWO)
+def wait_for_checkpoint(process: subprocess.Popen, folder: Path, after: float = 0.0) -> None:
+    """Wait until a running process has saved one later than a point in time."""
     checkpoint = folder / "checkpoints/last.ckpt"
     deadline = time.time() + 200
-    while not checkpoint.exists():
+    while not checkpoint.exists() or checkpoint.stat().st_mtime <= after:
         assert process.poll() is None, process.stderr.read()
         assert time.time() < deadline
-        time.sleep(0.2)
+        time.sleep(0.05)
+
+
+def step_of(folder: Path) -> int:
+    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+
+
+def assert_exactly_equal(folder: Path, whole: Path) -> None:
+    ours, theirs = weights(folder), weights(whole)
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def kill_a_rank(process: subprocess.Popen) -> None:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert children
     os.kill(int(children[0]), signal.SIGKILL)
@@ -136,63 +149,61 @@ def test_a_killed_rank_ends_the_run_and_it_can_go_on(tmp_path):
     words = ("[rank: 1] Child process with PID", "error: another process of this run ended")
     assert sum(line.startswith(words) for line in errors.splitlines()) == 1, errors
     assert "Traceback" not in errors
-    step = torch.load(checkpoint, weights_only=True)["global_step"]
-    finish(start(folder, f"trainer.max_steps={step + 5}", "ckpt_path=last", *TWO))
-    assert figures(folder)["steps"] == step + 5
 
 
-@pytest.mark.slow(minutes=1)
-@pytest.mark.parametrize(
-    ("experiment", "options"),
-    [("toptagging", ()), ("quarkgluon", ("data.chunk_size=50", "data.mix=2"))],
-    ids=["in memory", "streamed"],
-)
-def test_each_rank_goes_on_at_the_exact_sample(tmp_path, experiment, options):
-    """Killed and resumed, two processes end with the weights of two that never stopped."""
-    options = ("trainer.max_steps=60", *options, *TWO)
-    finish(start(tmp_path / "whole", *options, experiment=experiment))
-    folder = tmp_path / "killed"
-    process = start(folder, *options, experiment=experiment)
-    checkpoint = folder / "checkpoints/last.ckpt"
-    deadline = time.time() + 200
-    while not checkpoint.exists():
-        assert process.poll() is None and time.time() < deadline
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=200)
-    step = torch.load(checkpoint, weights_only=True)["global_step"]
-    assert 10 <= step < 60
-    finish(start(folder, "ckpt_path=last", *options, experiment=experiment))
-    whole, resumed = weights(tmp_path / "whole"), weights(folder)
-    for name, tensor in whole.items():
-        torch.testing.assert_close(resumed[name], tensor, rtol=1e-9, atol=1e-12, msg=name)
+def ask_one_process(process: subprocess.Popen) -> None:
+    """As batch systems do."""
+    process.send_signal(signal.SIGTERM)
+    assert_ended_by(process, signal.SIGTERM)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_two_processes_save_and_end_together(tmp_path, how):
-    """Batch systems ask one process to end, terminals all of them."""
-    folder = tmp_path / "run"
-    process = start(folder, "trainer.max_steps=100000", *TWO, own_session=True)
-    checkpoint = folder / "checkpoints/last.ckpt"
-    deadline = time.time() + 200
-    while not checkpoint.exists():
-        assert process.poll() is None and time.time() < deadline
-        time.sleep(0.2)
-    if how is signal.SIGINT:
-        os.killpg(process.pid, how)
-    else:
-        process.send_signal(how)
+def ask_all_processes(process: subprocess.Popen) -> None:
+    """As terminals do."""
+    os.killpg(process.pid, signal.SIGINT)
+    assert_ended_by(process, signal.SIGINT)
+
+
+def assert_ended_by(process: subprocess.Popen, how: signal.Signals) -> None:
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 128 + how
     assert "Traceback" not in errors
     # Libraries of the other process may end with an empty line.
     last = [line for line in errors.splitlines() if line.strip()][-1]
     assert last.startswith(f"stopped by {how.name}; go on by: python run.py")
-    step = torch.load(checkpoint, weights_only=True)["global_step"]
-    command = [sys.executable, str(ROOT / "run.py"), f"resume={folder}"]
-    subprocess.run([*command, f"trainer.max_steps={step + 3}"], check=True, capture_output=True)
-    assert figures(folder)["steps"] == step + 3
+
+
+@pytest.mark.slow(minutes=2)
+def test_two_processes_are_interrupted_in_every_way(tmp_path):
+    """Each time both end, and in the end the weights are those of two that never stopped."""
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    options = ("scheduler.warmup_steps=0", "scheduler.final_fraction=1", *TWO)
+    begun = 0.0
+    for interrupt in (kill_a_rank, ask_one_process, ask_all_processes):
+        resumed = ("ckpt_path=last",) if begun else ()
+        process = start(folder, "trainer.max_steps=100000", *resumed, *options, own_session=True)
+        wait_for_checkpoint(process, folder, begun)
+        interrupt(process)
+        begun = time.time()
+    steps = f"trainer.max_steps={step_of(folder) + 3}"
+    command = [sys.executable, str(ROOT / "run.py"), f"resume={folder}", steps]
+    subprocess.run(command, check=True, capture_output=True)
+    finish(start(whole, steps, *options))
+    assert figures(folder)["steps"] == figures(whole)["steps"] > 30
+    assert_exactly_equal(folder, whole)
+
+
+@pytest.mark.slow(minutes=1)
+def test_each_rank_goes_on_at_the_exact_sample_of_a_stream(tmp_path):
+    options = ("trainer.max_steps=60", "data.chunk_size=50", "data.mix=2", *TWO)
+    finish(start(tmp_path / "whole", *options, experiment="quarkgluon"))
+    folder = tmp_path / "killed"
+    process = start(folder, *options, experiment="quarkgluon")
+    wait_for_checkpoint(process, folder)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=200)
+    assert 10 <= step_of(folder) < 60
+    finish(start(folder, "ckpt_path=last", *options, experiment="quarkgluon"))
+    assert_exactly_equal(folder, tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

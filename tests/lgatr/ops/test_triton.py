@@ -43,7 +43,7 @@ def test_the_kernels_equal_the_plain_formulas(checks):
     equal_the_plain_formulas(*checks, slow=False)  # two processes for two cores
 
 
-@pytest.mark.slow(minutes=1, lines=True)
+@pytest.mark.slow(minutes=1)
 @pytest.mark.parametrize("checks", CHECKS[:-1])  # the last has no slow ones
 def test_the_rest_of_the_checks(checks):
     equal_the_plain_formulas(checks, slow=True)
