@@ -27,6 +27,7 @@ _MEANINGS = (
         "the memory of the device is full; free some, or start a new run with a lower "
         "data.batch_size",
     ),
+    (r"file write failed", "there is no room left for a file of this run; make some"),  # HDF5
     (
         r"Connection (closed|reset)|gloo|NCCL|ProcessGroup|Broken pipe",
         "another process of this run ended; its own message says why",

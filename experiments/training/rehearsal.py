@@ -23,6 +23,9 @@ _ADVICE = {
     "'FlowState' object": "; this model generates no events: choose one that ends in _flow",
     "'fused' optimizer": " Set optimizer.fused=false, or trainer.gradient_clip_val=null",
     "Gradient Clipping": "; leave out trainer.gradient_clip_val",
+    "file write failed": (  # HDF5
+        "; make room where temporary files are written, or name another folder by TMPDIR"
+    ),
 }
 """Advice by words in Lightning's message."""
 

@@ -82,6 +82,9 @@ def run(cfg: DictConfig, resumption: resume.Resumption | None = None) -> dict[st
     identity = _compared_jets(cfg, directory, datamodule, resumption) if first else None
     task, make_model = build_task(cfg, spec)
     trainer = _trainer(cfg)
+    # Lightning converts after callbacks copied the weights and checkpoints were read into them,
+    # which rounds those of double precision.
+    trainer.precision_plugin.convert_module(task)
     step = 0
     if checkpoint is not None:
         if resumption is None:

@@ -262,7 +262,7 @@ class TestBadCommands:
     @pytest.mark.parametrize(
         ("limit", "words"),
         [
-            (10_000, "File too large, where a report was written on trial"),
+            (10_000, "name another folder by TMPDIR"),  # a file of HDF5
             (300_000, "File too large; go on by: python run.py resume="),  # a checkpoint
         ],
     )

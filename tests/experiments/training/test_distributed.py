@@ -211,6 +211,7 @@ def test_each_rank_goes_on_at_the_exact_sample_of_a_stream(tmp_path):
     [
         ("DataLoader worker (pid 7) is killed by signal: Killed.", "prepares batches was killed"),
         ("DataLoader worker (pid(s) 7) exited unexpectedly", "prepares batches was killed"),
+        ("Set slist failed (file write failed: ... message = 'File too large'", "no room left"),
         ("[gloo/transport] Connection closed by peer [127.0.0.1]:3", "another process"),
         ("CUDA out of memory. Tried to allocate 2.00 GiB", "lower data.batch_size"),
         ("aten.lerp_.Scalar got mixed torch.Tensor and DTensor, need to", "optimizer=adamw"),
