@@ -9,11 +9,13 @@ import torch
 
 from benchmarks import gpu, gpu_device, gpu_floor, gpu_models, gpu_plan
 from support import taggers
+from support.slow import slow_but_for
 
 CPU = torch.device("cpu")
 FEWEST = {"table": 24, "attention": 4, "kinds": 1, "accuracy": 6, "blocks": 1}
 
 
+@pytest.mark.slow
 def test_a_dry_run_measures_everything(tmp_path, capsys):
     path = tmp_path / "new" / "gpu.json"
     gpu.main(["--dry-run", "--models", "transformer", "--out", str(path)])
@@ -37,7 +39,7 @@ def test_a_dry_run_measures_everything(tmp_path, capsys):
         assert title in shown
 
 
-@pytest.mark.parametrize("model", ["lgatr", "lgatr_slim"])
+@pytest.mark.parametrize("model", slow_but_for(["lgatr_slim"], ["lgatr", "lgatr_slim"]))
 def test_equivariant_networks(model, tmp_path):
     path = tmp_path / "gpu.json"
     gpu.main(["--dry-run", "--only", "kinds,accuracy", "--models", model, "--out", str(path)])

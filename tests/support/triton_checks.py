@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from lgatr import LGATrSlim
+from lgatr import LGATr, LGATrSlim
 from lgatr.layout import Sectors
 from lgatr.ops._runtime.tuning import Tuned
 from lgatr.ops.gate.formula import gated
@@ -221,7 +221,7 @@ def test_results_do_not_depend_on_launch_options(number, monkeypatch):
 
 
 @pytest.mark.parametrize("fused_linear", [pytest.param(False, marks=pytest.mark.slow), True])
-@pytest.mark.parametrize("kind", slow_but_for([LGATrSlim], networks.KINDS))
+@pytest.mark.parametrize("kind", slow_but_for([LGATr, LGATrSlim], networks.KINDS))
 def test_a_network_on_these_kernels(kind, fused_linear, monkeypatch, request):
     """Everything as on CUDA, but in the interpreter where there is none."""
     # In single precision, for which alone there are kernels on CUDA.

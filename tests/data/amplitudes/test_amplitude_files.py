@@ -156,13 +156,13 @@ def test_damaged_files(tmp_path, events):
 
 
 def test_the_command(tmp_path):
-    out = tmp_path / "ggggg.h5"
-    options = ("amplitudes", "--process", "ggggg", "--events", "100", "--out", str(out))
+    out = tmp_path / "gggg.h5"
+    options = ("amplitudes", "--process", "gggg", "--events", "100", "--out", str(out))
     done = module("data.generate", *options)
     assert done.returncode == 0 and "80 train, 10 val, 10 test events" in done.stdout, done.stderr
-    assert files.read(out, "val").momenta.shape == (10, 5, 4)
+    assert files.read(out, "val").momenta.shape == (10, 4, 4)
     with h5py.File(out) as file:
-        assert json.loads(file.attrs["types"]) == [0] * 5
+        assert json.loads(file.attrs["types"]) == [0] * 4
     before = out.read_bytes()
     done = module("data.generate", *options)
     assert done.returncode == 2 and "exists; choose another name" in done.stderr

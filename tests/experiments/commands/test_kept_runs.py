@@ -13,6 +13,7 @@ from experiments.cli import CONFIG_DIR
 from experiments.errors import UserError
 from experiments.report import archive
 from experiments.report.published import all_published, published
+from support.slow import every
 
 COMMANDS = [
     (task, row["network"], row["command"])
@@ -22,7 +23,7 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize(("task", "network", "command"), COMMANDS)
+@pytest.mark.parametrize(("task", "network", "command"), every(3, COMMANDS))
 def test_commands_of_published_rows_compose(task, network, command):
     program, script, *overrides = command.split()
     assert (program, script) == ("python", "run.py")

@@ -13,6 +13,7 @@ import yaml
 from experiments.cli import check_command_line
 from run import start
 from support import commands
+from support.slow import every
 
 COMMON = ("experiment=toptagging", "model=transformer_small", "debug=fast", "plots=[]")
 
@@ -52,7 +53,10 @@ def test_search(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    ["trainer.val_check_interval=9", "callbacks.best=null", "callbacks.best.monitor=val/loss"],
+    every(
+        3,
+        ["callbacks.best=null", "trainer.val_check_interval=9", "callbacks.best.monitor=val/loss"],
+    ),
 )
 def test_a_search_without_validation_is_refused(tmp_path, options):
     """Before the first trial, instead of 20 failed ones."""

@@ -18,6 +18,7 @@ from experiments.errors import UserError
 from experiments.models import onnx_export as command
 from experiments.models.onnx_padded_tagger import PaddedTagger
 from lgatr import Packing
+from support.slow import slow_but_for
 from support.taggers import TAGGERS
 
 _FRAMES = "at random"
@@ -68,7 +69,12 @@ def widened(inputs, places):
     }
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Other sizes are exported by the same operations, and those of a family by those of its members.
+OTHER_SIZES = ("_small", "_medium", "_sized")
+SOME = [name for name in MODELS if not name.endswith(OTHER_SIZES)]
+
+
+@pytest.mark.parametrize("name", slow_but_for(SOME, MODELS))
 def test_padded_equals_packed(name):
     model = tagger_of(configuration("experiment=toptagging", f"model={name}"))
     padded = PaddedTagger(copy.deepcopy(model), FEATURES, 0).eval()
@@ -128,12 +134,8 @@ def test_a_model_from_elsewhere():
         PaddedTagger(torch.nn.Linear(2, 2), FEATURES, 0)
 
 
-# Other sizes are exported by the same operations, and those of a family by those of its members.
-OTHER_SIZES = ("_small", "_medium", "_sized")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in MODELS if not n.endswith(OTHER_SIZES)])
+@pytest.mark.parametrize("name", SOME)
 def test_onnx_of_every_model(name, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")

@@ -18,13 +18,18 @@ from experiments.models.baselines.layout import pad_events, pairs, with_referenc
 from experiments.models.observables import NAMES, observables
 from lgatr import Packing
 from support import lorentz
+from support.slow import slow_but_for
 from support.taggers import LENGTHS, SPEC, TAGGERS, batch, build
 
 # Trees have nothing to say before they are trained.
 MODELS = sorted(set(TAGGERS) - {"bdt"})
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Other sizes are made of the same parts.
+SOME = [name for name in MODELS if not name.endswith(("_medium", "_sized"))]
+
+
+@pytest.mark.parametrize("name", slow_but_for(SOME, MODELS))
 def test_logits_of_events_alone(name):
     # lloca draws frames at random where all vectors of an event lie in a plane with the beam.
     lengths = (3, 4, 7, 2) if name.startswith("lloca") else LENGTHS
@@ -42,7 +47,7 @@ def test_logits_of_events_alone(name):
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", [n for n in MODELS if n != "linformer"])
+@pytest.mark.parametrize("name", slow_but_for(SOME, [n for n in MODELS if n != "linformer"]))
 def test_order_of_particles(name):
     model, events = build(name), batch((6,))
     order = torch.tensor([3, 1, 5, 0, 4, 2])

@@ -15,13 +15,17 @@ from experiments.data.batch import DataSpec
 from experiments.errors import UserError
 from lgatr.testing import report
 from support import commands
+from support.slow import slow_but_for
 from support.taggers import batch, build
 
 SPEC = DataSpec(2, ("a", "b", "c"))
 SMALL = ("model.network.num_blocks=1",)
 
 
-@pytest.mark.parametrize("model", ["lgatr_small", "lgatr_slim_small", "transformer_small"])
+@pytest.mark.parametrize(
+    "model",
+    slow_but_for(["lgatr_small"], ["lgatr_small", "lgatr_slim_small", "transformer_small"]),
+)
 @pytest.mark.parametrize(
     "options",
     [

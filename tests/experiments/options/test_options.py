@@ -24,7 +24,7 @@ from experiments.options.schema import Schema
 from experiments.training.checks.run import check_run
 from support.option_values import plain
 from support.options import composed, refused
-from support.slow import slow_but_for
+from support.slow import every, slow_but_for
 
 CHOICES = [
     f"{file.parent.relative_to(CONFIG_DIR).as_posix()}={file.stem}"
@@ -52,7 +52,7 @@ def quiet():
     quiet_libraries()
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", every(4, CHOICES))
 def test_every_configuration_passes(choice):
     cfg, needed = composed(choice), []
     if "${required:" in str(OmegaConf.to_container(cfg)):
@@ -226,7 +226,7 @@ def test_wrong_values(line):
     assert answer in found[0] and len(found[0]) < 600 and len(found[0].splitlines()) == 1
 
 
-@pytest.mark.parametrize("line", WRONG_COMMANDS)
+@pytest.mark.parametrize("line", every(2, WRONG_COMMANDS))
 def test_wrong_commands(line):
     arguments, _, answer = line.partition("|")
     lines = refused(*arguments.split(" "))

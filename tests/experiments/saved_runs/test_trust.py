@@ -14,6 +14,7 @@ from experiments.errors import UserError
 from experiments.saved_runs.run_directory import read_spec
 from experiments.saved_runs.saved_config import load_config, read_json
 from experiments.saved_runs.trust import check_targets
+from support.slow import every
 
 CHOICES = [
     f"{folder}={file.stem}"
@@ -68,7 +69,7 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", every(4, CHOICES))
 def test_our_own_configurations_are_trusted(choice):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         check_targets(compose("run", overrides=[choice]), "here")

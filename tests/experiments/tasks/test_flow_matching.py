@@ -17,6 +17,7 @@ from data.events.final_state import Cuts, FinalState
 from experiments.cli import ROOT
 from support.commands import module, run
 from support.flows import flow_events
+from support.slow import every
 
 STATE = FinalState(("b1", "q1", "q2", "b2", "q3", "q4"), (None,) * 6, Cuts(20.0, 0.2, 5.0))
 FAST = (
@@ -39,7 +40,7 @@ def sample(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(sample, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
-    options = (*FAST, *SLIM, f"data.path={sample}", f"run_dir={folder}")
+    options = (*FAST, *SLIM, "plots=[png]", f"data.path={sample}", f"run_dir={folder}")
     done = run("experiment=ttbar", *options, cwd=folder.parent)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -99,7 +100,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("options", WRONG)
+@pytest.mark.parametrize("options", every(3, WRONG))
 def test_options_that_cannot_be(trained, options, tmp_path):
     done = module(
         "experiments.sample", str(trained), "--events", "5", *options.split(), cwd=tmp_path
@@ -173,7 +174,7 @@ WRONG_RUNS = {
 }
 
 
-@pytest.mark.parametrize("option", WRONG_RUNS)
+@pytest.mark.parametrize("option", every(3, WRONG_RUNS))
 def test_wrong_options_end_in_one_line(option, sample, tmp_path):
     path = () if "data.path" in option else (f"data.path={sample}",)
     given = ("experiment=ttbar", *FAST, *path, option)

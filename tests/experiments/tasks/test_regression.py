@@ -26,6 +26,7 @@ from experiments.tasks.regression import Regression
 from lgatr import Packing
 from support.commands import module, run
 from support.lorentz import random_transformation
+from support.slow import every
 
 SPEC = DataSpec(2, quantity="logarithm of the amplitude")
 OPTIMIZER = partial(torch.optim.AdamW, lr=1e-3)
@@ -192,7 +193,8 @@ FAST = (
 def test_a_run_and_its_test_on_other_events(tmp_path):
     """Everything of a run: its figures, plots, report, and a test on a file."""
     folder = tmp_path / "run"
-    done = run(*FAST, "model.network.num_blocks=1", f"run_dir={folder}", cwd=tmp_path)
+    options = ("model.network.num_blocks=1", "plots=[png]", f"run_dir={folder}")
+    done = run(*FAST, *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr and "MSE" in (folder / "report.html").read_text()
     results = json.loads((folder / "metrics.json").read_text())
@@ -235,7 +237,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("option", WRONG)
+@pytest.mark.parametrize("option", every(2, WRONG))
 def test_wrong_options_end_in_one_line(option, tmp_path):
     done = run(*FAST, *option.split(), f"run_dir={tmp_path / 'run'}", cwd=tmp_path)
     assert done.returncode != 0 and "Traceback" not in done.stderr

@@ -209,6 +209,7 @@ def test_training_longer(copy):
     assert done.returncode == 2 and "has 3 steps already" in done.stderr
 
 
+@pytest.mark.slow
 def test_results_are_made_again_without_training(copy):
     """As after a kill between training and report."""
     metrics = json.loads((copy / "metrics.json").read_text())
@@ -254,6 +255,7 @@ def test_damaged_checkpoints_are_noticed(copy):
         resume.read_resumed(last, {})
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_run(copy, tmp_path):
     """The second is refused, however the first ended before."""
     hold = (

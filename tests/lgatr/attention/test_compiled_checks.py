@@ -82,7 +82,7 @@ def test_compiled_refuses_what_eager_refuses(net, shape, options):
     "options",
     [
         pytest.param({"mask": SlidingWindow(1)}, marks=pytest.mark.slow),
-        {"score": ALiBi(torch.ones(2))},
+        pytest.param({"score": ALiBi(torch.ones(2))}, marks=pytest.mark.slow),
         {"kv_packing": GappyKeys([7, 0, 5], [3, 5, 2])},
         {"max_seqlen_q": 5},
     ],

@@ -11,6 +11,7 @@ import torch
 import lgatr
 from lgatr import ConditionalLGATr, LGATr, LGATrSlim, Packing, load_checkpoint
 from support import networks
+from support.slow import slow_but_for
 
 LENGTHS, COND_LENGTHS = [1, 2, 40, 7, 7], [3, 1, 9, 2, 60]
 kinds = pytest.mark.parametrize("kind", networks.KINDS, ids=lambda kind: kind.__name__)
@@ -285,9 +286,9 @@ class TestErrors:
             net(*values, kv_packing=Packing.from_ptr(ptr))
 
 
-@kinds
+@pytest.mark.parametrize("kind", slow_but_for([LGATrSlim], networks.KINDS))
 def test_copies_and_pickles(kind):
-    net = networks.build(kind, compile=True, compile_kwargs={"backend": "eager"})
+    net = networks.build(kind, num_blocks=1, compile=True, compile_kwargs={"backend": "eager"})
     values = networks.inputs(kind, 2, 5)
     for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         for a, b in zip(net(*values), twin(*values), strict=True):
