@@ -67,7 +67,7 @@ capability = pytest.mark.parametrize(
     "capability", [pytest.param(80, marks=pytest.mark.slow), 90], ids="sm_{}".format
 )
 # Of the older cards some cases, and of the second launch options one.
-REST = [("published", 1, 90), *((case, 0, 80) for case in ("published", "bfloat16", "everything"))]
+REST = [("published", 1, 90), *((case, 0, 80) for case in ("published", "everything"))]
 BUILDS = [
     *((case, 0, 90) for case in CASES),
     *(pytest.param(*build, marks=pytest.mark.slow) for build in REST),

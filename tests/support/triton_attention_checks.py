@@ -63,17 +63,10 @@ CHANGED = [(score, mask) for score in SCORES for mask in ("none", "causal", "win
 BY_DEFAULT = [("both", "window")]
 
 
-SERIAL = pytest.mark.parametrize(
-    "serial", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["at once", "serial"]
-)
-
-
-@SERIAL
 @cross()
 @pytest.mark.parametrize("mask", slow_but_for(["causal, last corner"], MASKS))
-def test_masks(mask, keys, serial, monkeypatch):
+def test_masks(mask, keys):
     """A band seen from the wrong corner, or a tile of keys or queries left out at its edge."""
-    set_options(monkeypatch, SMALL, serial=serial)
     case = Case(keys=keys, mask=MASKS[mask])
     check(case, *case.tensors())
 
@@ -86,11 +79,25 @@ def test_changed_scores(changed, keys):
     check(case, *case.tensors())
 
 
-def test_keys_one_tile_after_the_other(monkeypatch):
+@pytest.mark.parametrize(
+    ("mask", "shape"),
+    [
+        ("window", (2, 24)),
+        *(
+            pytest.param(mask, shape, marks=pytest.mark.slow)
+            for mask, shape in [
+                ("causal, last corner", (2, 100)),
+                ("joined", (2, 1)),
+                ("later", (2, 128)),
+            ]
+        ),
+    ],
+)
+def test_keys_one_tile_after_the_other(mask, shape, monkeypatch):
     """What earlier tiles gave the queries is lost, or what was in memory before is added."""
     set_options(monkeypatch, SMALL, serial=True)
-    case = Case((1, 18, 33), (3, 1, 40), MASKS["window"], SCORES["both"])
-    check(case, *case.tensors(2, 24))
+    case = Case((1, 18, 33), (3, 1, 40), MASKS[mask], SCORES["both"])
+    check(case, *case.tensors(*shape))
 
 
 @pytest.mark.parametrize("scale", slow_but_for([-0.7], [0.0, -0.7, 2.0]))
@@ -103,11 +110,9 @@ def test_scales(scale):
 SHAPES = [(8, 1), (1, 16), (2, 24), (3, 40), (2, 72), (1, 100), (5, 100), (1, 128)]
 
 
-@SERIAL
 @pytest.mark.parametrize("shape", slow_but_for([(1, 100)], SHAPES), ids=str)
-def test_heads_and_widths(shape, serial, monkeypatch):
+def test_heads_and_widths(shape):
     """Columns beyond the head that are not zero, and a second tile of columns left out."""
-    set_options(monkeypatch, SMALL, serial=serial)
     case = Case((1, 18) if shape[0] < 8 else (1, 5))
     check(case, *case.tensors(*shape))
 

@@ -135,7 +135,7 @@ def test_a_model_from_elsewhere():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", [n for n in SOME if n != "finetune"])  # which is one of them
 def test_onnx_of_every_model(name, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")

@@ -114,8 +114,7 @@ def test_options_that_cannot_be(trained, options, tmp_path):
     "options",
     [
         "experiment=ttbar model=lgatr_flow model.network.num_blocks=1",
-        "experiment=ttbar model=transformer_flow task.trace=exact",
-        "experiment=ttbar model=mlp_flow task.trajectories=momenta",
+        "experiment=ttbar model=mlp_flow task.trajectories=momenta task.trace=exact",
         "experiment=ttbar task.periodic=false task.rejects=false task.solver.method=dopri5 "
         "task.solver.tolerance=0.05",
         "experiment=ttbar task=autoregression model=autoregressive",

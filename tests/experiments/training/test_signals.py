@@ -146,7 +146,6 @@ def test_signals_after_all_work_change_nothing(tmp_path):
 
 COMMANDS = [
     ("-m", "experiments.evaluate", "--help"),
-    ("-m", "experiments.compare", "--help"),
     ("-m", "data.convert", "--help"),
     (str(ROOT / "run.py"), "debug=fast", "run_dir=never"),
 ]

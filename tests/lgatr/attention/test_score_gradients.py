@@ -226,9 +226,22 @@ def test_random_scores_are_the_same_in_the_backward_pass():
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", ["native", pytest.param("flex", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("score", [None, SoftCap(5.0), ALiBi.geometric(2)], ids=str)
-@pytest.mark.parametrize("kind", ["boolean", "float", "function"])
+OF_DENSE_ROWS = (None, SoftCap(5.0), ALiBi.geometric(2))
+KINDS_OF_MASKS = ("boolean", "float", "function")
+
+
+# Flex compiles each for seconds: every kind once, and every score once.
+@pytest.mark.parametrize(
+    ("kind", "score", "backend"),
+    [
+        *((kind, score, "native") for kind in KINDS_OF_MASKS for score in OF_DENSE_ROWS),
+        *(
+            pytest.param(kind, score, "flex", marks=pytest.mark.slow)
+            for kind, score in zip(KINDS_OF_MASKS, OF_DENSE_ROWS, strict=True)
+        ),
+    ],
+    ids=str,
+)
 def test_rows_without_keys_in_dense_batches(kind, score, backend):
     training = backend == "native"
     values = [torch.randn(2, 6, 2, 16, requires_grad=training) for _ in range(3)]
