@@ -27,7 +27,8 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 left = faults()
 assert keep_freed_memory()
-print(left, faults())
+# Pages for the program's other needs come once; those of steps would come each time.
+print(left, min(faults() for _ in range(3)))
 """
 
 
@@ -35,7 +36,7 @@ print(left, faults())
 def test_no_new_pages():
     """80 MB a step are 19,531 pages of 4 kB; those of a tensor or two may still be new."""
     left, kept = map(int, python("-c", CHILD, fresh=True, check=True).stdout.split())
-    assert left > 10_000 and kept < left / 20
+    assert left > 10_000 and kept < left / 100
 
 
 def test_other_libraries_are_left_alone(monkeypatch):
