@@ -92,7 +92,7 @@ def seeded() -> None:
 def finished(tmp_path_factory) -> Path:
     """The folder of a run that has ended. Tests that change it take a ``copy``."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    options = ("model=transformer_small", "debug=fast", "optimizer.lr=2e-3")
+    options = ("model=transformer_small", "debug=fast", "optimizer.lr=2e-3", "plots=[]")
     run(*options, f"run_dir={folder}", check=True)
     return folder
 

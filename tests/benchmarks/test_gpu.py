@@ -99,6 +99,7 @@ def test_a_failure_is_recorded_and_the_rest_measured(tmp_path):
     assert last["forward"] == 1 and found["skipped"] == ["blocks, long"]
 
 
+@pytest.mark.slow
 def test_the_time_is_up_in_the_middle(tmp_path, monkeypatch, capsys):
     def endless():
         while True:

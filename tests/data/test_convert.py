@@ -48,7 +48,8 @@ def one_file(path):
     write_npz(path, {split: random_jets(12, i) for i, split in enumerate(SPLITS)})
 
 
-@pytest.mark.parametrize("kind", [pytest.param("folder", marks=pytest.mark.slow), "file"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "file"])
 def test_killed_at_each_step(source, tmp_path, kind):
     (source / "QG_jets_1.npz").unlink()
     if kind == "file":

@@ -153,6 +153,7 @@ class TestProbe:
         with pytest.raises(DataError, match=f"{path}: damaged: HDF5 dies by signal 11"):
             probe.check_survives(path, lambda _: os.kill(os.getpid(), signal.SIGSEGV))
 
+    @pytest.mark.slow
     def test_loop(self, path):
         def loop(_):
             while True:

@@ -13,7 +13,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 # These train for a minute; the notebook of them is kept with its results.
 TRAINED = ("tutorial", "train_a_tagger")
-SLOW = {*TRAINED, "which_symmetry", "layers_in_your_model"}
+SLOW = {*TRAINED, "deployment", "which_symmetry", "layers_in_your_model"}
 LEAST_AUC = 0.95
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Files of a package, which tests/docs/test_extending.py writes and runs.

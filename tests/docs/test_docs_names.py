@@ -121,7 +121,7 @@ def test_modules_that_are_run(name, where):
         assert "__main__" in Path(spec.origin).read_text(), f"{where} runs {name}"
 
 
-@pytest.mark.parametrize(("line", "where"), every(3, found(RUN, SOURCES)))
+@pytest.mark.parametrize(("line", "where"), every(6, found(RUN, SOURCES)))
 def test_run_lines_compose(line, where):
     words = [w for w in shlex.split(line) if "=" in w and "..." not in w and "NAME" not in w]
     # Of a sweep, its first run.

@@ -97,6 +97,7 @@ def test_attention_from_outside(reader):
     assert metrics.count('"by_event"') == 2  # asked for, and executed
 
 
+@pytest.mark.slow
 def test_config_dir(reader):
     folder = reader.folder / "more" / "model"
     folder.mkdir(parents=True)

@@ -21,6 +21,7 @@ from lgatr.primitives import (
     sdp_attention,
 )
 from support import networks
+from support.slow import every
 
 MV = (2, 3, 16)
 # Functions of (multivectors, second argument), and the shape of that argument.
@@ -44,14 +45,14 @@ def arguments(name):
     return function, x, torch.randn(*shape, dtype=torch.float64)
 
 
-@primitives
+@pytest.mark.parametrize("name", every(2, PRIMITIVES))
 def test_first_derivatives(name):
     function, x, y = arguments(name)
     leaves = (x.requires_grad_(), y.requires_grad_())
     assert gradcheck(function, leaves, check_forward_ad=True)
 
 
-@primitives
+@pytest.mark.parametrize("name", every(3, PRIMITIVES))
 def test_second_derivatives(name):
     function, x, y = arguments(name)
     with sdpa_kernel(SDPBackend.MATH):  # fused attention kernels have no second derivative

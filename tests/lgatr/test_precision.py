@@ -147,6 +147,7 @@ def test_minimum_precision_decorator(low, output, expected):
         assert seen.pop() == (low, low, True, ("a",))
 
 
+@pytest.mark.slow
 def test_nothing_switches_tf32_on():
     code = (
         "import torch\n"

@@ -12,6 +12,7 @@ import torch
 import lgatr
 from lgatr import ConditionalLGATr, ConditionalLGATrSlim, LGATr, LGATrSlim, load_checkpoint
 from support import dropin_script, peers
+from support.slow import slow_but_for
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-11}
 
@@ -199,7 +200,7 @@ def legacy_networks(version: str, gains: bool):
     }
 
 
-@pytest.fixture(scope="module", params=["1.0.0", "1.4.4"])
+@pytest.fixture(scope="module", params=slow_but_for(["1.4.4"], ["1.0.0", "1.4.4"]))
 def legacy(request, tmp_path_factory):
     path = peers.install(
         f"lgatr-{request.param}", f"lgatr=={request.param}", "opt_einsum", "einops"

@@ -100,6 +100,7 @@ def test_keys_one_tile_after_the_other(mask, shape, monkeypatch):
     check(case, *case.tensors(*shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", slow_but_for([-0.7], [0.0, -0.7, 2.0]))
 def test_scales(scale):
     """A scale that is taken for none given, or whose sign gets lost."""
@@ -157,6 +158,7 @@ def test_windows_wider_than_numbers_are(reach):
     check(case, *case.tensors(1))
 
 
+@pytest.mark.slow
 def test_views_of_one_buffer():
     """Strides of one tensor used for another, or heads taken to lie side by side."""
     buffer = torch.randn(23, 3, 3, 28, device=DEVICE)[:, :2, :, :24]  # heads lie apart
@@ -191,6 +193,7 @@ def test_entries_of_many_magnitudes():
     check(case, *(x * 10.0 ** (-6 * torch.rand_like(x)) for x in inputs))
 
 
+@pytest.mark.slow
 def test_a_large_event_or_head_takes_nothing_from_the_others():
     """One scale for all events, or all heads: small ones would keep few bits."""
     case = Case((1, 17, 9))
@@ -305,6 +308,7 @@ def test_as_a_stage():
         assert (a.double().cpu() - b).abs().max() <= 2e-5 * b.abs().max()
 
 
+@pytest.mark.slow
 def test_one_tensor_for_queries_keys_and_values():
     """Scales of keys and values that were taken from nowhere."""
     case = Case((5, 3))

@@ -15,7 +15,7 @@ from lgatr.ops.slim_linear.stage import SLIM_LINEAR_STAGE
 from lgatr.ops.slim_norm.formula import EPSILON
 from lgatr.ops.slim_norm.stage import SlimNorm, SlimSumAndNorm
 from lgatr.utils.nonlinearities import NONLINEARITIES
-from support.slow import slow_but_for
+from support.slow import every, slow_but_for
 from support.triton_passes import passes_in_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -95,7 +95,7 @@ leading = pytest.mark.parametrize("leading", slow_but_for([(2, 7)], LEADING.valu
 
 @as_they_lie
 @pytest.mark.parametrize("gains", [True, False], ids=["", "no gains"])
-@pytest.mark.parametrize(("channels", "scalars"), [(1, 0), (4, 8), (5, 3)])
+@pytest.mark.parametrize(("channels", "scalars"), every(2, [(4, 8), (1, 0), (5, 3)]))
 @leading
 def test_norm(leading, channels, scalars, gains, as_they_lie):
     weights = [random(channels), random(scalars)] if gains else [None, None]
@@ -113,6 +113,7 @@ def test_sum_and_norm(leading, more, gains, as_they_lie):
     check(SlimSumAndNorm(SlimNorm(EPSILON)), given, as_they_lie)
 
 
+@pytest.mark.slow
 def test_small_states_and_zeros():
     v, s = state((9,), 5, 3, size=1e-3)
     check(SlimNorm(EPSILON), [v, s, random(5), random(3)])
@@ -132,7 +133,7 @@ HEADS = [
 
 
 @as_they_lie
-@pytest.mark.parametrize(("heads", "channels", "metric"), HEADS)
+@pytest.mark.parametrize(("heads", "channels", "metric"), every(2, HEADS))
 @leading
 def test_to_heads(heads, channels, metric, leading, as_they_lie):
     groups = heads * len(metric)
@@ -140,6 +141,7 @@ def test_to_heads(heads, channels, metric, leading, as_they_lie):
     check(stage, state(leading, *(groups * n for n in channels)), as_they_lie)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turned", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_gradients_of_heads_in_memory_of_their_own(turned):
     """Attention gives them head by head, or token by token."""

@@ -164,10 +164,18 @@ def test_the_command(tmp_path):
     with h5py.File(out) as file:
         assert json.loads(file.attrs["types"]) == [0] * 4
     before = out.read_bytes()
-    done = module("data.generate", *options)
-    assert done.returncode == 2 and "exists; choose another name" in done.stderr
     done = module("data.generate", *options, "--overwrite")
     assert done.returncode == 0 and out.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_file_that_exists(tmp_path):
+    out = tmp_path / "gggg.h5"
+    out.write_text("mine")
+    options = ("amplitudes", "--process", "gggg", "--events", "100", "--out", str(out))
+    done = module("data.generate", *options)
+    assert done.returncode == 2 and "exists; choose another name" in done.stderr
+    assert out.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

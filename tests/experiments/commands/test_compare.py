@@ -22,6 +22,7 @@ from experiments.report import archive
 from experiments.report.comparison import Run, data_efficiency, mean_and_spread
 from experiments.report.published import published, value_with_error
 from experiments.saved_runs.same_data import write_identity
+from support.slow import every
 
 
 def make_run(folder, seed, auc, model="experiments.models.lgatr.LGATrTagger", task="toptagging"):
@@ -86,7 +87,7 @@ class TestRealConfigurations:
         (folder / "config.yaml").write_text(text)
         return str(folder)
 
-    @pytest.mark.parametrize("model", ["lgatr", "bdt", "part"])
+    @pytest.mark.parametrize("model", every(3, ["lgatr", "bdt", "part"]))
     def test_seeds_are_one_row(self, tmp_path, model, capsys):
         found = [self.run(tmp_path / str(seed), seed, f"model={model}") for seed in (1, 2, 3)]
         main([*found, "--no-published"])

@@ -29,6 +29,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_all_jets_of_the_sample(run, capsys):
     main([str(run), "--data", SAMPLE, "--name", "again"])
     found = json.loads((run / "evaluation_again.json").read_text())

@@ -147,6 +147,7 @@ def test_other_models_run(model, tmp_path):
     assert (folder / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_the_best_validation_is_named_by_what_chose_it(tmp_path):
     """A loss that metrics.json calls an AUC, and that a search maximises."""
     options = ("callbacks.best.monitor=val/loss", "callbacks.best.mode=min")

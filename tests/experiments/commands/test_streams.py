@@ -87,6 +87,7 @@ def test_a_folder_that_was_removed(tmp_path):
         assert done.stderr == "error: the current folder was removed; cd to one that exists\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirection", "status", "error"),
     [

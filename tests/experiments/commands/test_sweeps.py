@@ -51,6 +51,7 @@ def test_search(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     every(

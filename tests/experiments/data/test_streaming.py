@@ -214,6 +214,7 @@ class TestDamage:
             take(stream(folder, rank=0, world_size=40), 1)
 
 
+@pytest.mark.slow
 def test_a_program_ends_in_the_middle_of_a_pass(folder):
     """Workers ignore the one SIGTERM that they are sent at its end."""
     program = (

@@ -18,7 +18,7 @@ from experiments.errors import UserError
 from experiments.models import onnx_export as command
 from experiments.models.onnx_padded_tagger import PaddedTagger
 from lgatr import Packing
-from support.slow import slow_but_for
+from support.slow import every, slow_but_for
 from support.taggers import TAGGERS
 
 _FRAMES = "at random"
@@ -85,7 +85,7 @@ def test_padded_equals_packed(name):
     assert expected.std(dim=0).min() > 1e-4
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", every(3, EXPERIMENTS))
 def test_features_of_every_experiment(name):
     features = feature_names(configuration(f"experiment={name}").data.features)
     small = configuration(

@@ -76,7 +76,7 @@ def test_equivariant_baselines(name):
         assert (broken(moved) - broken(events)).abs().max() > 1e-5
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", slow_but_for(["part", "lorentznet"], BASELINES))
 def test_baselines_learn(name):
     """A step of every one lowers the loss on what it saw, through packed events of all lengths."""
     model = build(name).train()

@@ -12,6 +12,7 @@ from experiments.data.datamodule import JetData
 from experiments.training.checks import trainer_options
 from experiments.training.checks.combinations import _run_dir
 from support.options import composed, refused
+from support.slow import every
 
 PLUGINS = [{"_target_": "experiments.saved_runs.checkpoints.AtomicCheckpointIO"}]
 CUTTING = {
@@ -64,7 +65,7 @@ hydra.job.chdir=true|the folder of a run
 """.strip().splitlines()
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", every(2, LINES))
 def test_one_line_that_names_the_option(line):
     arguments, _, answer = line.partition("|")
     (found,) = refused(*arguments.split(" "))

@@ -14,6 +14,7 @@ from experiments.saved_runs import run_directory
 from experiments.saved_runs.saved_config import load_config
 from experiments.training import resume
 from support.runs import files
+from support.slow import slow_but_for
 
 
 def edit(folder, option, value):
@@ -26,7 +27,7 @@ def edit(folder, option, value):
 OF_RESULTS = {"seed": 7, "lr": 0.03, "max_constituents": 20, "decay": 0.5, "batch_size": 3}
 
 
-@pytest.mark.parametrize("option", OF_RESULTS)
+@pytest.mark.parametrize("option", slow_but_for(["seed", "decay"], OF_RESULTS))
 def test_a_run_does_not_go_on(copy, option):
     """Results that are neither of the one configuration nor of the other."""
     edit(copy, option, OF_RESULTS[option])

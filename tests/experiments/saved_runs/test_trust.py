@@ -69,7 +69,7 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("choice", every(4, CHOICES))
+@pytest.mark.parametrize("choice", every(9, CHOICES))
 def test_our_own_configurations_are_trusted(choice):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         check_targets(compose("run", overrides=[choice]), "here")

@@ -47,13 +47,7 @@ def trained(sample, tmp_path_factory):
     return folder
 
 
-def test_a_run_and_its_events_in_all_formats(trained, tmp_path):
-    """Also: the same events whatever the batch, and a sampling goes on with more events."""
-    check_run(trained)
-    check_events(trained, tmp_path)
-
-
-def check_run(trained):
+def test_a_run(trained):
     results = json.loads((trained / "metrics.json").read_text())
     assert results["steps"] == 4 and np.isfinite(results["nll"])
     assert results["best_val_loss"] > 0 and 0 <= results["classifier_auc"] <= 1
@@ -72,7 +66,9 @@ def check_run(trained):
     assert "NLL" in (trained / "report.html").read_text()
 
 
-def check_events(trained, tmp_path):
+@pytest.mark.slow
+def test_events_in_all_formats(trained, tmp_path):
+    """The same events whatever the batch, and a sampling goes on with more events."""
     whole = tmp_path / "whole.h5"
     common = (str(trained), "--events", "30", "--seed", "7", "--all")
     done = module("experiments.sample", *common, "--out", str(whole), cwd=tmp_path)
@@ -100,7 +96,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("options", every(3, WRONG))
+@pytest.mark.parametrize("options", every(5, WRONG))
 def test_options_that_cannot_be(trained, options, tmp_path):
     done = module(
         "experiments.sample", str(trained), "--events", "5", *options.split(), cwd=tmp_path
@@ -173,7 +169,7 @@ WRONG_RUNS = {
 }
 
 
-@pytest.mark.parametrize("option", every(3, WRONG_RUNS))
+@pytest.mark.parametrize("option", every(5, WRONG_RUNS))
 def test_wrong_options_end_in_one_line(option, sample, tmp_path):
     path = () if "data.path" in option else (f"data.path={sample}",)
     given = ("experiment=ttbar", *FAST, *path, option)

@@ -24,6 +24,7 @@ from lgatr.attention import BoundedPacking, prepare_attention
 from lgatr.attention.backends.native import NativeBackend
 from lgatr.ops._runtime.stage import Stage
 from support.nothing_waits import NothingWaits
+from support.slow import every
 from support.taggers import batch, build
 
 LENGTHS = (30, 1, 17, 22)
@@ -192,7 +193,7 @@ class TestDefault:
     def test_packed_models(self, name):
         assert default_step(build(name), object(), *self.HOW) == DEFAULT_STEP
 
-    @pytest.mark.parametrize("name", ["part", "particlenet", "pelican", "lorentznet"])
+    @pytest.mark.parametrize("name", every(2, ["part", "particlenet", "pelican", "lorentznet"]))
     def test_models_that_pad(self, name):
         assert default_step(build(name), object(), *self.HOW) == 0
 

@@ -26,6 +26,7 @@ from experiments.training.callbacks.last_checkpoint import LastCheckpoint
 from experiments.training.run_log import CurveLog
 from support.commands import run
 from support.runs import files
+from support.slow import every
 
 
 class Numbers:
@@ -149,7 +150,7 @@ SETUPS = {
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", SETUPS)
+@pytest.mark.parametrize("name", every(3, SETUPS))
 def test_state_after_any_event(name, tmp_path, monkeypatch):
     """Killed at an event, a training goes on to the curves, weights and choices of a whole one."""
     keys = ("batches", "validate", "every", "steps", "accumulate", "patience")

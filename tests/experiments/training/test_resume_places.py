@@ -21,6 +21,7 @@ from experiments.saved_runs.same_data import IDENTITY, check_identity, write_ide
 from experiments.training import resume
 from support.commands import run
 from support.runs import files
+from support.slow import every
 
 LONGER = "trainer.max_steps=40"
 
@@ -69,13 +70,13 @@ def test_other_things_in_the_places_of_files(copy, name, kind):
 
 @pytest.mark.parametrize("name", ["checkpoints", "logs", "plots"])
 def test_files_in_the_places_of_folders(copy, name):
-    shutil.rmtree(copy / name)
+    shutil.rmtree(copy / name, ignore_errors=True)
     (copy / name).write_text("")
     with pytest.raises(UserError, match=f"{name}: is no folder"):
         resume.plan([f"resume={copy}", LONGER])
 
 
-@pytest.mark.parametrize("steps", ["2", None, -1, True, 1.5])
+@pytest.mark.parametrize("steps", every(2, ["2", None, -1, True, 1.5]))
 def test_damaged_metrics(copy, steps):
     gone(copy)
     (copy / run_directory.METRICS).write_text(json.dumps({"steps": steps}))

@@ -181,6 +181,7 @@ def test_memory_is_linear_in_events_and_small():
     assert peak("columns", 1_000_000) < 50
 
 
+@pytest.mark.slow
 def test_a_package_of_its_own(tmp_path):
     """The example in examples/attention_backend, installed as pip would, is found and runs."""
     example = ROOT / "examples" / "attention_backend"

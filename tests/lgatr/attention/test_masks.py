@@ -33,6 +33,7 @@ from support.mask_cases import (
     table_of,
     values,
 )
+from support.slow import every
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lru_cache")
 
@@ -59,7 +60,7 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize("join", ["&", "|", *(pytest.param(j, marks=SLOW) for j in ("& ~", "~ |"))])
-@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("name", every(2, MASKS))
 def test_every_pair(name, join):
     for other, cross in itertools.product(MASKS, (False, True)):
         queries, keys = LENGTHS["ragged"]
@@ -122,7 +123,7 @@ def test_keys_in_a_storage(name, kind):
 
 @pytest.mark.parametrize("cross", [False, True], ids=["self", "cross"])
 @pytest.mark.parametrize(
-    "name", ["positions", "positions of each", "columns of each head", "marks"]
+    "name", every(3, ["positions", "positions of each", "columns of each head", "marks"])
 )
 @pytest.mark.filterwarnings("ignore")
 def test_flex(name, cross, monkeypatch):

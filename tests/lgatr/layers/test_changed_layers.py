@@ -280,6 +280,7 @@ def test_another_operation(kind, name):
         assert "linear" in name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_but_for([LGATrSlim], networks.KINDS))
 def test_another_operation_in_a_compiled_network(kind):
     net, inputs = networks.build(kind, num_blocks=1), networks.inputs(kind, 2, 4)
