@@ -16,14 +16,18 @@ CHECKS = (
     "triton_split_checks",
 )  # fmt: skip
 
+INTERPRETED = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
+# The interpreter is slow, and networks, which the first file tries, run the kernels of the others.
+BY_DEFAULT = tuple(c for c in CHECKS if not INTERPRETED or "linear" not in c and "slim" not in c)
+ALL, SLOW, USUAL = "slow or not slow", "slow", "not slow"
 
-def run(*checks: str, slow: bool, **environment: str) -> None:
+
+def run(*checks: str, marks: str = USUAL, **environment: str) -> None:
     """In a process of its own: Triton decides when it is first imported whether it interprets."""
     pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
     files = [f"tests/support/{name}.py" for name in checks]
-    marks = ["-m", "slow"] if slow else []
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks, *files],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marks, *files],
         cwd=ROOT,
         env=dict(os.environ, **environment),
         capture_output=True,
@@ -33,23 +37,18 @@ def run(*checks: str, slow: bool, **environment: str) -> None:
     assert " passed" in done.stdout and "skipped" not in done.stdout
 
 
-def equal_the_plain_formulas(*checks: str, slow: bool) -> None:
-    interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
-    run(*checks, slow=slow, **interpreted)
-
-
 def test_the_kernels_equal_the_plain_formulas():
-    equal_the_plain_formulas(*CHECKS, slow=False)
+    run(*BY_DEFAULT, **INTERPRETED)
 
 
 @pytest.mark.slow(minutes=1)
 @pytest.mark.parametrize("checks", CHECKS[:-1])  # the last has no slow ones
 def test_the_rest_of_the_checks(checks):
-    equal_the_plain_formulas(checks, slow=True)
+    run(checks, marks=SLOW if checks in BY_DEFAULT else ALL, **INTERPRETED)
 
 
 @pytest.mark.slow(minutes=1)
-@pytest.mark.parametrize("rest", [False, True])
+@pytest.mark.parametrize("marks", [USUAL, SLOW])
 @pytest.mark.parametrize("builds", ["triton_builds", "triton_attention_builds"])
-def test_the_kernels_compile(builds, rest, tmp_path):
-    run(builds, slow=rest, TRITON_CACHE_DIR=str(tmp_path))
+def test_the_kernels_compile(builds, marks, tmp_path):
+    run(builds, marks=marks, TRITON_CACHE_DIR=str(tmp_path))
