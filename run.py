@@ -17,15 +17,18 @@ def start(cfg: Any, resumption: Any = None) -> float | None:
     with cli.one_line_errors():
         # Imported here, so that a mistake on the command line is answered at once.
         from experiments.errors import UserError
-        from experiments.options.search import figure, is_search
+        from experiments.metrics.headline import headline
+        from experiments.options.search import is_search, what_it_does
         from experiments.training.runner import run
 
-        how, metric = figure()
-        best: float | None = run(cfg, resumption).get(f"best_val_{metric}")
+        results = run(cfg, resumption)
+        figure = headline(results)
+        best: float | None = results.get(f"best_val_{figure.logged}")
         if best is None and is_search():
             raise UserError(
-                f"this run validated nothing by val/{metric}, and a search {how}; give it a model "
-                f"that is trained by steps, validations, and callbacks.best.monitor=val/{metric}"
+                f"this run validated nothing by val/{figure.logged}, and {what_it_does(figure)}; "
+                "give it a model that is trained by steps, validations, and "
+                f"callbacks.best.monitor=val/{figure.logged}"
             )
     return best
 

@@ -1,4 +1,4 @@
-"""Names and units of the columns that jets may have beside their four-momenta.
+"""Names and units of the columns that jets may have besides their four-momenta.
 
 Converters of all formats use these names, so that models need not know where jets came from.
 """

@@ -10,15 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
-import hdf5plugin
+import hdf5plugin  # noqa: F401  registers blosc, with which PyTables files are compressed
 
 from data.checksums import Checksums
 from data.errors import DataError, listed
 from data.probe import check_survives
 from data.sizes import MOST_BYTES_AT_ONCE, check_declared
-
-# Importing hdf5plugin registers the blosc filter that PyTables files are compressed with.
-FILTERS = hdf5plugin.get_filters()
 
 _SMALL = 32 << 20  # bytes of a file that is tried to its end
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"

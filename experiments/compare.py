@@ -19,12 +19,12 @@ from pathlib import Path
 from data.command import Parser, program
 from experiments.cli import one_line_errors
 from experiments.errors import UserError
+from experiments.metrics.headline import headline
 from experiments.metrics.scores import Scores
 from experiments.options.output_paths import check_figure, check_folder
 from experiments.plots.efficiency import plot_data_efficiency
 from experiments.plots.overlay import plot_rocs, plot_validations
 from experiments.report.comparison import Run, data_efficiency, latex, markdown, table
-from experiments.report.headline import headline
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.curves import read_curves
 

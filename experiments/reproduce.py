@@ -16,11 +16,12 @@ from typing import Any
 
 from data.command import Parser, program
 from experiments.cli import one_line_errors
+from experiments.metrics.headline import headline
 from experiments.options.output_paths import check_folder
 from experiments.plots.curves import plot_learning
 from experiments.report.archive import ARCHIVE, archived_runs, in_minutes, learning_curves
-from experiments.report.comparison import Run, heading, markdown, rows
-from experiments.report.headline import headline
+from experiments.report.comparison import Run, markdown, rows
+from experiments.report.headings import heading
 from experiments.report.published import all_published
 
 

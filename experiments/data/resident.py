@@ -49,6 +49,9 @@ def should_reside(
 ) -> bool:
     """Whether samples are kept on a device if nothing else is asked for.
 
+    On a CPU samples lie in its memory already: mapped files stay mapped, and processes that were
+    asked for prepare batches.
+
     Parameters
     ----------
     samples
@@ -57,9 +60,6 @@ def should_reside(
         Device of the training.
     workers
         Processes that were asked for; None if none were.
-
-    On a CPU samples lie in its memory already: mapped files stay mapped, and processes that were
-    asked for prepare batches.
     """
     found = list(samples)
     if device.type != "cuda" and (workers or any(is_mapped(jets) for jets, _ in found)):

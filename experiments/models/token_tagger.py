@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from experiments.data.batch import EventBatch
 from experiments.errors import UserError
 from experiments.options.attention_choice import AttentionChoice
-from experiments.options.attention_patterns import PairBias, Pairwise
 from lgatr import Packing, extract_vector
 from lgatr.attention import Attention
 from lgatr.nets.base import Network
@@ -108,7 +107,7 @@ class TokenTagger(nn.Module):
         super().__init__()
         self.attention, self.momentum_unit = attention, momentum_unit
         self.as_channels = as_channels
-        self.pairs: PairBias | None = None
+        self.pairs: nn.Module | None = None
         self.register_buffer("references", references, persistent=False)
 
     def add_pairs(self, heads: int, symmetric: bool) -> None:
@@ -127,15 +126,15 @@ class TokenTagger(nn.Module):
             If the score would break a symmetry that the network keeps.
         """
         score = self.attention.score
-        if not isinstance(score, Pairwise):
+        weights = None if score is None else score.weights(heads)
+        if score is None or weights is None:
             return
         if symmetric and not score.is_invariant and not len(self.references):
             raise UserError(
-                f"attention.score.names={list(score.names)}: only m2 is Lorentz invariant, and "
-                "this network has no reference vectors that break the symmetry; set "
-                "attention.score.names=[m2]"
+                f"attention/score={type(score).__name__.lower()}: this network has no reference "
+                f"vectors that break the symmetry, and {score.remedy}"
             )
-        self.pairs = PairBias(heads, score.names)
+        self.pairs = weights
 
     def attention_of(self, tokens: Tokens) -> dict[str, Any]:
         """Keywords of attention for a batch."""

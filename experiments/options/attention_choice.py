@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from experiments.errors import UserError
-from experiments.options.attention_patterns import Capped, Earlier, Pairwise, Window
+from experiments.options.attention_patterns import MaskOption, ScoreOption
 from experiments.options.markers import OneOf
 from lgatr.attention.registry import choices
 
@@ -34,8 +34,8 @@ class AttentionChoice:
     name: Annotated[str, OneOf(choices)]
     strict: bool
     compute_dtype: Annotated[str, OneOf(FORMATS)] | None = None
-    mask: Window | Earlier | None = None
-    score: Capped | Pairwise | None = None
+    mask: MaskOption | None = None
+    score: ScoreOption | None = None
 
     @cached_property
     def keywords(self) -> dict[str, Any]:
@@ -49,8 +49,8 @@ class AttentionChoice:
         }  # fmt: skip
         if self.mask is not None:
             found["mask"] = self.mask.build()
-        if isinstance(self.score, Capped):
-            found["score"] = self.score.build()
+        if self.score is not None and (score := self.score.build()) is not None:
+            found["score"] = score
         return found
 
     def check_plain(self, what: str) -> None:

@@ -7,6 +7,7 @@ that means something, such as that of falling transverse momentum.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -22,8 +23,43 @@ from lgatr.attention.pattern.scores.pairwise import PAIR_FEATURES
 PairFeature = Annotated[str, OneOf(PAIR_FEATURES)]
 
 
+class MaskOption(ABC):
+    """Which tokens are seen, as an option of attention."""
+
+    @abstractmethod
+    def build(self) -> Any:
+        """The mask."""
+
+
+class ScoreOption:
+    """How scores change, as an option of attention.
+
+    A subclass implements :meth:`build`, or :meth:`weights` if it learns from pairs of particles.
+    """
+
+    is_invariant: bool = True
+    """Whether Lorentz transformations do not change it."""
+
+    remedy: str = "scores must be Lorentz invariant; set attention/score=none"
+    """What to set where it must be invariant and is not, and why."""
+
+    def build(self) -> Any:
+        """The modification of scores; None if it depends on the momenta of a batch."""
+        return None
+
+    def weights(self, heads: int) -> nn.Module | None:
+        """A module that maps momenta ``(T, 4)`` to the modification; None if there is one for all.
+
+        Parameters
+        ----------
+        heads
+            Of the network.
+        """
+        return None
+
+
 @dataclass(frozen=True)
-class Window:
+class Window(MaskOption):
     """Each token sees those at most so many places away, and global ones.
 
     Parameters
@@ -46,7 +82,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class Earlier(MaskOption):
     """Each token sees itself, earlier ones, and global ones.
 
     Parameters
@@ -63,7 +99,7 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class Capped:
+class Capped(ScoreOption):
     """Scores are bounded smoothly.
 
     Parameters
@@ -74,15 +110,13 @@ class Capped:
 
     cap: Positive
 
-    needs_momenta = False
-
     def build(self) -> Any:
         """The modification of scores."""
         return SoftCap(self.cap)
 
 
 @dataclass(frozen=True)
-class Pairwise:
+class Pairwise(ScoreOption):
     """A learned bias from pairs of particles (Particle Transformer, arXiv:2202.03772).
 
     Parameters
@@ -93,7 +127,7 @@ class Pairwise:
 
     names: Sequence[PairFeature] = PAIR_FEATURES
 
-    needs_momenta = True
+    remedy = "only m2 is Lorentz invariant; set attention.score.names=[m2]"
 
     def __post_init__(self) -> None:
         names = tuple(self.names)
@@ -104,9 +138,13 @@ class Pairwise:
             raise UserError("attention.score.names: is empty; name observables, or choose no score")
 
     @property
-    def is_invariant(self) -> bool:
+    def is_invariant(self) -> bool:  # type: ignore[override]
         """Whether Lorentz transformations do not change it."""
         return set(self.names) <= {"m2"}
+
+    def weights(self, heads: int) -> nn.Module:
+        """The weights of the bias."""
+        return PairBias(heads, self.names)
 
 
 class PairBias(nn.Module):

@@ -1,4 +1,4 @@
-"""Hyperparameter searches, which need a validation metric from every run."""
+"""Hyperparameter searches, which need the figure of merit of a validation from every run."""
 
 from __future__ import annotations
 
@@ -8,18 +8,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-_FIGURES = {
-    "maximize": ("maximises the validation AUC", "auc"),
-    "minimize": ("minimises the validation MSE", "mse"),
-}
+from experiments.options.signatures import find
 
 
-def figure() -> tuple[str, str]:
-    """What a search does, and with which validation metric: AUC or, of regressions, the MSE."""
-    direction = "maximize"
-    if HydraConfig.initialized():
-        direction = str(HydraConfig.get().sweeper.get("direction", direction))
-    return _FIGURES.get(direction, _FIGURES["maximize"])
+def _direction() -> str:
+    return str(HydraConfig.get().sweeper.get("direction", "maximize"))
 
 
 def is_search() -> bool:
@@ -30,18 +23,33 @@ def is_search() -> bool:
     return "basic_sweeper" not in str(HydraConfig.get().sweeper.get("_target_"))
 
 
+def what_it_does(headline: Any) -> str:
+    """What a search does with a :class:`~experiments.metrics.headline.Headline`, as a sentence."""
+    how = "minimises" if headline.small else "maximises"
+    return f"a search {how} the validation {headline.logged_label}"
+
+
 def problems(plain: dict[str, Any]) -> Iterator[str]:
-    """One line for each reason why a trial would have no validation AUC.
+    """One line for each reason why a trial would not have what its search goes by.
 
     Parameters
     ----------
     plain
         Configuration as plain containers.
     """
-    if not is_search():
+    headline: Any = getattr(find(plain["task"]["_target_"]), "headline", None)
+    if not is_search() or headline is None:
         return
-    how, metric = figure()
-    needs, trainer = f"a search {how}", plain["trainer"]
+    direction = "minimize" if headline.small else "maximize"
+    if _direction() != direction:
+        search = "optuna_mse" if headline.small else "optuna"
+        yield (
+            f"hydra.sweeper.direction={_direction()}: good networks have a "
+            f"{'small' if headline.small else 'large'} validation {headline.name}; take "
+            f"search={search}, or hydra.sweeper.direction={direction}"
+        )
+    needs = what_it_does(headline)
+    trainer = plain["trainer"]
     interval, steps = trainer.get("val_check_interval"), trainer.get("max_steps")
     if isinstance(interval, int) and isinstance(steps, int) and interval > steps > 0:
         yield (
@@ -50,8 +58,5 @@ def problems(plain: dict[str, Any]) -> Iterator[str]:
         )
     if plain["callbacks"].get("best") is None:
         yield f"callbacks.best is null, and {needs}, which it keeps; leave it on"
-    elif plain["callbacks"]["best"].get("monitor") != f"val/{metric}":
-        yield (
-            f"callbacks.best.monitor must be val/{metric}, because {needs}; regressions take "
-            "search=optuna_mse, classifications search=optuna, and generators have no search"
-        )
+    elif plain["callbacks"]["best"].get("monitor") != f"val/{headline.logged}":
+        yield f"callbacks.best.monitor must be val/{headline.logged}, because {needs}"

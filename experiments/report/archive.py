@@ -14,9 +14,9 @@ from pathlib import Path
 
 from data.atomic import write_text
 from experiments.errors import UserError
+from experiments.metrics.headline import AUC, HEADLINES, Headline
 from experiments.options.markers import FolderName
 from experiments.report.comparison import Run
-from experiments.report.headline import AUC, HEADLINES, Headline
 from experiments.saved_runs.curves import Curve, read_curves
 from experiments.saved_runs.metrics_file import read_metrics
 from experiments.saved_runs.run_directory import CONFIG, METRICS

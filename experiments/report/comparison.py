@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from experiments.errors import UserError
 from experiments.metrics.ensemble import ensemble_metrics
-from experiments.report.headline import Headline, headline
+from experiments.metrics.headline import Headline, headline
+from experiments.report.headings import heading
 from experiments.report.published import published, value_with_error
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.metrics_file import read_metrics
@@ -188,16 +189,6 @@ def data_efficiency(runs: list[Run]) -> tuple[Headline, dict[str, dict[int, list
             )
         points.setdefault(jets, []).append(value)
     return figure, curves
-
-
-def heading(column: str) -> str:
-    """Heading of a metric as plain text."""
-    if not column.startswith("rejection_"):
-        return {"auc": "AUC", "mse_times_1e5": "MSE × 1e5", "nll": "NLL"}.get(
-            column, column.replace("_", " ")
-        )
-    name, _, efficiency = column.removeprefix("rejection_").rpartition("at_")
-    return f"1/ε_B {name.rstrip('_')} ({efficiency})".replace("  ", " ")
 
 
 def markdown(header: list[str], body: list[list[str]]) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from data.atomic import write_text
+from experiments.metrics.headline import headline
 from experiments.report.captions import caption, ordered
-from experiments.report.headline import headline
+from experiments.report.headings import html_heading
 from experiments.report.page import folded, page, row, section, table
 from experiments.report.published import published, value_with_error
 from experiments.saved_runs import run_directory
@@ -19,22 +20,11 @@ _SAME_DATA = 0.9
 """Share of the public test sample that a run was tested on, from which figures compare."""
 
 
-def heading(column: str) -> str:
-    """HTML heading of a metric: ``rejection_Hbb_at_0.5`` is 1/ε_B of Hbb at ε_S = 0.5."""
-    if not column.startswith("rejection_"):
-        return {"auc": "AUC", "mse_times_1e5": "MSE × 10<sup>5</sup>", "nll": "NLL"}.get(
-            column, html.escape(column.replace("_", " "))
-        )
-    name, _, efficiency = column.removeprefix("rejection_").rpartition("at_")
-    name = f" {html.escape(name.rstrip('_'))}" if name else ""
-    return f"1/ε<sub>B</sub>{name} (ε<sub>S</sub> = {efficiency})"
-
-
 def _top(about: Mapping[str, str], results: Mapping[str, Any]) -> str:
     """The question that the report answers, and the answer in figures."""
     columns = [c for c in headline(results).columns if c in results]
     cards = [
-        f"<div class='figure'><span class='faint'>{heading(c)}</span>"
+        f"<div class='figure'><span class='faint'>{html_heading(c)}</span>"
         f"<b>{value_with_error(dict(results), c)}</b></div>"
         for c in columns
     ]
@@ -75,7 +65,7 @@ def _comparison(task: str, results: dict[str, Any]) -> str:
     if not known:
         return ""
     columns = known["columns"]
-    head = row(["network", *(heading(c) for c in columns)], "th")
+    head = row(["network", *(html_heading(c) for c in columns)], "th")
     rows = [
         row(
             [
@@ -177,4 +167,4 @@ def write_report(
             section("Configuration", folded("Show it", f"<pre>{html.escape(config)}</pre>")),
         ],
     )
-    write_text(directory / "report.html", content)
+    write_text(directory / run_directory.REPORT, content)

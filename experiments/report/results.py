@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from data.atomic import write_text
+from experiments.metrics.headline import headline
 from experiments.plots import curves
 from experiments.plots.style import FORMATS, saved_as
-from experiments.report.headline import headline
 from experiments.report.html import write_report
 from experiments.saved_runs import run_directory
 from experiments.saved_runs.curves import read_curves

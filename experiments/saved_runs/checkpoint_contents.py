@@ -69,7 +69,7 @@ PARTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr_schedulers": (_are_states, "a list of states"),
     "pytorch-lightning_version": (lambda value: isinstance(value, str), "text"),
 }
-"""Parts of a checkpoint beside its weights: whether a value is of the kind, and its name."""
+"""Parts of a checkpoint besides its weights: whether a value is of the kind, and its name."""
 
 
 def check_training_state(checkpoint: Mapping[str, Any], path: Path) -> None:

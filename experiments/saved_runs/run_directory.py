@@ -31,6 +31,9 @@ PREDICTIONS = "test_predictions.h5"
 EVENTS = "test_events.h5"
 SYMMETRY = "symmetry.txt"
 METRICS = "metrics.json"
+REPORT = "report.html"
+RESULTS = (REPORT, SCORES, PREDICTIONS, EVENTS, SYMMETRY, METRICS)
+"""What a finished run leaves, the file last that says it is finished."""
 RESUMES = saved_config.RESUMES
 COMMAND = saved_config.COMMAND
 LOCK = ".lock"
@@ -178,21 +181,7 @@ def check_places(directory: Path) -> None:
     UserError
         If a directory, or anything else, is in the place of a file, or the reverse.
     """
-    files = (
-        LAST,
-        BEST,
-        CONFIG,
-        SPEC,
-        IDENTITY,
-        SCORES,
-        PREDICTIONS,
-        EVENTS,
-        SYMMETRY,
-        METRICS,
-        COMMAND,
-        RESUMES,
-    )
-    for name in (*files, "report.html"):
+    for name in (LAST, BEST, CONFIG, SPEC, IDENTITY, COMMAND, RESUMES, *RESULTS):
         place = directory / name
         if place.is_symlink() or place.exists():
             if not place.is_file():

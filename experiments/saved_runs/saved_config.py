@@ -183,7 +183,7 @@ def _noted(run: Path) -> str | None:
 
 
 def _check_values(config: DictConfig, path: Path, trust: Sequence[str] | None) -> None:
-    """Refuse references and, unless ``trust`` is None, names of code that is no part of runs."""
+    """Refuse references and, unless ``trust`` is None, names of code that is not part of runs."""
     plain = OmegaConf.to_container(config, resolve=False)
     if _interpolations(plain):
         # Runs store resolved values; a reference could read, for example, environment variables.

@@ -56,7 +56,7 @@ class Described:
         Raises
         ------
         UserError
-            If the configuration names code that is no part of runs.
+            If the configuration names code that is not part of runs.
         """
         if attention not in choices():
             raise UserError(f"attention {attention!r}: must be one of {', '.join(choices())}")

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.errors import UserError
+from experiments.metrics.headline import Headline
 from experiments.options.markers import Limit
 from experiments.tasks.recorded_steps import GraphedForward, check_recordable, default_step
 
@@ -69,11 +70,14 @@ class Task(lightning.LightningModule, Generic[R]):
     validation_metrics: ClassVar[tuple[str, ...]]
     """Metrics that are computed, logged as ``val/NAME`` and shown after each validation."""
 
-    shown: ClassVar[str]
-    """The one of them that progress bars show."""
+    headline: ClassVar[Headline]
+    """The figure of merit, which progress bars, tables and searches go by."""
 
     followed: ClassVar[str]
     """The one of them, small for good networks, that schedules follow."""
+
+    counted: ClassVar[str] = "jets"
+    """What a sample consists of."""
 
     has_invariant_outputs: ClassVar[bool] = True
     """Whether outputs of a symmetric model do not change under Lorentz transformations."""
@@ -257,15 +261,29 @@ class Task(lightning.LightningModule, Generic[R]):
         metrics = self.metrics_of(self._joined())
         values = {name: _number(metrics[name]) for name in self.validation_metrics}
         self.log_dict({f"val/{name}": value for name, value in values.items()})
-        name, value = self.on_bar(values)
-        self.log(name, value, prog_bar=True, logger=False)
+        self.log(self.bar_name(), self.on_bar(values), prog_bar=True, logger=False)
         for config in self.trainer.lr_scheduler_configs:
             if hasattr(config.scheduler, "observe"):
                 config.scheduler.observe(values[self.followed])
 
-    def on_bar(self, values: Mapping[str, float]) -> tuple[str, float]:
-        """Name and value of what progress bars show, of the metrics of a validation."""
-        return f"val_{self.shown}", values[self.shown]
+    @classmethod
+    def bar_name(cls) -> str:
+        """Name of what progress bars show of a validation."""
+        return f"val_{cls.headline.logged}"
+
+    def on_bar(self, values: Mapping[str, float]) -> float:
+        """What progress bars show, of the metrics of a validation."""
+        return values[self.headline.logged]
+
+    @classmethod
+    def monitored(cls) -> tuple[str, ...]:
+        """Metrics that callbacks can monitor."""
+        of_validations = (f"val/{name}" for name in cls.validation_metrics)
+        return (*of_validations, cls.bar_name(), "loss", "loss_step", "loss_epoch")
+
+    def summary(self) -> list[str]:
+        """Names of metrics of the test that a run prints at its end."""
+        return [name for name in self.headline.columns if name in self.test_metrics]
 
     def test_step(self, batch: EventBatch, batch_idx: int) -> None:
         """Keep results."""

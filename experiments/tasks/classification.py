@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.errors import UserError
+from experiments.metrics.headline import AUC
 from experiments.metrics.score_metrics import score_metrics
 from experiments.metrics.scores import Scores
 from experiments.metrics.windows import check_windows, window_metrics
@@ -51,14 +52,9 @@ class Classification(Task[Scores]):
     """
 
     validation_metrics = VALIDATION_METRICS
-    shown = "auc"
+    headline = AUC
     followed = "loss"
     results = Scores
-    logged = (
-        *(f"val/{name}" for name in VALIDATION_METRICS),
-        *("val_auc", "loss", "loss_step", "loss_epoch"),
-    )
-    """Metrics that callbacks can monitor."""
 
     def __init__(
         self,
@@ -93,6 +89,12 @@ class Classification(Task[Scores]):
         names = self.spec.classes
         told = " from ".join(reversed(names)) if len(names) == 2 else ", ".join(names)
         return f"How well does it tell {told}{' apart' if len(names) > 2 else ''}"
+
+    def summary(self) -> list[str]:
+        """Names of metrics of the test that a run prints at its end."""
+        rejections = (n for n in self.test_metrics if n.startswith("rejection") and "_at_" in n)
+        plain = (n for n in rejections if not n.endswith(("_error", "_lower_limit_95")))
+        return ["auc", "accuracy", *plain, "loss"]
 
     @classmethod
     def spec_on_trial(cls, features: int, options: Any) -> DataSpec:

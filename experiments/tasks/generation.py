@@ -23,6 +23,7 @@ from experiments.metrics.classifier_test import ClassifierTest
 from experiments.metrics.event_observables import members
 from experiments.metrics.generated import Generated
 from experiments.metrics.generation_metrics import Told, generation_metrics, tell_apart
+from experiments.metrics.headline import NLL
 from experiments.options.markers import Limit
 from experiments.plots import events as plots
 from experiments.saved_runs import run_directory
@@ -53,15 +54,11 @@ class Generation(Task[Generated]):
     """
 
     validation_metrics = VALIDATION_METRICS
-    shown = "nll"
+    headline = NLL
+    counted = "events"
     followed = "loss"
     has_invariant_outputs = False
     results = Generated
-    logged = (
-        *(f"val/{name}" for name in VALIDATION_METRICS),
-        *("val_nll", "loss", "loss_step", "loss_epoch"),
-    )
-    """Metrics that callbacks can monitor."""
 
     def __init__(
         self,

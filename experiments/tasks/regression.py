@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.errors import UserError
+from experiments.metrics.headline import MSE
 from experiments.metrics.hierarchy import hierarchy
 from experiments.metrics.predictions import Predictions
 from experiments.metrics.regression_metrics import regression_metrics
@@ -45,13 +46,10 @@ class Regression(Task[Predictions]):
     """
 
     validation_metrics = VALIDATION_METRICS
-    shown = followed = "mse"
+    headline = MSE
+    counted = "events"
+    followed = "mse"
     results = Predictions
-    logged = (
-        *(f"val/{name}" for name in VALIDATION_METRICS),
-        *("val_mse_times_1e5", "loss", "loss_step", "loss_epoch"),
-    )
-    """Metrics that callbacks can monitor."""
 
     mean: Tensor
     std: Tensor
@@ -130,9 +128,14 @@ class Regression(Task[Predictions]):
         """Metrics of a whole sample, by :func:`.regression_metrics`."""
         return regression_metrics(results, float(self.std))
 
-    def on_bar(self, values: Mapping[str, float]) -> tuple[str, float]:
+    @classmethod
+    def bar_name(cls) -> str:
+        """Name of what progress bars show of a validation."""
+        return "val_mse_times_1e5"
+
+    def on_bar(self, values: Mapping[str, float]) -> float:
         """The error in the units of the papers: bars show three digits."""
-        return "val_mse_times_1e5", 1e5 * values["mse"]
+        return 1e5 * values["mse"]
 
     def made_up(self) -> Predictions:
         """Random predictions of a few events."""

@@ -200,7 +200,10 @@ class SeveralTargets(Classification):
     def made_up(self) -> Further:  # type: ignore[override]
         """Random scores and quantities of a few jets."""
         scores = super().made_up()
-        true = {name: 1 + torch.rand(len(scores.target)).double() for name in self.targets}
+        generator = torch.Generator().manual_seed(0)
+        shape = len(self.targets), len(scores.target)
+        drawn = 1 + torch.rand(shape, generator=generator, dtype=torch.float64)
+        true = dict(zip(self.targets, drawn, strict=True))
         predicted = {
             name: true[name][:, None] * torch.linspace(0.9, 1.1, target.outputs).double()
             for name, target in self.targets.items()

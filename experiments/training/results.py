@@ -83,8 +83,10 @@ def _inspected(
 
 
 def _name_of_best(best: ModelCheckpoint | None, task: Task[Any]) -> str:
-    """Name of the best validation, by what chose the weights; a search maximises the AUC alone."""
-    monitor = f"val/{task.shown}" if best is None or best.monitor is None else best.monitor
+    """Name of the best validation, by what chose the weights; a search goes by the headline."""
+    monitor = (
+        f"val/{task.headline.logged}" if best is None or best.monitor is None else best.monitor
+    )
     return "best_" + monitor.replace("/", "_")
 
 
@@ -131,6 +133,7 @@ def gather(
         **task.test_metrics,
         _name_of_best(best, task): None if score is None else float(score),
         **_inspected(task, datamodule, directory, trainer.strategy.root_device),
+        "headline": task.headline.noted(),
         "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
         "jets_per_second": measured and measured.rate,
         "waiting_for_data": measured and measured.waiting,

@@ -324,12 +324,7 @@ def begin(resumption: Resumption, step: int, revision: str, identity: Identity |
     metrics = resumption.directory / run_directory.METRICS
     if metrics.is_file():
         steps = read_metrics(metrics, ("steps",))["steps"]
-        for name in (
-            run_directory.METRICS,
-            "report.html",
-            run_directory.SCORES,
-            run_directory.PREDICTIONS,
-        ):
+        for name in run_directory.RESULTS:
             file = resumption.directory / name
             if file.is_file():
                 os.replace(file, file.with_name(f"{file.stem}_{steps}_steps{file.suffix}"))

@@ -111,7 +111,7 @@ class EventLog(TensorBoardLogger):
 
 
 class AimLog(Logger):
-    """Makes Aim's own logger, which is no part of Lightning.
+    """Makes Aim's own logger, which is not part of Lightning.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ def _begin(
     if resumption is None:
         run_directory.lock(directory)
         run_directory.check_free(directory)
-    with signals.deferred_signals():  # whose advice depends on what is there
+    with signals.deferred_signals():  # their advice depends on which files are there
         if resumption is None:
             resolved = OmegaConf.to_yaml(cfg, resolve=True)
             run_directory.claim(directory, resolved, spec, _overrides(), identity)
@@ -250,20 +250,14 @@ def _test_and_report(
         results = gather(cfg, task, trainer, datamodule, directory, seconds, revision)
         assert task.test_results is not None
         save_results(directory, cfg, results, task, task.test_results)
-        _print_summary(directory, results)
+        _print_summary(directory, task, results)
     return results
 
 
-def _print_summary(directory: Path, results: dict[str, Any]) -> None:
-    rejections = [n for n in results if n.startswith("rejection") and "_at_" in n]
-    plain = [n for n in rejections if not n.endswith(("_error", "_lower_limit_95"))]
-    wanted = (
-        "auc", "accuracy", *plain, "loss", "mse_times_1e5", "median_relative_error", "nll",
-        "classifier_auc", "cuts_passed",
-    )  # fmt: skip
-    for name in (name for name in wanted if name in results):
+def _print_summary(directory: Path, task: Task[Any], results: dict[str, Any]) -> None:
+    for name in task.summary():
         print(f"{name:>24}  {value_with_error(results, name)}")
     rate = results["jets_per_second"]
-    what = f"{'jets' if 'auc' in results else 'events'} per second"
+    what = f"{task.counted} per second"
     print(f"{what:>24}  {'–' if rate is None else format(rate, '.0f')}")
     print(f"Report: {directory / 'report.html'}")

@@ -29,6 +29,11 @@ def cosine_with_warmup(
         Steps of the warmup; limited to a tenth of the training.
     final_fraction
         Last learning rate as a fraction of the maximum.
+
+    Raises
+    ------
+    ValueError
+        If the length of the training is not known.
     """
     if total_steps < 1:
         raise ValueError("a cosine schedule needs trainer.max_steps to be set")

@@ -210,7 +210,13 @@ class PagedCache:
         del self._storage[layers:]
 
     def shorten(self, sequences: Sequence[int], counts: Sequence[int]) -> None:
-        """Forget the last ``counts`` tokens of these sequences."""
+        """Forget the last ``counts`` tokens of these sequences.
+
+        Raises
+        ------
+        ValueError
+            If there is no such sequence, or it has fewer tokens; nothing is changed then.
+        """
         counts = whole_numbers(counts, "counts", 0)
         chosen = self._chosen(sequences, counts)
         for sequence, count in zip(chosen, counts, strict=True):
@@ -236,7 +242,14 @@ class PagedCache:
         self._pages.release(shared)
 
     def write(self, layer: int, places: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store keys and values ``(T, K, D)`` of a layer; returns its storage ``(U, K, D)``."""
+        """Store keys and values ``(T, K, D)`` of a layer; returns its storage ``(U, K, D)``.
+
+        Raises
+        ------
+        ValueError
+            If a place lies outside of the cache, sizes do not agree, or an earlier layer has not
+            been written yet.
+        """
         layer = whole_number(layer, "layer", 0)
         check_formats(k, k, v, exact=True)
         check_whole_table(places, "places", (1,))

@@ -154,6 +154,11 @@ def select_backend(
     width
         Width of the heads, if known.
 
+    Returns
+    -------
+    planner, executor
+        Backends, mostly the same one.
+
     Raises
     ------
     ValueError
@@ -186,7 +191,7 @@ def select_backend(
         return backend, backend
     missing = sorted(spec.features() - requested.capabilities.features)
     if missing or requested.unsupported(spec) is not None:
-        lacking = None  # nor is there one elsewhere
+        lacking = None  # it has no such kernel on any device
     else:
         lacking = None if strict else _no_kernel_here(requested, device, training)
     if lacking is not None:

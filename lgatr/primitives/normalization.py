@@ -32,6 +32,11 @@ def equi_layer_norm(
         Factor on the result.
     epsilon
         Floor of the mean squared norm.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` has no last dimension of 16, or no such channels.
     """
     check_multivectors("x", x, pointwise=True)
     if not isinstance(epsilon, Tensor):

@@ -56,7 +56,7 @@ def _wanted() -> Path | None:
         return Path(own).absolute()
     if os.path.isabs(base):
         return Path(base, "lgatr")
-    home = os.path.expanduser("~")  # as it is where there is no home
+    home = os.path.expanduser("~")  # still "~" for a user without a home
     return Path(home, ".cache", "lgatr") if os.path.isabs(home) else None
 
 

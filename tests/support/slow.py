@@ -9,7 +9,7 @@ import pytest
 
 
 def every(number: int, cases: Iterable[Any]) -> list[Any]:
-    """All cases; by default every so many of them, where the rest are more of the same."""
+    """All cases, of which only every ``number``-th runs by default; the others are slow."""
     return [
         c if place % number == 0 else pytest.param(*_as_tuple(c), marks=pytest.mark.slow)
         for place, c in enumerate(cases)

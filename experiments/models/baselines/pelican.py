@@ -31,7 +31,7 @@ class Pelican(nn.Module):
     momentum_unit
         Four-momenta are divided by this many GeV.
     network
-        Keywords of :class:`pelican.PELICAN` beside inputs and outputs.
+        Keywords of :class:`pelican.PELICAN` besides its inputs and outputs.
     """
 
     executed_attention = "none"

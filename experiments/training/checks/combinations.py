@@ -131,7 +131,9 @@ def _checkpoints(plain: dict[str, Any]) -> Iterator[str]:
 
 def _monitors(plain: dict[str, Any]) -> Iterator[str]:
     """Callbacks that monitor a metric that the task does not log."""
-    logged = getattr(find(plain["task"]["_target_"]), "logged", None)
+    task: Any = find(plain["task"]["_target_"])
+    # A task of somebody else may lack what ours must have.
+    logged = task.monitored() if hasattr(task, "validation_metrics") else ()
     for name, callback in plain["callbacks"].items():
         monitor = (callback or {}).get("monitor")
         if logged and isinstance(monitor, str) and monitor not in logged:

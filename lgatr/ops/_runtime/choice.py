@@ -131,8 +131,7 @@ class Operation:
     def load_all() -> None:
         """Import the passes for CPUs of all operations, which declare their kernels.
 
-        Operations are known once their stage has been imported; ``lgatr.primitives`` imports all
-        but that of attention.
+        Operations are known once their stage has been imported, as ``import lgatr`` does.
         """
         for operation in Operation.all:
             import_module(f"{operation.package}.cpu")

@@ -13,8 +13,10 @@ from hydra.utils import instantiate
 from experiments.cli import CONFIG_DIR
 from experiments.data.batch import DataSpec
 from experiments.errors import UserError
+from experiments.options.check import check_options
 from lgatr.testing import report
 from support import commands
+from support.options import composed, refused
 from support.slow import slow_but_for
 from support.taggers import batch, build
 
@@ -100,3 +102,42 @@ def test_a_run_notes_them(tmp_path):
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert found["attention_mask"] == "Window(window=8, global_tokens=4)"
     assert found["attention_score"].startswith("Pairwise(names=")
+
+
+OF_ANOTHER_PACKAGE = """
+from dataclasses import dataclass
+
+from experiments.options.attention_patterns import MaskOption, ScoreOption
+from experiments.options.markers import Count
+from lgatr.attention import SlidingWindow, SoftCap
+
+
+@dataclass(frozen=True)
+class Near(MaskOption):
+    places: Count
+
+    def build(self):
+        return SlidingWindow(self.places)
+
+
+@dataclass(frozen=True)
+class Bounded(ScoreOption):
+    def build(self):
+        return SoftCap(2.0)
+"""
+
+
+def test_a_mask_and_a_score_of_another_package(tmp_path, monkeypatch):
+    """They need no entry here, are checked as ours are, and reach the network."""
+    (tmp_path / "my_patterns.py").write_text(OF_ANOTHER_PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    mask, score = "_target_: my_patterns.Near, places: 1", "_target_: my_patterns.Bounded"
+    options = [f"attention.mask={{{mask}}}", f"attention.score={{{score}}}"]
+    check_options(composed(*options))
+    (problem,) = refused(options[0].replace("1", "0"))
+    assert "attention.mask.places=0: must be" in problem
+    (problem,) = refused(f"attention.mask={{{score}}}")
+    assert "must be a kind of MaskOption" in problem
+    events, plain, changed = batch((9, 2)), build("lgatr_small"), build("lgatr_small", *options)
+    changed.load_state_dict(plain.state_dict())
+    assert not torch.allclose(plain(events), changed(events))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import h5py
 import numpy as np
@@ -12,8 +13,10 @@ import torch
 from data.formats import packed, read_jets
 from data.jets import Jets
 from experiments.cli import ROOT
+from experiments.data.batch import DataSpec
 from experiments.errors import UserError
-from experiments.tasks.several_targets import Target
+from experiments.tasks.several_targets import SeveralTargets, Target
+from experiments.training.schedules import cosine_with_warmup
 from support import commands
 from support.slow import every
 
@@ -43,6 +46,18 @@ def test_losses_have_their_minimum_at_means_and_quantiles():
 def test_targets_that_are_wrong():
     with pytest.raises(UserError, match="quantiles must rise"):
         Target("x", quantiles=(0.5, 0.1))
+
+
+def test_results_of_the_rehearsal_draw_nothing_from_the_run():
+    """Processes whose generators differed: only the first one rehearses."""
+    schedule = partial(cosine_with_warmup, warmup_steps=0, final_fraction=0.0)
+    spec = DataSpec(0, ("a", "b"), further_outputs=4)
+    targets = {"x": Target("x"), "y": Target("y", quantiles=(0.1, 0.5, 0.9))}
+    task = SeveralTargets(spec, torch.nn.Identity(), torch.optim.Adam, schedule, targets)
+    before = torch.get_rng_state()
+    made_up = task.made_up()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert made_up.predicted["y"].shape == (len(made_up.true["y"]), 3)
 
 
 def write(path, column):

@@ -17,7 +17,7 @@ from experiments.cli import ROOT
 from experiments.data.batch import DataSpec
 from experiments.errors import UserError
 from experiments.saved_runs import run_directory
-from experiments.saved_runs.same_data import IDENTITY, check_identity, write_identity
+from experiments.saved_runs.same_data import IDENTITY, check_identity, read_identity, write_identity
 from experiments.training import resume
 from support.commands import run
 from support.runs import files
@@ -253,3 +253,16 @@ def test_a_lost_note_of_the_jets_is_told(copy):
     with pytest.warns(UserWarning, match="nobody can tell whether the jets are those"):
         resume.begin(resumption, 2, "unknown", {"train": "1"})
     assert json.loads((copy / IDENTITY).read_text()) == {"train": "1"}
+
+
+def test_all_results_of_a_shorter_run_are_kept(copy):
+    """Generated events, which were overwritten, as well as scores."""
+    for name in (run_directory.EVENTS, run_directory.PREDICTIONS):
+        (copy / name).write_text(name)
+    before = {name: (copy / name).read_bytes() for name in run_directory.RESULTS}
+    _, resumption = resume.plan([f"resume={copy}", LONGER])
+    resume.begin(resumption, 2, "", read_identity(copy))
+    for name, content in before.items():
+        file = copy / name
+        assert not file.exists()
+        assert file.with_name(f"{file.stem}_2_steps{file.suffix}").read_bytes() == content

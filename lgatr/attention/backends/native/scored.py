@@ -154,10 +154,6 @@ def _attend_block(
     return out.transpose(1, 2).flatten(0, 1), total
 
 
-def _slice(x: Tensor, tokens: range) -> Tensor:
-    return x[tokens.start : tokens.stop]
-
-
 def scored_attention(
     q: Tensor,
     k: Tensor,
