@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DataError
+from data.errors import DataError, install_hint
 
 _LONGEST_REASON = 200
 _ADVICE = "; give the path of your jets (run.py: data.path=PATH)"
@@ -129,6 +129,9 @@ def reading(path: Path) -> Iterator[None]:
             before.check()
         if isinstance(error, DataError):
             raise
+        if isinstance(error, ImportError):
+            hint = install_hint("root")
+            raise DataError(f"{path}: reading it needs {error.name}; {hint}") from error
         # Invalid arguments are those that a damaged file made the library give.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise DataError(f"{path}: {_reason(error)}") from error

@@ -28,6 +28,9 @@ Column = npt.NDArray[Any]
 class JetFile(Protocol):
     """A file of jets, read in parts."""
 
+    has_splits: bool
+    """Whether these are the jets of one split of it."""
+
     def __len__(self) -> int: ...
 
     def jets(self, start: int, stop: int) -> Jets:
@@ -61,6 +64,10 @@ def jet_file(
     DataError
         If the file is of no known format, or the description is none.
     """
+    if path.suffix in (".yaml", ".yml"):
+        raise DataError(
+            f"{path}: describes files of jets; give such a file, and this by --description"
+        )
     if description is not None:
         return _Described(path, read_description(description), tuple(columns))
     form = find_format(path)
@@ -71,6 +78,8 @@ def jet_file(
 
 class _Described:
     """A file with a description."""
+
+    has_splits = False
 
     def __init__(self, path: Path, description: Description, columns: Sequence[str]) -> None:
         if missing := [name for name in columns if name not in description.particles]:
@@ -115,6 +124,7 @@ class _Format:
     path: Path
     form: Format
     split: str
+    has_splits = True
 
     @cached_property
     def _whole(self) -> Jets:

@@ -4,10 +4,11 @@
 
 TAGGER is the folder of a finished run, one that a tagger was saved to, or the name of one that
 comes with the code. FILE is of any format that can be trained on, or of any that --description
-describes; labels are not needed. --out ends in .root, .parquet or .h5; of several files it is a
-folder, and --format says which. Every jet has a row, in the order of the file: ``score_CLASS`` is
-the probability of each class, and ``scored`` is false for jets that cannot be scored (no particles,
-or values that are not finite). Interrupted, the same command goes on.
+describes; labels are not needed. Of a file with splits, --split says which jets. --out ends in
+.root, .parquet or .h5; of several files it is a folder, and --format says which. Every jet has a
+row, in the order of the file: ``score_CLASS`` is the probability of each class, and ``scored`` is
+false for jets that cannot be scored (no particles, or values that are not finite). Interrupted, the
+same command goes on.
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ def column_of(jets: Jets, name: str) -> FloatArray:
         If there is none.
     """
     if name not in jets.jets:
-        raise DataError(f"{jets.source}: its jets have no column {name}, only {listed(jets.jets)}")
+        raise DataError(
+            f"{jets.source}: its jets have no column {name}; they have {listed(jets.jets)}"
+        )
     return jets.jets[name]
 
 
@@ -216,10 +218,17 @@ class JetData(lightning.LightningDataModule):
         """All training jets once, sorted by length, on the CPU."""
         return self._eval_loader("train", CPU)
 
-    def _eval_loader(self, split: str, device: torch.device) -> ResumableLoader:
-        dataset = self._splits[split]
+    def _by_length(self, split: str) -> BatchSampler:
         budget = self.eval_token_budget
-        sampler = BatchSampler(dataset.lengths, budget, budget, False, self.seed, *ranks(self))
+        lengths = self._splits[split].lengths
+        return BatchSampler(lengths, budget, budget, False, self.seed, *ranks(self))
+
+    def test_rows(self) -> torch.Tensor:
+        """Which test jet each is that :meth:`test_dataloader` brings, ``(J,)``, by process."""
+        return torch.from_numpy(self._by_length("test").rows())
+
+    def _eval_loader(self, split: str, device: torch.device) -> ResumableLoader:
+        dataset, sampler = self._splits[split], self._by_length(split)
         resident = self._resident(split, device)
         return ResumableLoader(dataset, sampler, 0, device, resident)
 

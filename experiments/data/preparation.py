@@ -147,7 +147,7 @@ class Preparation:
         if missing := [name for name in self.event_columns if name not in columns]:
             known = listed(jets.jets)
             raise ValueError(
-                f"{jets.source}: its jets have no column {listed(missing)}, only {known}"
+                f"{jets.source}: its jets have no column {listed(missing)}; they have {known}"
             )
         return stacked(columns, self.event_columns, len(jets))
 

@@ -81,12 +81,20 @@ class BatchSampler(Sampler[IntArray]):
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.lengths))
         else:
-            order = np.argsort(self.lengths, kind="stable")[self.rank :: self.world_size]
+            order = self._by_length()[self.rank :: self.world_size]
         cuts = cut_batches(self.lengths[order], self.batch_size, self.token_budget)
         if self.shuffle and len(cuts) > 1:
             cuts = cuts[:-1]
         batches = [order[cut] for cut in cuts]
         return [b[self.rank :: self.world_size] for b in batches] if self.shuffle else batches
+
+    def _by_length(self) -> IntArray:
+        return np.argsort(self.lengths, kind="stable")
+
+    def rows(self) -> IntArray:
+        """Numbers of all jets as they come without shuffling, process after process."""
+        order = self._by_length()
+        return np.concatenate([order[r :: self.world_size] for r in range(self.world_size)])
 
     def __iter__(self) -> Iterator[IntArray]:
         # Set the next position first: a consumer that stops at the last batch never resumes this

@@ -12,14 +12,15 @@ from typing import Any
 
 import h5py
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from data.atomic import atomic_path
+from experiments.metrics.sample import OfSample
 from experiments.metrics.scores import Scores
 
 
 @dataclass(frozen=True)
-class Further:
+class Further(OfSample):
     """Scores, and quantities by name in their own units.
 
     Parameters
@@ -45,14 +46,6 @@ class Further:
             {name: torch.cat([p.predicted[name] for p in parts]).cpu() for name in names},
             {name: torch.cat([p.true[name] for p in parts]).cpu() for name in names},
         )
-
-    def of_all_processes(self) -> Further:
-        """Concatenate with those of all other processes, if there are any."""
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self
-        parts: list[Further | None] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(parts, self)
-        return Further.joined([part for part in parts if part is not None])
 
     def save(self, path: Path, levels: Mapping[str, Sequence[float]]) -> None:
         """Write predicted and true values to an HDF5 file: ``NAME/predicted``, ``NAME/true``."""

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import h5py
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from data.atomic import atomic_path
+from experiments.metrics.sample import OfSample
 
 
 @dataclass(frozen=True)
-class Generated:
+class Generated(OfSample):
     """Events of a sample, and as many that were generated.
 
     Parameters
@@ -41,14 +42,6 @@ class Generated:
         """Concatenate those of batches, on the CPU."""
         names = [field.name for field in fields(cls)]
         return cls(*(torch.cat([getattr(part, name).cpu() for part in parts]) for name in names))
-
-    def of_all_processes(self) -> Generated:
-        """Concatenate with those of all other processes, if there are any."""
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self
-        parts: list[Generated | None] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(parts, self)
-        return Generated.joined([part for part in parts if part is not None])
 
     def save(self, path: Path, names: Sequence[str]) -> None:
         """Write events to an HDF5 file."""

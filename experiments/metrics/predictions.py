@@ -9,9 +9,10 @@ from typing import Any
 
 import h5py
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from data.atomic import atomic_path
+from experiments.metrics.sample import OfSample
 
 
 def _concatenated(parts: Sequence[Tensor | None]) -> Any:
@@ -20,7 +21,7 @@ def _concatenated(parts: Sequence[Tensor | None]) -> Any:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(OfSample):
     """Predicted and true values of events, in units of the network.
 
     Parameters
@@ -44,14 +45,6 @@ class Predictions:
         rows = ((p.predicted, p.target, p.sigma, p.hierarchy) for p in parts)
         columns = zip(*rows, strict=True)
         return cls(*(_concatenated(column) for column in columns))
-
-    def of_all_processes(self) -> Predictions:
-        """Concatenate with those of all other processes, if there are any."""
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self
-        parts: list[Predictions | None] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(parts, self)
-        return Predictions.joined([part for part in parts if part is not None])
 
     def save(self, path: Path, mean: float, std: float) -> None:
         """Write logarithms of amplitudes to an HDF5 file, with what standardised them."""

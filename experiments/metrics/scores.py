@@ -9,19 +9,20 @@ from pathlib import Path
 
 import h5py
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from data.atomic import atomic_path
 from data.errors import DataError
 from data.hdf5 import get_dataset, open_hdf5
 from data.reading import reading
 from experiments.data.batch import EventBatch
+from experiments.metrics.sample import OfSample
 
 _COLUMNS = ("logits", "target", "mass")
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(OfSample):
     """Logits, labels, masses and transverse momenta of jets, and their weights if they have any.
 
     Parameters
@@ -104,14 +105,6 @@ class Scores:
             pt = found.get("pt", torch.full_like(found["mass"], math.nan))
             logits, target, mass = (found[name] for name in _COLUMNS)
             return cls(logits, target, mass, pt, found.get("weight")), classes
-
-    def of_all_processes(self) -> Scores:
-        """Concatenate with the scores of all other processes, if there are any."""
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self
-        parts: list[Scores | None] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(parts, self)
-        return Scores.joined([part for part in parts if part is not None])
 
     @property
     def probability(self) -> Tensor:

@@ -55,10 +55,13 @@ def load_tagger(run: Path, trust: Sequence[str] = ()) -> PaddedTagger:
         raise UserError(f"{run}: not the folder of a run; it has no {run_directory.CONFIG}")
     path, checkpoint = load_best(run)
     cfg = load_config(run, ("data", "model"), trust)
+    spec = run_directory.read_spec(run)
+    if spec.quantity is not None or spec.final_state is not None:
+        raise UserError(f"{run}: predicts {spec.described}; taggers alone are exported")
     make: Any = instantiate(cfg.model)
     # Weights are loaded below; the run it was fine-tuned from may be gone.
     start = {"backbone": "none"} if make.func is FineTuned else {}
-    tagger = make(spec=run_directory.read_spec(run), **start)
+    tagger = make(spec=spec, **start)
     prepare = instantiate(cfg.data).prepare
     padded = PaddedTagger(
         tagger,

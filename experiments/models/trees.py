@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.models.observables import observables
+from experiments.models.optional import needed
 from experiments.options.markers import KeywordsOf
 
 
@@ -33,10 +34,10 @@ class BoostedTrees(nn.Module):
         **options: Annotated[Any, KeywordsOf("sklearn.ensemble.HistGradientBoostingClassifier")],
     ) -> None:
         super().__init__()
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
         self.outputs = spec.num_outputs
-        self.trees = HistGradientBoostingClassifier(**options)
+        self.trees = needed("sklearn.ensemble", "bdt", "trees").HistGradientBoostingClassifier(
+            **options
+        )
         self.trained = False
 
     def fit(self, batches: Iterable[EventBatch]) -> None:

@@ -126,7 +126,10 @@ def parameters(target: Callable[..., Any]) -> Parameters:
                     required.add(parameter.name)
         forwarded = _keywords(hints.get(rest.name)) if rest else None
         if forwarded is not None:
-            types.update(parameters(forwarded.load()).types)
+            try:
+                types.update(parameters(forwarded.load()).types)
+            except ImportError:  # whoever needs the package says so
+                forwarded = None
         is_open = rest is not None and forwarded is None
         if not is_open:
             break

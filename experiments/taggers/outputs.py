@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,8 @@ TREE = "scores"
 
 @contextmanager
 def _root(path: Path, first: Columns, jets: int) -> Iterator[Write]:
-    try:
-        import uproot
-    except ImportError as error:
-        raise UserError(f"{path.name}: needs uproot; {install_hint('root')}") from error
+    import uproot
+
     with uproot.recreate(path) as file:
         tree = file.mktree(TREE, {name: values.dtype for name, values in first.items()})
         yield lambda columns: tree.extend(dict(columns))
@@ -32,11 +31,9 @@ def _root(path: Path, first: Columns, jets: int) -> Iterator[Write]:
 
 @contextmanager
 def _parquet(path: Path, first: Columns, jets: int) -> Iterator[Write]:
-    try:
-        import pyarrow as pa
-        from pyarrow.parquet import ParquetWriter
-    except ImportError as error:
-        raise UserError(f"{path.name}: needs pyarrow; {install_hint('root')}") from error
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
     schema = pa.table(dict(first)).schema
     with ParquetWriter(path, schema) as writer:
         yield lambda columns: writer.write_table(pa.table(dict(columns), schema=schema))
@@ -63,6 +60,8 @@ Writer = Callable[[Path, Columns, int], AbstractContextManager[Write]]
 WRITERS: dict[str, Writer] = {".root": _root, ".parquet": _parquet, ".h5": _hdf5}
 """By the suffix of files. Each takes a file, columns such as those that come, and how many jets."""
 
+_PACKAGES = {".root": "uproot", ".parquet": "pyarrow"}
+
 
 def writer_of(path: Path) -> Writer:
     """The writer of a file.
@@ -70,10 +69,13 @@ def writer_of(path: Path) -> Writer:
     Raises
     ------
     UserError
-        If there is none of its suffix.
+        If there is none of its suffix, or its package is not installed.
     """
     if path.suffix not in WRITERS:
         raise UserError(f"--out {path}: must end in {', '.join(WRITERS)}")
+    package = _PACKAGES.get(path.suffix)
+    if package is not None and find_spec(package) is None:
+        raise UserError(f"--out {path}: needs {package}; {install_hint('root')}")
     return WRITERS[path.suffix]
 
 

@@ -170,7 +170,8 @@ def predict(tagger: Tagger, wanted: Wanted, digest: str) -> str:
     parts.remove()
     rate = f", {(total - begun) / seconds:,.0f} jets/s" if begun < total else ""
     flagged = f"{unscored:,} of them not scored" if unscored else "all scored"
-    return f"{wanted.out}: {total:,} jets, {flagged}{rate}"
+    which = f" of the split {wanted.split}" if jets.has_splits else ""
+    return f"{wanted.out}: {total:,} jets{which}, {flagged}{rate}"
 
 
 def _score(tagger: Tagger, wanted: Wanted, jets: JetFile, parts: Parts, total: int) -> None:

@@ -38,6 +38,9 @@ class Results(Protocol):
     def of_all_processes(self) -> Any:
         """Joined with those of all other processes, if there are any."""
 
+    def in_order(self, rows: Tensor) -> Any:
+        """Those of the same events in the order of ``rows`` ``(J,)``, the row of each event."""
+
 
 R = TypeVar("R", bound=Results)
 
@@ -291,7 +294,11 @@ class Task(lightning.LightningModule, Generic[R]):
 
     def on_test_epoch_end(self) -> None:
         """Metrics of the whole test set, kept for the report."""
-        self.test_results = self._joined()
+        results = self._joined()
+        # Batches are of events of like length; files are in the order of the data.
+        data: Any = getattr(self.trainer, "datamodule", None)
+        rows = data.test_rows() if hasattr(data, "test_rows") else None
+        self.test_results = results if rows is None else results.in_order(rows)
         self.test_metrics = self.metrics_of(self.test_results, allow_absent=True)
 
     def make_optimizer(self) -> Optimizer:

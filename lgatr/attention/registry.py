@@ -190,8 +190,10 @@ def select_backend(
         backend = requested()
         return backend, backend
     missing = sorted(spec.features() - requested.capabilities.features)
-    if missing or requested.unsupported(spec) is not None:
+    elsewhere = None if missing else requested.unsupported(spec)
+    if missing or elsewhere is not None:
         lacking = None  # it has no such kernel on any device
+        reason = elsewhere or reason
     else:
         lacking = None if strict else _no_kernel_here(requested, device, training)
     if lacking is not None:

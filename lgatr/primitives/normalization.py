@@ -8,7 +8,7 @@ from torch import Tensor
 from lgatr.ops.norm.formula import EPSILON
 from lgatr.primitives.invariants import abs_squared_norm
 from lgatr.utils.arguments import check_floor
-from lgatr.utils.inputs import check_multivectors
+from lgatr.utils.inputs import check_channel_dim, check_multivectors
 
 
 def equi_layer_norm(
@@ -36,13 +36,12 @@ def equi_layer_norm(
     Raises
     ------
     ValueError
-        If ``x`` has no last dimension of 16, or no such channels.
+        If ``x`` has no last dimension of 16, or ``channel_dim`` is that one or none.
     """
     check_multivectors("x", x, pointwise=True)
     if not isinstance(epsilon, Tensor):
         check_floor("epsilon", epsilon)
-    if not -x.dim() <= channel_dim < x.dim():
-        raise ValueError(f"x of shape {tuple(x.shape)} has no dimension {channel_dim}: channel_dim")
+    check_channel_dim("x", x, channel_dim, "channel_dim")
     squared = abs_squared_norm(x).mean(dim=channel_dim, keepdim=True)
     floor = torch.as_tensor(epsilon, device=x.device, dtype=x.dtype)
     return gain * x * torch.maximum(squared, floor).rsqrt()

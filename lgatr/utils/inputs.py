@@ -19,6 +19,22 @@ _CASTS = (torch.float32, torch.bfloat16, torch.float16)
 """Formats between which autocast chooses; it leaves float64 alone."""
 
 
+def check_channel_dim(name: str, x: Tensor, dim: int, argument: str) -> None:
+    """Raise ``ValueError`` unless a dimension of multivectors ``x`` can be that of their channels.
+
+    Parameters
+    ----------
+    name, argument
+        What ``x`` and ``dim`` are called.
+    """
+    if not -x.dim() <= dim < x.dim():
+        raise ValueError(f"{name} of shape {tuple(x.shape)} has no dimension {dim} ({argument})")
+    if dim % x.dim() == x.dim() - 1:
+        raise ValueError(
+            f"{argument}={dim}: the last dimension of {name} holds the components of multivectors"
+        )
+
+
 def check_multivectors(
     name: str,
     x: Any,

@@ -18,6 +18,8 @@ NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_exact": F.gelu,
 }
 
+_PAIRS = {"gelu_lgatr1": ("gelu", "gelu_exact")}
+
 
 def get_nonlinearity(label: str) -> Callable[[Tensor], Tensor]:
     """The function called ``label``.
@@ -32,3 +34,20 @@ def get_nonlinearity(label: str) -> Callable[[Tensor], Tensor]:
     if label not in NONLINEARITIES:
         raise ValueError(f"nonlinearity must be one of {', '.join(NONLINEARITIES)}, not {label!r}")
     return NONLINEARITIES[label]
+
+
+def get_nonlinearities(label: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """The functions called ``label``, of gates of multivectors and of auxiliary scalars.
+
+    ``gelu_lgatr1`` is a pair of two different ones.
+
+    Raises
+    ------
+    ValueError
+        If there are no such functions.
+    """
+    if label not in {*NONLINEARITIES, *_PAIRS}:
+        known = ", ".join((*NONLINEARITIES, *_PAIRS))
+        raise ValueError(f"nonlinearity must be one of {known}, not {label!r}")
+    gate, of_scalars = _PAIRS.get(label, (label, label))
+    return NONLINEARITIES[gate], NONLINEARITIES[of_scalars]

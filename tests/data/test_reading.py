@@ -211,3 +211,12 @@ class TestMomenta:
         momenta = momenta.astype(dtype).astype("f4")
         write_npz(tmp_path / "x.npz", {"train": (momenta, labels)})
         assert len(read_jets(tmp_path / "x.npz", "train")) == 500
+
+
+def test_a_package_that_is_missing_is_no_damage(tmp_path):
+    path = tmp_path / "jets.npz"
+    path.write_text("x")
+    with pytest.raises(DataError, match=r"reading it needs awkward; .*pip install") as caught:
+        with reading(path):
+            raise ModuleNotFoundError("No module named 'awkward'", name="awkward")
+    assert "damaged" not in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -139,3 +140,14 @@ def test_configurations_of_functions_may_be_mappings():
 def test_devices():
     with pytest.raises(ValueError, match="no device 'foo' here"):
         get_spurions(device="foo")
+
+
+@pytest.mark.parametrize(
+    ("dim", "message"),
+    [(-1, "holds the components"), (2, "holds the components"), (3, "has no dim")],
+)
+def test_channels_that_would_be_components(dim, message):
+    x = torch.randn(3, 16, 16)
+    for norm in (partial(equi_layer_norm, channel_dim=dim), EquiLayerNorm(mv_channel_dim=dim)):
+        with pytest.raises(ValueError, match=message):
+            norm(x)

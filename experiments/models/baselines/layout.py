@@ -6,32 +6,11 @@ S scalars.
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-
 import torch
 from torch import Tensor
 
-from data.errors import install_hint
 from experiments.data.batch import EventBatch
-from experiments.errors import UserError
 from lgatr import Packing
-
-
-def needed(module: str, model: str) -> ModuleType:
-    """Import a module of an optional package.
-
-    Raises
-    ------
-    UserError
-        If the package is not installed.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"model={model} needs the package of {module}; {install_hint('baselines')}"
-        ) from error
 
 
 def pad_events(values: Tensor, packing: Packing, min_places: int = 1) -> tuple[Tensor, Tensor]:

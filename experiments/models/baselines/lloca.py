@@ -11,7 +11,8 @@ from torch import Tensor
 
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.data.features import SETS, Particles, features_of
-from experiments.models.baselines.layout import event_mean, needed, with_references
+from experiments.models.baselines.layout import event_mean, with_references
+from experiments.models.optional import needed
 from experiments.models.symmetry import SymmetryBreaking
 from experiments.models.token_tagger import TokenTagger
 from experiments.options.attention_choice import AttentionChoice

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.data.features import SETS, compute_features
-from experiments.models.baselines.layout import needed, pad_events
+from experiments.models.baselines.layout import pad_events
+from experiments.models.optional import needed
 
 
 class ParticleTransformer(nn.Module):

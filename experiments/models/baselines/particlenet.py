@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from experiments.data.batch import DataSpec, EventBatch
 from experiments.data.features import compute_features
-from experiments.models.baselines.layout import needed, pad_events
+from experiments.models.baselines.layout import pad_events
+from experiments.models.optional import needed
 
 NEIGHBOR_FEATURES = ("log_pt", "log_energy", "log_pt_relative", "log_energy_relative", "delta_r")
 PLANE = ("delta_eta", "delta_phi")

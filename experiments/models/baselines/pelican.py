@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.data.batch import DataSpec, EventBatch
-from experiments.models.baselines.layout import needed, pairs, with_references
+from experiments.models.baselines.layout import pairs, with_references
+from experiments.models.optional import needed
 from experiments.models.symmetry import SymmetryBreaking
 from experiments.options.markers import KeywordsOf
 

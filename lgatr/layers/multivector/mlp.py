@@ -18,8 +18,9 @@ from lgatr.ops.gate.stage import Gate, GatedLinear
 from lgatr.ops.norm.stage import linear_norm
 from lgatr.ops.product.stage import bilinear, sector_product
 from lgatr.primitives.config import PrimitivesConfig, primitives_config
+from lgatr.utils.arguments import check_counts
 from lgatr.utils.config import cast_config
-from lgatr.utils.nonlinearities import get_nonlinearity
+from lgatr.utils.nonlinearities import get_nonlinearities
 
 
 class ScalarGatedNonlinearity(PointwiseLayer):
@@ -35,9 +36,7 @@ class ScalarGatedNonlinearity(PointwiseLayer):
 
     def __init__(self, nonlinearity: str = "gelu") -> None:
         super().__init__()
-        mixed = nonlinearity == "gelu_lgatr1"
-        function = get_nonlinearity("gelu" if mixed else nonlinearity)
-        self.stage = Gate(function, get_nonlinearity("gelu_exact") if mixed else function)
+        self.stage = Gate(*get_nonlinearities(nonlinearity))
 
     @property
     def function(self) -> Callable[[Tensor], Tensor]:
@@ -87,6 +86,7 @@ class GeometricBilinear(MultivectorLayer):
         super().__init__()
         self.in_mv_channels, self.in_s_channels = in_mv_channels, in_s_channels
         primitives = primitives_config(primitives)
+        check_counts(0, hidden_mv_channels=hidden_mv_channels or 0)
         hidden = hidden_mv_channels or out_mv_channels
         self.bivector = primitives.bivector
         self.linear_left = EquiLinear(

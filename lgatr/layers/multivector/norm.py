@@ -13,7 +13,7 @@ from lgatr.layout import Sectors
 from lgatr.ops.norm.formula import EPSILON
 from lgatr.ops.norm.stage import Norm, SumAndNorm
 from lgatr.utils.arguments import check_counts, check_flags, check_floor
-from lgatr.utils.inputs import check_multivectors
+from lgatr.utils.inputs import check_channel_dim, check_multivectors
 
 
 class EquiLayerNorm(PointwiseLayer):
@@ -90,11 +90,7 @@ class EquiLayerNorm(PointwiseLayer):
     ) -> tuple[Tensor, Tensor | None]:
         """Normalise ``(..., C, 16)`` and ``(..., S)``; the base class says which shapes go."""
         check_multivectors("multivectors", multivectors)
-        if not -multivectors.dim() <= self.mv_channel_dim < multivectors.dim():
-            raise ValueError(
-                f"multivectors of shape {tuple(multivectors.shape)} have no dimension "
-                f"{self.mv_channel_dim} (mv_channel_dim)"
-            )
+        check_channel_dim("multivectors", multivectors, self.mv_channel_dim, "mv_channel_dim")
         channels_last = multivectors.movedim(self.mv_channel_dim, -2)
         outputs, outputs_s = super().forward(channels_last, scalars)
         return outputs.movedim(-2, self.mv_channel_dim), outputs_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from experiments.data.features import compute_features, feature_names
 from experiments.errors import UserError
 from experiments.models import onnx_export as command
 from experiments.models.onnx_padded_tagger import PaddedTagger
+from experiments.saved_runs import run_directory
 from lgatr import Packing
+from support.flows import PAIRS
 from support.slow import every, slow_but_for
 from support.taggers import TAGGERS
 
@@ -205,3 +208,11 @@ class TestNothingHalfDone:
         monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
         with pytest.raises(UserError, match=r"needs onnxscript; .*pip install -e '\.\[onnx\]'"):
             command.export(run, run / "export")
+
+
+@pytest.mark.parametrize("spec", [DataSpec(0, (), "amplitude"), DataSpec(0, (), final_state=PAIRS)])
+def test_other_runs_are_none_of_taggers(finished, tmp_path, spec):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    run_directory.write_spec(folder, spec)
+    with pytest.raises(UserError, match="taggers alone are exported"):
+        command.load_tagger(folder)

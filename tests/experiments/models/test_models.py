@@ -14,10 +14,14 @@ from hydra.utils import instantiate
 
 from experiments.cli import CONFIG_DIR
 from experiments.data.batch import DataSpec, EventBatch
+from experiments.errors import UserError
 from experiments.models.baselines.layout import pad_events, pairs, with_references
 from experiments.models.observables import NAMES, observables
+from experiments.options.check import check_options
+from experiments.options.signatures import parameters
 from lgatr import Packing
 from support import lorentz
+from support.options import composed
 from support.slow import slow_but_for
 from support.taggers import LENGTHS, SPEC, TAGGERS, batch, build
 
@@ -300,3 +304,13 @@ def test_trees_learn_in_one_go():
     trees.fit(batches[:5])
     logits = trees(batches[5]).squeeze(1)
     assert ((logits > 0) == (batches[5].target == 1)).float().mean() > 0.9
+
+
+def test_trees_without_their_package(monkeypatch):
+    """Also while options are checked."""
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    parameters.cache_clear()
+    check_options(composed("model=bdt"))
+    with pytest.raises(UserError, match=r"model=bdt needs .*pip install -e '\.\[trees\]'"):
+        build("bdt")
+    parameters.cache_clear()

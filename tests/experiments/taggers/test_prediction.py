@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from data.formats import packed, read_jets
 from data.jets import Jets
 from experiments.cli import ROOT
+from experiments.errors import UserError
 from experiments.predict import main
-from experiments.taggers import Tagger, prediction
+from experiments.taggers import Tagger, outputs, prediction
 from experiments.taggers.prediction import AT_ONCE
 from support import commands
 
@@ -101,7 +103,7 @@ def test_the_scores_of_the_test(run, tmp_path):
     main([str(run), str(tmp_path / "same.h5"), "--out", str(tmp_path / "x.h5"), "--logits"])
     with h5py.File(run / "test_scores.h5") as file:
         np.testing.assert_allclose(
-            np.sort(read(tmp_path / "x.h5")["logit_signal"]), np.sort(file["logits"][:]), atol=1e-5
+            read(tmp_path / "x.h5")["logit_signal"], file["logits"][:], atol=1e-5
         )
 
 
@@ -236,3 +238,18 @@ def test_features_need_their_columns(file, tmp_path_factory, capsys):
 def test_parts_are_large():
     """Of jets of 100 particles, 32 MB of momenta at a time."""
     assert AT_ONCE * 100 * 16 <= 64 << 20
+
+
+@pytest.mark.parametrize(("suffix", "package"), [(".root", "uproot"), (".parquet", "pyarrow")])
+def test_a_package_of_the_output_is_missed_before_the_work(suffix, package, monkeypatch):
+    monkeypatch.setattr(outputs, "find_spec", lambda name: None if name == package else name)
+    with pytest.raises(UserError, match=f"scores{suffix}: needs {package}; .*pip install"):
+        outputs.writer_of(Path("scores") / f"scores{suffix}")
+
+
+def test_a_description_in_place_of_a_file(run, tmp_path, capsys):
+    (tmp_path / "jets.yaml").write_text("files: [x.npz]")
+    refused(
+        capsys, [str(run), str(tmp_path / "jets.yaml"), "--out", str(tmp_path / "x.h5")],
+        "jets.yaml: describes files of jets; give such a file, and this by --description",
+    )  # fmt: skip

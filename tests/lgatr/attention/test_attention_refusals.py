@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from importlib.util import find_spec
 
 import pytest
 import torch
 
 from lgatr.attention import (
+    AttentionSpec,
     Causal,
     PagedCache,
+    SlidingWindow,
     SoftCap,
     partial_attention,
     prepare_attention,
@@ -199,3 +202,12 @@ def test_a_cache_holds_one_shape_and_format():
 def test_unknown_keywords(one):
     with pytest.raises(TypeError, match=f"not {one}s"):
         prepare_attention(DEVICE, torch.float64, **{f"{one}s": 1})
+
+
+def test_the_reason_is_not_the_device_where_another_one_is_lasting():
+    """Advice that sends users to a GPU, where it fails again."""
+    if find_spec("xformers") is None:
+        pytest.skip("xFormers is not installed")
+    spec = AttentionSpec(packing=Packing.from_lengths([1, 4]), mask=SlidingWindow(3))
+    with pytest.raises(ValueError, match="packed windows that look ahead"):
+        prepare_attention(torch.device("cpu"), torch.float32, spec=spec, backend="xformers")
