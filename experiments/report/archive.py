@@ -25,8 +25,6 @@ from experiments.saved_runs.saved_config import load_config
 ARCHIVE = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "trainings"
 _FOLDER = FolderName()
 TimedCurve = dict[float, float]
-CURVES = ("auc", "loss", "accuracy", "mse", "median_relative_error", "nll")
-"""Validation metrics whose curves are kept."""
 
 
 def archive(run: Path, name: str, data: str, task: str | None = None) -> Path:
@@ -76,7 +74,8 @@ def archive(run: Path, name: str, data: str, task: str | None = None) -> Path:
 
 def _write_curves(run: Path, target: Path) -> None:
     found = read_curves(run / "logs" / "csv")
-    curves = {f"val_{n}": found[f"val/{n}"] for n in CURVES if found.get(f"val/{n}")}
+    of_validations = {n: curve for n, curve in found.items() if n.startswith("val/") and curve}
+    curves = {name.replace("/", "_"): of_validations[name] for name in sorted(of_validations)}
     steps = sorted(set().union(*curves.values()))
     if not steps:  # models that are not trained by steps
         return

@@ -109,7 +109,7 @@ def test_a_run_predicts_them(tmp_path):
 
 MISTAKES = [
     ((), "energy", "batches have no column energy; add it to data.event_columns"),
-    (("data.event_columns=[mass]",), "energy", "its jets have no column mass, only energy"),
+    (("data.event_columns=[mass]",), "energy", "its jets have no column mass; they have energy"),
     (("data.event_columns=[energy]",), 3, "energy is the same for all training jets"),
     (("data.event_columns=[energy]",), -3, "energy is not above zero for all training jets"),
 ]

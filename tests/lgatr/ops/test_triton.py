@@ -17,9 +17,7 @@ CHECKS = (
 )  # fmt: skip
 
 INTERPRETED = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
-# The interpreter is slow, and networks, which the first file tries, run the kernels of the others.
-BY_DEFAULT = tuple(c for c in CHECKS if not INTERPRETED or "linear" not in c and "slim" not in c)
-ALL, SLOW, USUAL = "slow or not slow", "slow", "not slow"
+USUAL, SLOW = "not slow", "slow"
 
 
 def run(*checks: str, marks: str = USUAL, **environment: str) -> None:
@@ -38,13 +36,13 @@ def run(*checks: str, marks: str = USUAL, **environment: str) -> None:
 
 
 def test_the_kernels_equal_the_plain_formulas():
-    run(*BY_DEFAULT, **INTERPRETED)
+    run(*CHECKS, **INTERPRETED)
 
 
 @pytest.mark.slow(minutes=1)
 @pytest.mark.parametrize("checks", CHECKS[:-1])  # the last has no slow ones
 def test_the_rest_of_the_checks(checks):
-    run(checks, marks=SLOW if checks in BY_DEFAULT else ALL, **INTERPRETED)
+    run(checks, marks=SLOW, **INTERPRETED)
 
 
 @pytest.mark.slow(minutes=1)
