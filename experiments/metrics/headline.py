@@ -88,7 +88,8 @@ def headline(results: Mapping[str, Any]) -> Headline:
     A file of a stranger is read here, too: what is not as :meth:`Headline.noted` writes it does not
     count, and labels are not taken for formulas.
     """
-    known = next((h for h in HEADLINES if h.name in results), None)
-    found = known or Headline.read(results.get("headline")) or AUC
+    noted = Headline.read(results.get("headline"))
+    ours = (h for h in HEADLINES if (h.name == noted.name if noted else h.name in results))
+    found = next(ours, noted or AUC)
     figures = (c for c in found.columns if isinstance(results.get(c, 0.0), (int, float, NoneType)))
     return found._replace(columns=tuple(figures))

@@ -22,6 +22,7 @@ def written(figure: Headline, **more):
 def test_a_task_of_another_package_needs_no_entry_here():
     found = headline(written(OWN))
     assert found == OWN._replace(label=r"spread \$x^2\$")  # no formula of a stranger is set
+    assert headline(written(OWN, auc=0.9)) == found  # a metric among others
 
 
 @pytest.mark.parametrize("figure", HEADLINES, ids=lambda figure: figure.name)
